@@ -1,0 +1,75 @@
+//! Where connections come from, and how each is tracked from `accept` to its last byte.
+//!
+//! [`Accept`] is a listener that can be polled. [`Address`] says where a connection comes from and
+//! where a listener listens, for TCP and Unix sockets alike.
+
+mod address;
+
+use std::{
+    io,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use self::address::Address;
+
+/// A source of connections.
+///
+/// Implemented for tokio's [`TcpListener`](tokio::net::TcpListener) and
+/// [`UnixListener`](tokio::net::UnixListener), and for the listeners that a generation opens or
+/// inherits. Implement it for a listener of your own (a TLS acceptor, a test's duplex pipe) to
+/// serve on that.
+///
+/// # Errors
+///
+/// An error is about one attempt, not about the listener: whoever polls decides whether to go on.
+///
+/// # Cancel safety
+///
+/// A poll either returns a connection or leaves it in the queue, so nothing is lost by not
+/// polling again.
+pub trait Accept: Send + 'static {
+    /// The connection.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Takes the next connection and the address of its peer.
+    ///
+    /// # Errors
+    ///
+    /// What `accept(2)` reports: `ECONNABORTED` and its kind are about a client that has gone,
+    /// `EMFILE`, `ENFILE`, `ENOBUFS` and `ENOMEM` about this host.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Io, Address)>>;
+
+    /// Where this listener listens, with the real port where port 0 was asked for.
+    ///
+    /// # Errors
+    ///
+    /// What `getsockname(2)` reports.
+    fn local_addr(&self) -> io::Result<Address>;
+}
+
+impl Accept for tokio::net::TcpListener {
+    type Io = tokio::net::TcpStream;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Io, Address)>> {
+        Self::poll_accept(self, cx).map_ok(|(io, peer)| (io, Address::Tcp(peer)))
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        Self::local_addr(self).map(Address::Tcp)
+    }
+}
+
+#[cfg(unix)]
+impl Accept for tokio::net::UnixListener {
+    type Io = tokio::net::UnixStream;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Io, Address)>> {
+        Self::poll_accept(self, cx).map_ok(|(io, peer)| (io, Address::from(peer)))
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        Self::local_addr(self).map(Address::from)
+    }
+}

@@ -1,0 +1,12 @@
+//! Lets a server stop or be replaced without losing one request.
+
+mod phase;
+mod reason;
+
+#[cfg(feature = "accept")]
+pub mod accept;
+
+pub use self::{phase::Phase, reason::Reason};
+#[cfg(feature = "accept")]
+#[doc(inline)]
+pub use accept::{Accept, Address};
