@@ -233,6 +233,12 @@ impl Graceful {
         }
     }
 
+    /// Returns true if both are handles of one service.
+    #[must_use]
+    pub fn is_same_drain(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.handles, &other.handles)
+    }
+
     fn drain_ref(&self) -> &Arc<Drain> {
         &self.handles.0
     }

@@ -13,6 +13,7 @@ use crate::{
     holder::Describe,
     signal::{Place, Word},
     sync::Strong,
+    wait::Reached,
 };
 
 /// Holds a drain open until it is dropped.
@@ -88,6 +89,11 @@ impl Holder {
     #[must_use]
     pub fn guard(&self) -> Guard {
         self.guard.clone()
+    }
+
+    /// Ends at the cut. For a second task that wants to be woken: a holder wakes one.
+    pub fn cutting(&self) -> Reached {
+        Reached::new(self.guard.stage().clone(), Phase::Cutting)
     }
 
     /// Ready with the phase whenever it has changed since the last time, and at first.

@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    #[cfg_attr(not(feature = "accept"), expect(dead_code))]
+    #[cfg(feature = "accept")]
     pub(crate) fn from_u8(value: u8) -> Self {
         match value {
             0 => Self::Fresh,

@@ -17,10 +17,15 @@ mod wait;
 
 #[cfg(feature = "accept")]
 pub mod accept;
+#[cfg(feature = "layer")]
+pub mod layer;
 
 #[cfg(feature = "accept")]
 #[doc(inline)]
-pub use accept::{Accept, Address};
+pub use accept::{Accept, Address, Connection, Tracked};
+#[cfg(feature = "layer")]
+#[doc(inline)]
+pub use layer::{GracefulLayer, GracefulService};
 
 pub use self::{
     graceful::{Builder, Graceful},
