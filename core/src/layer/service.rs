@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
@@ -70,9 +70,8 @@ where
             return ResponseFuture::refuse(Some(retry_after));
         }
         let line = (request.method().clone(), request.uri().clone());
-        let announces = request.version() <= Version::HTTP_11;
+        let version = request.version();
         request.extensions_mut().insert(self.graceful.clone());
-        let watch = Watch::Counted(guard, Some(line));
-        ResponseFuture::new(self.inner.call(request), watch, announces)
+        ResponseFuture::track(self.inner.call(request), guard, line, version)
     }
 }
