@@ -53,6 +53,11 @@ impl<F> ResponseFuture<F> {
         Self::new(inner, watch, version <= Version::HTTP_11)
     }
 
+    /// A response future that nothing waits for: the drain is over, or somebody else counts it.
+    pub fn untracked(inner: F) -> Self {
+        Self::new(inner, Watch::Elsewhere, false)
+    }
+
     pub(super) fn refuse(retry_after: Option<Duration>) -> Self {
         Self {
             state: State::Refused { retry_after },
