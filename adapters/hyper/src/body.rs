@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -27,7 +28,7 @@ impl RequestBody {
         Self { inner, link }
     }
 
-    pub(crate) fn is_open(&self) -> bool {
+    fn is_open(&self) -> bool {
         self.link.is_some()
     }
 }
@@ -62,8 +63,13 @@ impl Body for RequestBody {
 pub(crate) struct InFlight(Arc<Link>);
 
 impl InFlight {
-    pub(crate) fn begin(link: &Arc<Link>, method: &str, path: &str, body_open: bool) -> Self {
-        link.begin(method, path, body_open);
+    /// Begins a request; one that shares its connection does not speak for it.
+    pub(crate) fn begin(link: &Arc<Link>, request: &Request<RequestBody>, shares: bool) -> Self {
+        link.begin(request.body().is_open());
+        if !shares {
+            let connection = &link.connection;
+            connection.begin_request(request.method().as_str(), request.uri().path());
+        }
         Self(link.clone())
     }
 

@@ -82,7 +82,7 @@ pub(crate) async fn serve<Io, S, B>(
     };
     let Some(protocol) = sniffed else {
         // A client that says nothing, or not enough to know what it speaks.
-        return linger::close(io).await;
+        return linger::close(io, &mut pace, &link).await;
     };
     let conn = Conn {
         io,

@@ -81,9 +81,7 @@ where
         }
         builder.keep_alive(false);
     }
-    // Held and listed until it is closed.
-    linger::close(io).await;
-    drop(pace);
+    linger::close(io, &mut pace, &link).await;
 }
 
 fn poll_turn<Io, S, B>(

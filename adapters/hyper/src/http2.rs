@@ -32,6 +32,7 @@ where
         service,
         graceful,
     } = conn;
+    link.share();
     let service = ConnService::new(service, graceful, link.clone());
     let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone()));
     let mut hyper = builder.serve_connection(conn_io, service);

@@ -11,13 +11,21 @@ use tokio::{
     time::timeout,
 };
 
+use crate::{
+    link::Link,
+    pace::{Pace, Wish},
+};
+
 /// For how long a peer may go on sending to a connection that is closed for it.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Closes a connection on which nothing more will be answered.
+/// Closes a connection on which nothing more will be answered. It is held and listed meanwhile.
 ///
 /// It lingers only if there is input that nobody has read: without any, a close is clean.
-pub(crate) async fn close<Io: AsyncRead + AsyncWrite + Unpin>(mut io: Io) {
+pub(crate) async fn close<Io>(mut io: Io, pace: &mut Pace, link: &Link)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
     let closing = async {
         if io.shutdown().await.is_err() {
             return;
@@ -28,8 +36,21 @@ pub(crate) async fn close<Io: AsyncRead + AsyncWrite + Unpin>(mut io: Io) {
             read = io.read(&mut scratch).await.ok();
         }
     };
-    // The time limit also covers a peer that takes nothing, for IO whose shutdown writes.
-    let _ = timeout(LINGER, closing).await;
+    let given_up = poll_fn(|cx| {
+        loop {
+            match pace.poll(cx, link) {
+                Poll::Ready(Wish::GiveUp) => return Poll::Ready(()),
+                Poll::Ready(_) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    // The limit also covers a peer that takes nothing, for IO whose shutdown writes.
+    tokio::select! {
+        biased;
+        () = given_up => {}
+        _ = timeout(LINGER, closing) => {}
+    }
 }
 
 /// What can be read without waiting: `None` if nothing has come, 0 at the end.

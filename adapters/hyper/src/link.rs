@@ -35,6 +35,8 @@ pub(crate) struct Link {
     // Counts reads, so that quiet can be told from slow.
     reads: AtomicU32,
     tunnels: AtomicBool,
+    // HTTP/2: heads and answers are the streams' affair, which list themselves.
+    shared: AtomicBool,
     upgraded: Mutex<Option<Holder>>,
     driver: AtomicWaker,
 }
@@ -50,6 +52,7 @@ impl Link {
             head_begun: AtomicBool::new(false),
             reads: AtomicU32::new(0),
             tunnels: AtomicBool::new(false),
+            shared: AtomicBool::new(false),
             upgraded: Mutex::new(None),
             driver: AtomicWaker::new(),
         })
@@ -60,35 +63,60 @@ impl Link {
     pub(crate) fn has_read(&self) {
         self.reads
             .store(self.reads.load(Relaxed).wrapping_add(1), Relaxed);
-        if self.in_flight.load(Relaxed) == 0 && !self.head_begun.load(Relaxed) {
+        let expects_a_head = self.in_flight.load(Relaxed) == 0 && !self.shared.load(Relaxed);
+        if expects_a_head && !self.head_begun.load(Relaxed) {
             self.head_begun.store(true, Relaxed);
             self.connection.set_kind(Kind::Head);
         }
     }
 
     pub(crate) fn has_written(&self) {
-        self.unflushed.store(true, Relaxed);
+        if !self.unflushed.load(Relaxed) {
+            self.unflushed.store(true, Relaxed);
+            // hyper may be done with a body before it writes the first byte of it.
+            if self.connection.kind() == Kind::Idle && !self.shared.load(Relaxed) {
+                self.connection.set_kind(Kind::Request);
+            }
+        }
     }
 
     pub(crate) fn has_flushed(&self) {
+        if self.unflushed.load(Relaxed) && self.in_flight.load(Relaxed) == 0 {
+            self.set_idle();
+        }
         self.unflushed.store(false, Relaxed);
+    }
+
+    // ===== told by the driver =====
+
+    /// Many requests share this connection: it speaks HTTP/2.
+    pub(crate) fn share(&self) {
+        self.shared.store(true, Relaxed);
+        self.head_begun.store(false, Relaxed);
+        self.connection.set_kind(Kind::Idle);
     }
 
     // ===== told by the service =====
 
-    pub(crate) fn begin(&self, method: &str, path: &str, body_open: bool) {
+    pub(crate) fn begin(&self, body_open: bool) {
         self.head_begun.store(false, Relaxed);
         self.body_open.store(body_open, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        self.connection.begin_request(method, path);
     }
 
     pub(crate) fn end(&self) {
         if self.in_flight.fetch_sub(1, Relaxed) == 1 {
-            if self.connection.kind() == Kind::Request {
-                self.connection.set_kind(Kind::Idle);
+            // An answer that the client has not taken yet is not over.
+            if !self.unflushed.load(Relaxed) {
+                self.set_idle();
             }
             self.driver.wake();
+        }
+    }
+
+    fn set_idle(&self) {
+        if self.connection.kind() == Kind::Request {
+            self.connection.set_kind(Kind::Idle);
         }
     }
 

@@ -50,21 +50,24 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(|body| RequestBody::new(body, &self.link));
-        let line = (request.method().clone(), request.uri().clone());
         let version = request.version();
-        let body_open = request.body().is_open();
-        let in_flight =
-            InFlight::begin(&self.link, line.0.as_str(), request.uri().path(), body_open);
-        let tunnels = version >= Version::HTTP_2 && line.0 == Method::CONNECT;
+        let shares = version >= Version::HTTP_2;
+        let tunnels = shares && request.method() == Method::CONNECT;
+        let in_flight = InFlight::begin(&self.link, &request, shares);
+        let stream = shares.then(|| (request.method().clone(), request.uri().clone()));
         let extensions = request.extensions_mut();
         extensions.insert(self.link.connection.clone());
         extensions.insert(self.graceful.clone());
+        let oneshot = self.service.clone().oneshot(request);
         // Without a guard the drain is over: the request is served all the same, since it was
         // read, and the process ends when it ends.
-        let oneshot = self.service.clone().oneshot(request);
-        let inner = match self.graceful.guard() {
-            Some(guard) => layer::ResponseFuture::track(oneshot, guard, line, version),
-            None => layer::ResponseFuture::untracked(oneshot),
+        let inner = match (self.graceful.guard(), stream) {
+            (Some(guard), None) => layer::ResponseFuture::of_connection(oneshot, guard),
+            (Some(guard), Some((method, uri))) => {
+                let connection = self.link.connection.clone();
+                layer::ResponseFuture::of_stream(oneshot, guard, method, uri, connection)
+            }
+            (None, _) => layer::ResponseFuture::untracked(oneshot),
         };
         ConnFuture {
             inner,

@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{ResponseBody, ResponseFuture};
+use super::{ResponseBody, ResponseFuture, watch};
 use crate::{Graceful, Phase};
 
 /// Makes a drain wait for the requests of the inner service. See the [module](super).
@@ -69,9 +69,9 @@ where
         {
             return ResponseFuture::refuse(Some(retry_after));
         }
-        let line = (request.method().clone(), request.uri().clone());
+        let line = watch::Request::new(request.method().clone(), request.uri().clone());
         let version = request.version();
         request.extensions_mut().insert(self.graceful.clone());
-        ResponseFuture::track(self.inner.call(request), guard, line, version)
+        ResponseFuture::counted(self.inner.call(request), guard, line, version)
     }
 }
