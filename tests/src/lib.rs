@@ -1,1 +1,6 @@
-//! Placeholder.
+//! What the process tests, the demonstration and the benches of Handover share.
+//!
+//! * [`load`] is a client that never retries and says what became of each of
+//!   its requests.
+
+pub mod load;
