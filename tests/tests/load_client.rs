@@ -78,7 +78,9 @@ where
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
     let mut config = Config::new(server(serve).await).with_clients(Clients::only(kind, 2));
-    config.timeout = Duration::from_millis(500);
+    if failure == Failure::Timeout {
+        config.timeout = Duration::from_millis(300);
+    }
     config.stream = Duration::from_millis(200);
     config.idle_max = Duration::from_millis(20);
     let report = storm(config, |_, lost| lost >= 4).await;
@@ -271,8 +273,8 @@ async fn close_after_20_ms(mut stream: TcpStream) -> io::Result<()> {
 
 #[tokio::test]
 async fn a_close_before_the_last_look_is_not_lost() {
-    let mut config = Config::new(server(close_after_20_ms).await)
-        .with_clients(Clients::only(Kind::Keepalive, 4));
+    let address = server(|stream| answer(stream, OK.into())).await;
+    let mut config = Config::new(address).with_clients(Clients::only(Kind::Keepalive, 4));
     config.keepalive_pause = Duration::from_millis(300);
     let report = storm(config, |ok, _| ok >= 12).await;
     assert_eq!(report.lost(), 0, "{report}");

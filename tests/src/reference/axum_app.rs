@@ -9,12 +9,13 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::{events, websocket};
 use crate::load::{Fnv1a, stream_byte, stream_len};
 
 /// Bytes of one piece of `/stream`, and the time between two.
@@ -46,12 +47,17 @@ impl Info {
 
 /// The routes of the reference servers. Every answer, also an error, carries `x-pid` and
 /// `x-generation`.
+///
+/// `/ws` and `/sse` end when the [`Graceful`](handover::Graceful) in the request's extensions
+/// drains, which is there under Handover's own servers and under its layer.
 pub fn router(info: Info) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/slow", get(slow))
         .route("/stream", get(stream_letters))
         .route("/upload", post(upload))
+        .route("/ws", any(websocket::upgrade))
+        .route("/sse", get(events::events))
         .route("/hold", get(hold))
         .route("/hang-body", get(hang_body))
         .with_state(info)

@@ -4,10 +4,12 @@
 //! they are started is the same, and is here.
 
 mod axum_app;
+mod events;
 mod fault;
 mod flags;
 mod listen;
 mod ready;
+mod websocket;
 
 pub use self::{
     axum_app::{Info, router},
