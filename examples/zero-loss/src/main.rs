@@ -7,8 +7,9 @@
 //!
 //! The server is this program itself, as a process of its own. It gets a real
 //! SIGHUP, starts its successor, and drains. The clients never retry: whatever
-//! is not a complete, correct answer is lost. The exit status is 0 if nothing
-//! was lost and each restart brought a new generation.
+//! is not a complete, correct answer is lost. The exit status is 0 if Handover
+//! lost nothing, each restart brought a new generation, and each drain was
+//! complete.
 
 mod args;
 mod drive;
@@ -38,7 +39,11 @@ fn main() -> anyhow::Result<ExitCode> {
             Some(Command::ServeAxum { generation }) => serve::axum::run(generation)
                 .await
                 .map(|()| ExitCode::SUCCESS),
-            None => demonstrate(&args).await,
+            None => tokio::select! {
+                judged = demonstrate(&args) => judged,
+                // The servers are in process groups of their own; dropping them ends them.
+                _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+            },
         }
     })
 }

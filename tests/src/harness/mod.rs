@@ -12,7 +12,8 @@
 //!    predecessor has gone becomes our child, so its exit status comes to us
 //!    and no other process has to reap it.
 //! 3. Nothing outlives its [`Server`]: dropping it kills the process group, all
-//!    generations seen and their descendants.
+//!    generations seen and their descendants. If this process ends without
+//!    dropping it, a watchdog kills the group.
 //! 4. Every wait has a bound, and says at its end what it waited for.
 //!
 //! Give a server no process group or session of its own: that is how
@@ -25,6 +26,7 @@ mod program;
 mod ready;
 mod server;
 mod wait;
+mod watchdog;
 
 pub use self::{
     process::{Exit, Process},

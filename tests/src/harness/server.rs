@@ -20,6 +20,7 @@ use super::{
     proc,
     process::{Exit, Process},
     ready::Ready,
+    watchdog::Watchdog,
 };
 
 /// How long a killed process may take to be gone.
@@ -36,6 +37,8 @@ pub struct Server {
     program: String,
     first: Process,
     output: Arc<watch::Sender<Output>>,
+    /// `None` only while the server is made.
+    watchdog: Option<Watchdog>,
 }
 
 #[derive(Debug)]
@@ -53,11 +56,13 @@ impl Server {
         let first = Process::open(child.id())?;
         let output = Arc::new(watch::Sender::new(Output::new(first.clone())));
         // From here on, dropping the server kills the child.
-        let server = Self {
+        let mut server = Self {
             program,
             first,
             output: Arc::clone(&output),
+            watchdog: None,
         };
+        server.watchdog = Some(Watchdog::start(child.id())?);
         let stdout = child.stdout.take().context("stdout is no pipe")?;
         let stderr = child.stderr.take().context("stderr is no pipe")?;
         let stdout = ChildStdout::from_std(stdout)?;
