@@ -35,5 +35,5 @@ pub use self::{
     policy::Policy,
     reason::Reason,
     report::{Report, Tally},
-    wait::{Drained, Reached},
+    wait::{Drained, Phases, Reached},
 };

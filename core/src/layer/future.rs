@@ -7,14 +7,14 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderValue, Method, Response, StatusCode, Uri, Version,
     header::{CONNECTION, RETRY_AFTER},
 };
 use http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::{ResponseBody, watch::Watch};
-use crate::Phase;
+use crate::{Guard, Phase};
 
 pin_project! {
     /// Response future of [`GracefulService`](super::GracefulService).
@@ -44,6 +44,18 @@ impl<F> ResponseFuture<F> {
             watch,
             announces,
         }
+    }
+
+    /// Tracks a request that a serve loop has already counted with this guard: what the layer
+    /// does, for who owns the connection and needs no layer.
+    pub fn track(inner: F, guard: Guard, line: (Method, Uri), version: Version) -> Self {
+        let watch = Watch::Counted(guard, Some(line));
+        Self::new(inner, watch, version <= Version::HTTP_11)
+    }
+
+    /// A response future that nothing waits for: the drain is over, or somebody else counts it.
+    pub fn untracked(inner: F) -> Self {
+        Self::new(inner, Watch::Elsewhere, false)
     }
 
     pub(super) fn refuse(retry_after: Option<Duration>) -> Self {

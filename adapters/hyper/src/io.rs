@@ -1,0 +1,153 @@
+//! The IO below hyper: replays what was read before, and tells the link what passes.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use handover::{Holder, Kind, Phase, Reached};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::link::Link;
+
+#[derive(Debug)]
+pub(crate) struct ConnIo<Io> {
+    io: Io,
+    // Read already, and to be read again first.
+    replay: Bytes,
+    link: Arc<Link>,
+    // Once upgraded there is no driver any more, and the IO itself ends at the cut.
+    upgraded: Option<(Holder, Reached)>,
+}
+
+impl<Io> ConnIo<Io> {
+    pub(crate) fn new(io: Io, replay: Bytes, link: Arc<Link>) -> Self {
+        Self {
+            io,
+            replay,
+            link,
+            upgraded: None,
+        }
+    }
+
+    /// The connection, and what of the replay nobody has read.
+    pub(crate) fn into_parts(self) -> (Io, Bytes) {
+        (self.io, self.replay)
+    }
+
+    // A connection that the application has taken over fails at the cut. The holder wakes the
+    // task that reads, the second future the one that writes: they may be two.
+    fn poll_cut(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<io::Error> {
+        if self.upgraded.is_none() {
+            if self.link.connection.kind() != Kind::Upgraded {
+                return Poll::Pending;
+            }
+            let Some(holder) = self.link.take_upgraded() else {
+                return Poll::Pending;
+            };
+            let cutting = holder.cutting();
+            self.upgraded = Some((holder, cutting));
+        }
+        let Some((holder, cutting)) = &mut self.upgraded else {
+            return Poll::Pending;
+        };
+        let is_cut = match reads {
+            true => loop {
+                match holder.poll_phase(cx) {
+                    Poll::Ready(phase) if phase >= Phase::Cutting => break true,
+                    Poll::Ready(_) => {}
+                    Poll::Pending => break holder.phase() >= Phase::Cutting,
+                }
+            },
+            false => Pin::new(cutting).poll(cx).is_ready(),
+        };
+        if is_cut {
+            return Poll::Ready(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "connection cut at the drain's deadline",
+            ));
+        }
+        Poll::Pending
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Poll::Ready(cut) = this.poll_cut(cx, true) {
+            return Poll::Ready(Err(cut));
+        }
+        if this.replay.has_remaining() {
+            let n = this.replay.len().min(buf.remaining());
+            buf.put_slice(&this.replay.split_to(n));
+            this.link.has_read();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.link.has_read();
+        }
+        polled
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> ConnIo<Io> {
+    fn poll_out<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut Io>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if let Poll::Ready(cut) = self.poll_cut(cx, false) {
+            return Poll::Ready(Err(cut));
+        }
+        poll(Pin::new(&mut self.io), cx)
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for ConnIo<Io> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.link.has_written();
+        this.poll_out(cx, |io, cx| io.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.link.has_written();
+        this.poll_out(cx, |io, cx| io.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = this.poll_out(cx, |io, cx| io.poll_flush(cx));
+        if let Poll::Ready(Ok(())) = polled {
+            this.link.has_flushed();
+        }
+        polled
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_out(cx, |io, cx| io.poll_shutdown(cx))
+    }
+}
