@@ -308,7 +308,7 @@ async fn a_client_that_is_told_to_close_does_so() {
 }
 
 /// A correct server, and a storm against it.
-async fn correct(generation: u32) -> Config {
+async fn correct(generation: u64) -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = Config::new(listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router(Info::new(generation))).await });

@@ -11,7 +11,7 @@ use handover_tests::load::{Clients, Config, Target};
 pub(crate) struct Args {
     /// How often the server is replaced
     #[arg(long, default_value_t = 20, value_name = "N")]
-    pub(crate) restarts: u32,
+    pub(crate) restarts: u64,
     /// Persistent connections; three in four are idle most of the time. 24 other clients open
     /// connections of their own: new ones, slow answers, streams, uploads, heads in pieces
     #[arg(long, default_value_t = 64, value_name = "N")]
@@ -43,7 +43,7 @@ pub(crate) enum Command {
     ServeAxum {
         /// The number of this generation
         #[arg(long)]
-        generation: u32,
+        generation: u64,
     },
 }
 

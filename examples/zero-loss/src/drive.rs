@@ -26,7 +26,7 @@ pub(crate) struct Outcome {
     pub(crate) name: &'static str,
     pub(crate) report: Report,
     /// Restarts that were to be.
-    pub(crate) restarts: u32,
+    pub(crate) restarts: u64,
     /// What went wrong beside lost requests.
     pub(crate) faults: Vec<String>,
 }
@@ -35,7 +35,7 @@ impl Outcome {
     /// Whether nothing was lost and each restart brought a new generation.
     pub(crate) fn is_flawless(&self) -> bool {
         self.report.lost() == 0
-            && self.report.restarts_taken() == self.restarts as usize
+            && self.report.restarts_taken() as u64 == self.restarts
             && self.faults.is_empty()
     }
 }

@@ -18,19 +18,19 @@ const LINE: Duration = Duration::from_secs(3);
 pub(crate) struct Progress {
     name: &'static str,
     bar: Option<ProgressBar>,
-    restarts: u32,
-    done: u32,
+    restarts: u64,
+    done: u64,
     next_line: Instant,
 }
 
 impl Progress {
-    pub(crate) fn new(name: &'static str, restarts: u32) -> Self {
+    pub(crate) fn new(name: &'static str, restarts: u64) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let template = "{spinner} {prefix:10} restart {pos:>2}/{len} [{bar:20}] {msg}";
             let style = ProgressStyle::with_template(template)
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("=> ");
-            let bar = ProgressBar::new(restarts.into())
+            let bar = ProgressBar::new(restarts)
                 .with_style(style)
                 .with_prefix(name);
             bar.enable_steady_tick(REDRAW);
@@ -69,10 +69,10 @@ impl Progress {
         report
     }
 
-    pub(crate) fn restarted(&mut self, restart: u32) {
+    pub(crate) fn restarted(&mut self, restart: u64) {
         self.done = restart;
         if let Some(bar) = &self.bar {
-            bar.set_position(restart.into());
+            bar.set_position(restart);
         }
     }
 

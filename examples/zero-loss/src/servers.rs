@@ -60,7 +60,7 @@ impl Servers {
     }
 
     /// Replaces the newest generation by generation `next`, and returns when that one is ready.
-    pub(crate) async fn restart(&mut self, next: u32) -> anyhow::Result<()> {
+    pub(crate) async fn restart(&mut self, next: u64) -> anyhow::Result<()> {
         let old = self.newest().process;
         match self {
             Self::Handover(server) => {
@@ -93,7 +93,7 @@ impl Servers {
     }
 }
 
-async fn axum_generation(listener: &TcpListener, generation: u32) -> anyhow::Result<Server> {
+async fn axum_generation(listener: &TcpListener, generation: u64) -> anyhow::Result<Server> {
     let socket: OwnedFd = listener.try_clone()?.into();
     let program = program("serve-axum")?.args(["--generation", &generation.to_string()]);
     program

@@ -14,7 +14,7 @@ pub struct Ready {
     /// The process.
     pub process: Process,
     /// Its generation.
-    pub generation: u32,
+    pub generation: u64,
     /// Names and addresses of its sockets, in its order.
     pub sockets: Vec<(String, String)>,
 }

@@ -116,7 +116,7 @@ impl Server {
     /// # Errors
     ///
     /// If it is not within `within`, or all generations have ended; with the end of stderr.
-    pub async fn ready(&self, generation: u32, within: Duration) -> anyhow::Result<Ready> {
+    pub async fn ready(&self, generation: u64, within: Duration) -> anyhow::Result<Ready> {
         let what = format!("generation {generation} to be ready");
         self.seen(&what, within, |output| {
             output

@@ -52,7 +52,7 @@ pub struct Head {
     /// The process that answered, by `x-pid`.
     pub pid: Option<u32>,
     /// The generation that answered, by `x-generation`.
-    pub generation: Option<u32>,
+    pub generation: Option<u64>,
     framing: Framing,
 }
 

@@ -42,7 +42,7 @@ impl KindReport {
 #[non_exhaustive]
 pub struct GenerationReport {
     /// Its number.
-    pub generation: u32,
+    pub generation: u64,
     /// The processes that answered under this number; more than one is a fault of the server.
     pub pids: Vec<u32>,
     /// First answer, since the start of the storm.
@@ -60,7 +60,7 @@ pub struct MarkReport {
     /// Since the start of the storm.
     pub at: Duration,
     /// The generation that was to come.
-    pub expected: u32,
+    pub expected: u64,
     /// From the mark to the first answer of that generation; `None` if it never answered.
     pub took: Option<Duration>,
     /// The longest time between two answers to `fresh` that ended between this mark and the next.

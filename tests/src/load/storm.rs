@@ -50,7 +50,7 @@ pub struct Snapshot {
     /// Connections that the server had closed at the last look.
     pub found_closed: u64,
     /// The newest generation that answered.
-    pub generation: Option<u32>,
+    pub generation: Option<u64>,
 }
 
 impl Storm {
@@ -84,7 +84,7 @@ impl Storm {
     }
 
     /// Notes that the server is being replaced now, by generation `expected`.
-    pub fn mark(&self, expected: u32) -> Mark {
+    pub fn mark(&self, expected: u64) -> Mark {
         let mut stats = self.recorder.stats();
         Mark(stats.timeline.mark(Instant::now(), expected))
     }

@@ -28,7 +28,7 @@ pub(crate) struct Seen {
 pub(crate) struct Marked {
     pub(crate) at: Instant,
     /// The generation that should answer in consequence.
-    pub(crate) expected: u32,
+    pub(crate) expected: u64,
     /// The first answer of that generation or a later one.
     pub(crate) took: Option<Duration>,
     pub(crate) longest_gap: Duration,
@@ -39,7 +39,7 @@ pub(crate) struct Marked {
 #[derive(Debug)]
 pub(crate) struct Timeline {
     pub(crate) start: Instant,
-    pub(crate) generations: BTreeMap<u32, Seen>,
+    pub(crate) generations: BTreeMap<u64, Seen>,
     pub(crate) marks: Vec<Marked>,
     /// The longest gap before the first mark.
     pub(crate) gap_before: Duration,
@@ -59,7 +59,7 @@ impl Timeline {
         }
     }
 
-    pub(crate) fn answered(&mut self, now: Instant, pid: Option<u32>, generation: Option<u32>) {
+    pub(crate) fn answered(&mut self, now: Instant, pid: Option<u32>, generation: Option<u64>) {
         let Some(generation) = generation else { return };
         let seen = self.generations.entry(generation).or_insert_with(|| Seen {
             pids: BTreeSet::new(),
@@ -93,7 +93,7 @@ impl Timeline {
         }
     }
 
-    pub(crate) fn mark(&mut self, now: Instant, expected: u32) -> usize {
+    pub(crate) fn mark(&mut self, now: Instant, expected: u64) -> usize {
         let (took, longest_gap, gone) = (None, Duration::ZERO, None);
         self.marks.push(Marked {
             at: now,

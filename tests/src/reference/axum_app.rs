@@ -31,13 +31,13 @@ pub struct Info {
     /// The process.
     pub pid: u32,
     /// Its generation.
-    pub generation: u32,
+    pub generation: u64,
 }
 
 impl Info {
     /// This process, as generation `generation`.
     #[must_use]
-    pub fn new(generation: u32) -> Self {
+    pub fn new(generation: u64) -> Self {
         Self {
             pid: std::process::id(),
             generation,

@@ -11,7 +11,7 @@ use handover_tests::reference::{Info, ready_line, router};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves on the listening socket that is stdin, until SIGTERM and what is under way then.
-pub(crate) async fn run(generation: u32) -> anyhow::Result<()> {
+pub(crate) async fn run(generation: u64) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let fd = io::stdin().as_fd().try_clone_to_owned()?;
     let listener = TcpListener::from(fd);
