@@ -14,6 +14,8 @@ pub use accept::{Accept, Address};
 #[cfg(all(unix, feature = "process"))]
 mod error;
 #[cfg(all(unix, feature = "process"))]
+mod pidfile;
+#[cfg(all(unix, feature = "process"))]
 mod sockets;
 #[cfg(all(unix, feature = "process"))]
 mod sys;
