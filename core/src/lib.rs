@@ -19,9 +19,12 @@ mod pidfile;
 mod sockets;
 #[cfg(all(unix, feature = "process"))]
 mod sys;
+#[cfg(all(unix, feature = "process"))]
+mod upgrade;
 
 #[cfg(all(unix, feature = "process"))]
 pub use self::{
     error::Error,
     sockets::{Listener, Stream},
+    upgrade::Successor,
 };
