@@ -1,15 +1,19 @@
 //! Lets a server stop or be replaced without losing one request.
 
+mod clock;
+mod drain;
+mod gate;
+mod graceful;
+mod guard;
+mod holder;
 mod phase;
+mod policy;
 mod reason;
-
-#[cfg(feature = "accept")]
-pub mod accept;
-
-pub use self::{phase::Phase, reason::Reason};
-#[cfg(feature = "accept")]
-#[doc(inline)]
-pub use accept::{Accept, Address};
+mod report;
+mod shard;
+mod signal;
+mod sync;
+mod wait;
 
 #[cfg(all(unix, feature = "process"))]
 mod error;
@@ -21,6 +25,29 @@ mod sockets;
 mod sys;
 #[cfg(all(unix, feature = "process"))]
 mod upgrade;
+
+#[cfg(feature = "accept")]
+pub mod accept;
+#[cfg(feature = "layer")]
+pub mod layer;
+
+#[cfg(feature = "accept")]
+#[doc(inline)]
+pub use accept::{Accept, Address, Connection, Tracked};
+#[cfg(feature = "layer")]
+#[doc(inline)]
+pub use layer::{GracefulLayer, GracefulService};
+
+pub use self::{
+    graceful::{Builder, Graceful},
+    guard::{Guard, Holder},
+    holder::{Holding, Kind},
+    phase::Phase,
+    policy::Policy,
+    reason::Reason,
+    report::{Report, Tally},
+    wait::{Drained, Reached},
+};
 
 #[cfg(all(unix, feature = "process"))]
 pub use self::{

@@ -4,6 +4,8 @@
 //! where a listener listens, for TCP and Unix sockets alike.
 
 mod address;
+mod connection;
+mod tracked;
 
 use std::{
     io,
@@ -12,7 +14,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::address::Address;
+pub use self::{address::Address, connection::Connection, tracked::Tracked};
 
 /// A source of connections.
 ///

@@ -1,0 +1,210 @@
+//! What is known of one connection, readable from any thread while it is served.
+//!
+//! # Invariants
+//!
+//! 1. Only the task that serves the connection writes; anybody reads.
+//! 2. The request line is written under a sequence number that is odd while a write is under way.
+//!    A reader who sees an odd number, or another one after than before, has read a mix and says
+//!    nothing of the line. No lock and no locked instruction is on the writer's path.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+};
+
+use tokio::time::Instant;
+
+use super::Address;
+use crate::{
+    Graceful,
+    guard::Holder,
+    holder::{Describe, Holding, Kind},
+};
+
+// Words of the request line that are kept: enough to tell which request it is.
+const LINE_WORDS: usize = 8;
+
+/// The facts of one connection: who, since when, doing what.
+///
+/// Serve loops make one for each connection they accept, keep it up to date, and put it into the
+/// extensions of its requests.
+#[derive(Debug)]
+pub struct Connection {
+    peer: Address,
+    since: Instant,
+    kind: AtomicU8,
+    requests: AtomicU32,
+    line: Line,
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    #[must_use]
+    pub fn new(peer: Address) -> Arc<Self> {
+        Arc::new(Self {
+            peer,
+            since: Instant::now(),
+            kind: AtomicU8::new(Kind::Fresh as u8),
+            requests: AtomicU32::new(0),
+            line: Line::default(),
+        })
+    }
+
+    /// Holds the drain open for this connection, which is listed until the holder is dropped;
+    /// `None` once the drain is over.
+    #[must_use]
+    pub fn hold(self: &Arc<Self>, graceful: &Graceful) -> Option<Holder> {
+        graceful.hold_as(self.clone())
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn peer(&self) -> &Address {
+        &self.peer
+    }
+
+    /// When it was accepted.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        Kind::from_u8(self.kind.load(Ordering::Relaxed))
+    }
+
+    /// Says what it is doing. For serve loops.
+    pub fn set_kind(&self, kind: Kind) {
+        self.kind.store(kind as u8, Ordering::Relaxed);
+    }
+
+    /// How many requests it has sent.
+    #[must_use]
+    pub fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Says that a request has begun. For serve loops. A path too long is cut short.
+    pub fn begin_request(&self, method: &str, path: &str) {
+        let requests = self.requests.load(Ordering::Relaxed).wrapping_add(1);
+        self.requests.store(requests, Ordering::Relaxed);
+        self.line.write(method, path);
+        self.set_kind(Kind::Request);
+    }
+}
+
+impl Describe for Connection {
+    fn describe(&self) -> Holding {
+        let kind = self.kind();
+        let tells = matches!(kind, Kind::Request | Kind::Upgraded);
+        Holding {
+            kind,
+            what: if tells { self.line.read() } else { None },
+            peer: Some(self.peer.to_string()),
+            age: self.since.elapsed(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    sequence: AtomicU32,
+    words: [AtomicU64; LINE_WORDS],
+}
+
+impl Line {
+    fn write(&self, method: &str, path: &str) {
+        let mut bytes = [0_u8; LINE_WORDS * 8];
+        let mut used = 0;
+        for part in [method.as_bytes(), b" ", path.as_bytes()] {
+            let n = part.len().min(bytes.len() - used);
+            bytes[used..used + n].copy_from_slice(&part[..n]);
+            used += n;
+        }
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence
+            .store(sequence.wrapping_add(1), Ordering::Relaxed);
+        // Readers who see a new word see the odd number too.
+        fence(Ordering::Release);
+        // A word of zeros ends the line, so what lies behind it need not be cleared.
+        let words = (used + 1).div_ceil(8).min(LINE_WORDS);
+        for (word, bytes) in self.words.iter().zip(bytes.as_chunks::<8>().0).take(words) {
+            word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+        }
+        self.sequence
+            .store(sequence.wrapping_add(2), Ordering::Release);
+    }
+
+    fn read(&self) -> Option<String> {
+        let before = self.sequence.load(Ordering::Acquire);
+        let mut bytes = Vec::with_capacity(LINE_WORDS * 8);
+        for word in &self.words {
+            bytes.extend(word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        fence(Ordering::Acquire);
+        let after = self.sequence.load(Ordering::Relaxed);
+        if before != after || before % 2 == 1 {
+            return None;
+        }
+        let end = bytes.iter().position(|byte| *byte == 0);
+        let text = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]);
+        match (end, text.is_empty()) {
+            (_, true) => None,
+            (None, _) => Some(format!("{text}…")),
+            (Some(_), _) => Some(text.into_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_reads_as_it_was_written() {
+        let line = Line::default();
+        assert_eq!(line.read(), None);
+        line.write("GET", "/a/rather/long/path/that/still/fits?with=query");
+        let long = "GET /a/rather/long/path/that/still/fits?with=query";
+        assert_eq!(line.read().as_deref(), Some(long));
+        line.write("POST", "/");
+        assert_eq!(line.read().as_deref(), Some("POST /"));
+        line.write("GET", &"/x".repeat(100));
+        let cut = line.read().unwrap();
+        assert!(cut.starts_with("GET /x/x") && cut.ends_with('…'), "{cut}");
+        for length in 0..80 {
+            line.write("M", &"p".repeat(length));
+            let read = line.read().unwrap();
+            let shown = length.min(LINE_WORDS * 8 - 2);
+            assert_eq!(read.trim_end_matches('…').len(), shown + 2, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_being_written_is_never_read_as_a_mix() {
+        let line = Arc::new(Line::default());
+        let writer = std::thread::spawn({
+            let line = line.clone();
+            move || {
+                for i in 0..200_000 {
+                    let path = if i % 2 == 0 {
+                        "aaaaaaaaaaaaaaaaaaaa"
+                    } else {
+                        "bbbbbbbbbbbbbbbbbbbb"
+                    };
+                    line.write("GET", path);
+                }
+            }
+        });
+        while !writer.is_finished() {
+            if let Some(read) = line.read() {
+                let path = read.trim_start_matches("GET ");
+                let first = &path[..1];
+                assert!(path.matches(first).count() == path.len(), "{read}");
+            }
+        }
+        writer.join().unwrap();
+    }
+}

@@ -1,0 +1,440 @@
+//! The drain itself: one state machine over all stages of a service.
+//!
+//! # Invariants
+//!
+//! 1. Phases change under the state's lock only, and only forward, save in [`Drain::resume`].
+//! 2. Stages end in order: a stage leaves `Running` for `Draining` once the one before it is
+//!    `Drained`. Exactly one stage is being drained at a time, and its gate is the only closed one
+//!    that is not empty. The cut reaches all stages at once.
+//! 3. A stage is `Drained` by the last guard of its closed gate, or, after the cut and its grace,
+//!    by the clock. The drain is over when its last stage is.
+//! 4. No gate is closed and nobody is woken while the state's lock is held: both call back.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    Phase, Policy, Reason, Report, clock,
+    gate::{Gate, Owner},
+    holder::Holding,
+    report::Tally,
+    signal::Signal,
+    sync::{Mutex, MutexGuard, lock},
+};
+
+/// One stage: what its guards and its tasks share.
+pub(crate) struct Stage {
+    pub(crate) name: String,
+    pub(crate) signal: Signal,
+    gate: std::sync::OnceLock<Gate<Stage>>,
+    drain: Weak<Drain>,
+}
+
+impl Stage {
+    fn new(name: &str, phase: Phase, drain: Weak<Drain>) -> Arc<Self> {
+        let stage = Arc::new(Self {
+            name: name.to_owned(),
+            signal: Signal::new(phase),
+            gate: std::sync::OnceLock::new(),
+            drain,
+        });
+        let gate = Gate::open(crate::shard::count(), &stage);
+        let fresh = stage.gate.set(gate).is_ok();
+        debug_assert!(fresh, "a stage's gate is made once, here");
+        stage
+    }
+
+    pub(crate) fn gate(&self) -> &Gate<Stage> {
+        self.gate.get().expect("set where a stage is made")
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.signal.word().phase()
+    }
+}
+
+impl Owner for Stage {
+    fn gate_is_empty(self: &Arc<Self>) {
+        // Without a drain every handle has been dropped, and nobody is left to be told.
+        if let Some(drain) = self.drain.upgrade() {
+            drain.stage_is_empty(self);
+        }
+    }
+}
+
+/// What all handles of one service share.
+pub(crate) struct Drain {
+    pub(crate) policy: Policy,
+    /// `Running` until the last stage is drained, then `Drained`.
+    pub(crate) done: Signal,
+    pub(crate) clock: clock::Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    stages: Vec<Arc<Stage>>,
+    under_way: Option<UnderWay>,
+    report: Option<Report>,
+    // Counts drains, so that the clock of one that was taken back does not move the next.
+    ordinal: u64,
+}
+
+struct UnderWay {
+    reason: Reason,
+    began: Instant,
+    lame_duck_until: Instant,
+    deadline: Instant,
+    cut_at: Option<Instant>,
+    at_start: Tally,
+    moved: usize,
+    cut: Vec<Holding>,
+}
+
+/// What remains to be done once the state's lock has been released.
+#[derive(Default)]
+#[must_use]
+struct After {
+    wake: Vec<Arc<Stage>>,
+    close: Option<Arc<Stage>>,
+    done: bool,
+}
+
+impl Drain {
+    pub(crate) fn new(policy: Policy) -> Arc<Self> {
+        Arc::new_cyclic(|weak| Self {
+            policy,
+            done: Signal::new(Phase::Running),
+            clock: clock::Clock::default(),
+            state: Mutex::new(State {
+                stages: vec![Stage::new("requests", Phase::Running, weak.clone())],
+                ..State::default()
+            }),
+        })
+    }
+
+    pub(crate) fn first_stage(&self) -> Arc<Stage> {
+        self.state().stages[0].clone()
+    }
+
+    /// The stage of this name; made, after all others, where there is none.
+    pub(crate) fn stage(self: &Arc<Self>, name: &str) -> Arc<Stage> {
+        let mut after = After::default();
+        let stage = {
+            let mut state = self.state();
+            if let Some(stage) = state.stages.iter().find(|stage| stage.name == name) {
+                return stage.clone();
+            }
+            let phase = if self.is_over() {
+                Phase::Drained
+            } else if state.is_cut() {
+                Phase::Cutting
+            } else {
+                Phase::Running
+            };
+            let stage = Stage::new(name, phase, Arc::downgrade(self));
+            state.stages.push(stage.clone());
+            if self.is_over() {
+                after.close = Some(stage.clone());
+            }
+            stage
+        };
+        self.finish(after);
+        stage
+    }
+
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        Some(self.state().under_way.as_ref()?.reason)
+    }
+
+    /// When the deadline is over, once a drain has begun.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        Some(self.state().under_way.as_ref()?.deadline)
+    }
+
+    pub(crate) fn report(&self) -> Option<Report> {
+        self.state().report.clone()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.done.word().phase() == Phase::Drained
+    }
+
+    pub(crate) fn holders(&self) -> Vec<Holding> {
+        let stages = self.state().stages.clone();
+        let subjects = stages.iter().flat_map(|stage| stage.signal.subjects());
+        subjects.map(|subject| subject.describe()).collect()
+    }
+
+    /// Guards of all stages, those that cannot say what they are included.
+    pub(crate) fn guards(&self) -> usize {
+        let stages = self.state().stages.clone();
+        stages.iter().map(|stage| stage.gate().guards()).sum()
+    }
+
+    /// Begins a drain; false if one has begun already.
+    pub(crate) fn begin(self: &Arc<Self>, reason: Reason) -> bool {
+        // Listing locks each lot in turn, so it is done before the state is locked.
+        let holders = self.holders();
+        let (after, ordinal) = {
+            let mut state = self.state();
+            if state.under_way.is_some() {
+                return false;
+            }
+            let began = Instant::now();
+            let lame_duck = match reason.is_upgrade() {
+                true => Duration::ZERO,
+                false => self.policy.lame_duck(),
+            };
+            state.under_way = Some(UnderWay {
+                reason,
+                began,
+                lame_duck_until: began + lame_duck,
+                deadline: began + self.policy.deadline(reason.is_upgrade()),
+                cut_at: None,
+                at_start: Tally::of(&holders),
+                moved: 0,
+                cut: Vec::new(),
+            });
+            state.ordinal += 1;
+            let after = if lame_duck.is_zero() {
+                state.start_next_stage()
+            } else {
+                let first = state.stages[0].clone();
+                first.signal.set(Phase::LameDuck);
+                After::waking(first)
+            };
+            (after, state.ordinal)
+        };
+        tracing::info!(%reason, holders = holders.len(), "draining");
+        self.finish(after);
+        clock::start(self, ordinal);
+        true
+    }
+
+    /// Ends what is left, now. Begins the drain if none has begun.
+    pub(crate) fn cut(self: &Arc<Self>, reason: Reason) {
+        self.begin(reason);
+        let holders = self.holders();
+        let after = {
+            let mut state = self.state();
+            if state.is_cut() || self.is_over() {
+                return;
+            }
+            let Some(under_way) = &mut state.under_way else {
+                return;
+            };
+            under_way.cut_at = Some(Instant::now());
+            under_way.cut = holders.into_iter().filter(|h| !h.kind.is_idle()).collect();
+            // A lame duck has not closed its gate yet.
+            let mut after = match state.stages[0].phase() {
+                Phase::LameDuck => state.start_next_stage(),
+                _ => After::default(),
+            };
+            for stage in &state.stages {
+                if stage.phase() < Phase::Cutting {
+                    stage.signal.set(Phase::Cutting);
+                    after.wake.push(stage.clone());
+                }
+            }
+            after
+        };
+        self.finish(after);
+        clock::poke(self);
+    }
+
+    /// Takes back a drain for an upgrade; false if it is too late for that.
+    pub(crate) fn resume(&self) -> bool {
+        let after = {
+            let mut state = self.state();
+            let takes_back = state
+                .under_way
+                .as_ref()
+                .is_some_and(|drain| drain.reason.is_upgrade() && drain.cut_at.is_none());
+            // The first stage is the service: once it is drained there is nothing to go on with.
+            if !takes_back || !state.stages[0].gate().reopen() {
+                return false;
+            }
+            state.under_way = None;
+            let mut after = After::default();
+            for stage in &state.stages {
+                if stage.phase() != Phase::Running {
+                    stage.signal.set(Phase::Running);
+                    after.wake.push(stage.clone());
+                }
+            }
+            after
+        };
+        self.finish(after);
+        clock::poke(self);
+        true
+    }
+
+    pub(crate) fn count_moved(&self) {
+        if let Some(under_way) = &mut self.state().under_way {
+            under_way.moved += 1;
+        }
+    }
+
+    /// When the clock of the drain of this ordinal has something to do next.
+    pub(crate) fn next_tick(&self, ordinal: u64) -> Option<Instant> {
+        let state = self.state();
+        if self.is_over() || state.ordinal != ordinal {
+            return None;
+        }
+        let under_way = state.under_way.as_ref()?;
+        Some(match (under_way.cut_at, state.stages[0].phase()) {
+            (Some(cut_at), _) => cut_at + self.policy.cut_grace(),
+            (None, Phase::LameDuck) => under_way.lame_duck_until.min(under_way.deadline),
+            (None, _) => under_way.deadline,
+        })
+    }
+
+    /// Does what the time asks for.
+    pub(crate) fn tick(self: &Arc<Self>, ordinal: u64) {
+        let now = Instant::now();
+        match self.next_tick(ordinal) {
+            Some(due) if due <= now => {}
+            _ => return,
+        }
+        let after = {
+            let mut state = self.state();
+            let Some(under_way) = &state.under_way else {
+                return;
+            };
+            if let Some(cut_at) = under_way.cut_at {
+                if cut_at + self.policy.cut_grace() > now {
+                    return;
+                }
+                self.give_up(&mut state)
+            } else if under_way.deadline <= now {
+                let reason = under_way.reason;
+                drop(state);
+                return self.cut(reason);
+            } else if state.stages[0].phase() == Phase::LameDuck {
+                state.start_next_stage()
+            } else {
+                return;
+            }
+        };
+        self.finish(after);
+    }
+
+    fn stage_is_empty(self: &Arc<Self>, stage: &Arc<Stage>) {
+        let after = {
+            let mut state = self.state();
+            if stage.phase() == Phase::Drained {
+                return;
+            }
+            stage.signal.set(Phase::Drained);
+            let mut after = state.start_next_stage();
+            after.wake.push(stage.clone());
+            if after.close.is_none() {
+                self.conclude(&mut state, 0, &mut after);
+            }
+            after
+        };
+        self.finish(after);
+    }
+
+    // After the cut and its grace: what still holds is left behind.
+    fn give_up(&self, state: &mut State) -> After {
+        let mut after = After::default();
+        let mut abandoned = 0;
+        for stage in &state.stages {
+            if stage.phase() != Phase::Drained {
+                abandoned += stage.gate().guards();
+                stage.signal.set(Phase::Drained);
+                after.wake.push(stage.clone());
+            }
+        }
+        self.conclude(state, abandoned, &mut after);
+        after
+    }
+
+    fn conclude(&self, state: &mut State, abandoned: usize, after: &mut After) {
+        if self.is_over() {
+            return;
+        }
+        let Some(under_way) = &mut state.under_way else {
+            return;
+        };
+        state.report = Some(Report {
+            reason: under_way.reason,
+            took: under_way.began.elapsed(),
+            at_start: under_way.at_start,
+            moved: under_way.moved,
+            cut: std::mem::take(&mut under_way.cut),
+            abandoned,
+        });
+        self.done.set(Phase::Drained);
+        after.done = true;
+    }
+
+    fn finish(self: &Drain, after: After) {
+        for stage in &after.wake {
+            stage.signal.wake();
+        }
+        if after.done {
+            self.done.wake();
+            clock::poke(self);
+        }
+        if let Some(stage) = after.close {
+            stage.gate().close();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl State {
+    fn is_cut(&self) -> bool {
+        self.under_way
+            .as_ref()
+            .is_some_and(|under_way| under_way.cut_at.is_some())
+    }
+
+    /// Starts the first stage that is not drained, if there is one: it is to be closed.
+    fn start_next_stage(&mut self) -> After {
+        let next = self.stages.iter().find(|s| s.phase() != Phase::Drained);
+        let Some(stage) = next.cloned() else {
+            return After::default();
+        };
+        let mut after = After::default();
+        if stage.phase() < Phase::Draining {
+            stage.signal.set(Phase::Draining);
+            after.wake.push(stage.clone());
+        }
+        after.close = Some(stage);
+        after
+    }
+}
+
+impl After {
+    fn waking(stage: Arc<Stage>) -> Self {
+        Self {
+            wake: vec![stage],
+            ..Self::default()
+        }
+    }
+}
+
+/// Owns the drain for all handles; with the last of them the gates are closed.
+pub(crate) struct Handles(pub(crate) Arc<Drain>);
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        // An open gate and its shards own each other. Nobody can drain any more, so let go; a
+        // drain that is under way has closed what it needs to.
+        let stages = self.0.state().stages.clone();
+        if self.0.state().under_way.is_none() {
+            stages.iter().for_each(|stage| stage.gate().close());
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The token: triggers, observes and holds a drain.
+
+use std::{borrow::Cow, fmt, future::Future, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    Phase, Policy, Reason, Report,
+    drain::{Drain, Handles, Stage},
+    guard::{Guard, Holder},
+    holder::{Describe, Holding, Kind, Named},
+    wait::{Drained, Reached},
+};
+
+/// Triggers, observes and holds open the drain of one service.
+///
+/// Cheap to clone; any clone may do all of it. No runtime is needed to make one: the deadline is
+/// kept by the runtime that [`drain`](Self::drain) is called in, or else by a thread.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use handover::Graceful;
+///
+/// let graceful = Graceful::new();
+///
+/// // Somewhere, something that a stop has to wait for, and that wants to know of it.
+/// let job = graceful.hold("rebuild index").expect("not drained");
+/// let draining = graceful.draining();
+/// tokio::spawn(async move {
+///     draining.await;
+///     drop(job);
+/// });
+///
+/// graceful.drain();
+/// let report = graceful.drained().await;
+/// assert!(report.is_complete());
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Graceful {
+    stage: Arc<Stage>,
+    handles: Arc<Handles>,
+}
+
+impl Graceful {
+    /// A running service with the default [`Policy`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_policy(Policy::default())
+    }
+
+    /// A running service with this policy.
+    #[must_use]
+    pub fn with_policy(policy: Policy) -> Self {
+        let drain = Drain::new(policy);
+        Self {
+            stage: drain.first_stage(),
+            handles: Arc::new(Handles(drain)),
+        }
+    }
+
+    /// Sets the policy step by step.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// How this service drains.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.drain_ref().policy
+    }
+
+    // ===== triggers =====
+
+    /// Begins the drain. Idempotent: a second call changes nothing.
+    pub fn drain(&self) {
+        self.drain_for(Reason::Program);
+    }
+
+    /// Begins the drain, and says why. Returns false if one had begun already.
+    ///
+    /// A drain for an upgrade has no lame duck and a deadline of its own.
+    pub fn drain_for(&self, reason: Reason) -> bool {
+        self.drain_ref().begin(reason)
+    }
+
+    /// Ends what is left, now, as the deadline does. Begins the drain if none has begun.
+    pub fn cut(&self) {
+        self.drain_ref().cut(Reason::Program);
+    }
+
+    /// Takes back a drain for an upgrade whose successor has died: ready and accepting again.
+    ///
+    /// Returns false, and changes nothing, if no such drain is under way or it has come too far:
+    /// it was cut, or the last guard had gone.
+    pub fn resume(&self) -> bool {
+        self.drain_ref().resume()
+    }
+
+    // ===== views =====
+
+    /// Where the drain of this stage stands. One load.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.stage.phase()
+    }
+
+    /// Returns true once clients are to be told to go elsewhere: from the lame duck on.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.phase() != Phase::Running
+    }
+
+    /// Why the drain began; `None` while there is none.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.drain_ref().reason()
+    }
+
+    /// How long it is until the deadline; `None` while there is no drain.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        let deadline = self.drain_ref().deadline()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// What the drain came to, once it is over.
+    #[must_use]
+    pub fn report(&self) -> Option<Report> {
+        self.drain_ref().report()
+    }
+
+    /// What holds the drain open, or would, at this moment: connections, requests, named tasks.
+    ///
+    /// It costs nothing until it is asked. Plain guards are only counted, by
+    /// [`guards`](Self::guards).
+    #[must_use]
+    pub fn holders(&self) -> Vec<Holding> {
+        self.drain_ref().holders()
+    }
+
+    /// How many guards there are in all stages, named ones included. They come and go meanwhile.
+    #[must_use]
+    pub fn guards(&self) -> usize {
+        self.drain_ref().guards()
+    }
+
+    // ===== waits =====
+
+    /// Ends when readiness is withdrawn: at the lame duck, or at the drain where there is none.
+    pub fn lame_duck(&self) -> Reached {
+        Reached::new(self.stage.clone(), Phase::LameDuck)
+    }
+
+    /// Ends when this stage stops taking new work.
+    pub fn draining(&self) -> Reached {
+        Reached::new(self.stage.clone(), Phase::Draining)
+    }
+
+    /// Ends when the deadline is over and what is left is being ended.
+    pub fn cutting(&self) -> Reached {
+        Reached::new(self.stage.clone(), Phase::Cutting)
+    }
+
+    /// Ends when all stages are drained. It does not begin the drain.
+    pub fn drained(&self) -> Drained {
+        Drained::new(self.drain_ref().clone(), self.clone())
+    }
+
+    // ===== holds =====
+
+    /// Holds this stage open until the guard is dropped; `None` once it is drained.
+    ///
+    /// During a drain guards are still given out, for what comes in over open connections: as long
+    /// as one is held, the drain is not over.
+    #[must_use]
+    pub fn guard(&self) -> Option<Guard> {
+        // The gate alone would let in after a drain that gave up on its last guards.
+        if self.phase() == Phase::Drained {
+            return None;
+        }
+        Some(Guard::new(self.stage.gate().enter()?))
+    }
+
+    /// Holds this stage open, by a name that is listed and reported; `None` once it is drained.
+    #[must_use]
+    pub fn hold(&self, name: impl Into<Cow<'static, str>>) -> Option<Holder> {
+        self.hold_as(Arc::new(Named {
+            kind: Kind::Task,
+            name: name.into(),
+            since: Instant::now(),
+        }))
+    }
+
+    pub(crate) fn hold_as(&self, subject: Arc<dyn Describe>) -> Option<Holder> {
+        Some(Holder::new(self.guard()?, subject))
+    }
+
+    /// Runs a future to its end while holding this stage open by a name.
+    ///
+    /// At the cut the future is dropped and the result is `None`; so it is where the stage is
+    /// drained already.
+    pub async fn track<F: Future>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        future: F,
+    ) -> Option<F::Output> {
+        let mut holder = self.hold(name)?;
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| {
+            while let std::task::Poll::Ready(phase) = holder.poll_phase(cx) {
+                if phase >= Phase::Cutting {
+                    return std::task::Poll::Ready(None);
+                }
+            }
+            future.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+
+    /// The stage of this name, which drains after those before it, in the order in which they
+    /// were first asked for. One deadline covers them all.
+    ///
+    /// What a handler starts and does not wait for belongs into one: it is drained when no request
+    /// can start more of it.
+    #[must_use]
+    pub fn stage(&self, name: &str) -> Self {
+        Self {
+            stage: self.drain_ref().stage(name),
+            handles: self.handles.clone(),
+        }
+    }
+
+    /// Returns true if both are handles of one service.
+    #[must_use]
+    pub fn is_same_drain(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.handles, &other.handles)
+    }
+
+    fn drain_ref(&self) -> &Arc<Drain> {
+        &self.handles.0
+    }
+}
+
+impl Default for Graceful {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Graceful {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Graceful")
+            .field("stage", &self.stage.name)
+            .field("phase", &self.phase())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a [`Graceful`] step by step. Each step is one of [`Policy`]'s.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    policy: Policy,
+}
+
+impl Builder {
+    /// For how long to accept on after readiness has been withdrawn.
+    #[must_use]
+    pub fn lame_duck(mut self, time: Duration) -> Self {
+        self.policy = self.policy.with_lame_duck(time);
+        self
+    }
+
+    /// When a drain is over, whatever still runs.
+    #[must_use]
+    pub fn deadline(mut self, time: Duration) -> Self {
+        self.policy = self.policy.with_deadline(time);
+        self
+    }
+
+    /// The same after an upgrade.
+    #[must_use]
+    pub fn upgrade_deadline(mut self, time: Duration) -> Self {
+        self.policy = self.policy.with_upgrade_deadline(time);
+        self
+    }
+
+    /// For how long idle connections are kept open to be told.
+    #[must_use]
+    pub fn announce(mut self, time: Duration) -> Self {
+        self.policy = self.policy.with_announce(time);
+        self
+    }
+
+    /// A running service with this policy.
+    #[must_use]
+    pub fn build(self) -> Graceful {
+        Graceful::with_policy(self.policy)
+    }
+}

@@ -1,0 +1,119 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONNECTION, RETRY_AFTER},
+};
+use http_body::Body;
+use pin_project_lite::pin_project;
+
+use super::{ResponseBody, watch::Watch};
+use crate::Phase;
+
+pin_project! {
+    /// Response future of [`GracefulService`](super::GracefulService).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+        // Until the head of the response is out; then the body carries it, so that a drain waits
+        // for the last byte, and a disconnect ends the wait early.
+        watch: Watch,
+        announces: bool,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F> {
+        Called { #[pin] inner: F },
+        Refused { retry_after: Option<Duration> },
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) fn new(inner: F, watch: Watch, announces: bool) -> Self {
+        Self {
+            state: State::Called { inner },
+            watch,
+            announces,
+        }
+    }
+
+    pub(super) fn refuse(retry_after: Option<Duration>) -> Self {
+        Self {
+            state: State::Refused { retry_after },
+            watch: Watch::Over,
+            announces: true,
+        }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
+    type Output = Result<Response<ResponseBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let response = match this.state.as_mut().project() {
+            StateProj::Refused { retry_after } => {
+                return Poll::Ready(Ok(unavailable(*retry_after)));
+            }
+            StateProj::Called { inner } => match inner.poll(cx) {
+                Poll::Ready(response) => response,
+                Poll::Pending if this.watch.poll_cut(cx).is_ready() => {
+                    // The handler is dropped here, before the client is told: what it held is
+                    // free by the time of a retry.
+                    this.state.set(State::Refused { retry_after: None });
+                    let watch = std::mem::replace(this.watch, Watch::Over);
+                    let response = unavailable(None);
+                    return Poll::Ready(Ok(response.map(|body: ResponseBody<B>| body.with(watch))));
+                }
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        let watch = std::mem::replace(this.watch, Watch::Over);
+        let mut response = response?;
+        if *this.announces && watch.phase() != Phase::Running {
+            announce(&mut response);
+        }
+        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body).with(watch))))
+    }
+}
+
+impl<F> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("watch", &self.watch)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells an HTTP/1 client that this is the last answer on its connection.
+fn announce<B>(response: &mut Response<B>) {
+    // A 101 keeps its `Connection: upgrade`: WebSocket clients insist on that alone.
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+fn unavailable<B: Body>(retry_after: Option<Duration>) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    if let Some(time) = retry_after {
+        let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    announce(&mut response);
+    response
+}

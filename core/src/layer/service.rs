@@ -1,0 +1,78 @@
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response, Version};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{ResponseBody, ResponseFuture, watch::Watch};
+use crate::{Graceful, Phase};
+
+/// Makes a drain wait for the requests of the inner service. See the [module](super).
+#[derive(Clone, Debug)]
+pub struct GracefulService<S> {
+    inner: S,
+    graceful: Graceful,
+    refuse: Option<Duration>,
+}
+
+impl<S> GracefulService<S> {
+    pub(super) fn new(inner: S, graceful: Graceful, refuse: Option<Duration>) -> Self {
+        Self {
+            inner,
+            graceful,
+            refuse,
+        }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for GracefulService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let outer = request.extensions().get::<Graceful>();
+        if outer.is_some_and(|outer| outer.is_same_drain(&self.graceful)) {
+            return ResponseFuture::new(self.inner.call(request), Watch::Elsewhere, false);
+        }
+        let Some(guard) = self.graceful.guard() else {
+            return ResponseFuture::refuse(None);
+        };
+        if let Some(retry_after) = self.refuse
+            && guard.phase() >= Phase::Draining
+        {
+            return ResponseFuture::refuse(Some(retry_after));
+        }
+        let line = (request.method().clone(), request.uri().clone());
+        let announces = request.version() <= Version::HTTP_11;
+        request.extensions_mut().insert(self.graceful.clone());
+        let watch = Watch::Counted(guard, Some(line));
+        ResponseFuture::new(self.inner.call(request), watch, announces)
+    }
+}

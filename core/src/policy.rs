@@ -1,0 +1,134 @@
+//! How long each phase of a drain may take.
+
+use std::time::Duration;
+
+/// How a drain goes: one total deadline, and what happens within it.
+///
+/// The deadline runs from the call to [`drain`](crate::Graceful::drain); the lame duck and the
+/// announce window lie inside it, so that no two clocks need be added up.
+///
+/// ```
+/// use std::time::Duration;
+/// use handover::{Graceful, Policy};
+///
+/// let policy = Policy::default()
+///     .with_lame_duck(Duration::from_secs(5))
+///     .with_deadline(Duration::from_secs(25));
+/// let graceful = Graceful::with_policy(policy);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    lame_duck: Duration,
+    deadline: Duration,
+    upgrade_deadline: Duration,
+    announce: Duration,
+    cut_grace: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            lame_duck: Duration::ZERO,
+            // Inside the 30 s that Kubernetes and most supervisors grant.
+            deadline: Duration::from_secs(25),
+            // endless' hammer time. Nobody waits for a process whose successor serves.
+            upgrade_deadline: Duration::from_secs(60),
+            announce: Duration::from_secs(5),
+            // Enough for a 503 to be written, and inside the 100 ms that a drain may overrun.
+            cut_grace: Duration::from_millis(60),
+        }
+    }
+}
+
+impl Policy {
+    /// What Kubernetes needs: endpoints are removed while the pod is already stopping, so it
+    /// serves on for 5 s after it has stopped being ready. The total stays under the 30 s of
+    /// `terminationGracePeriodSeconds`.
+    #[must_use]
+    pub fn kubernetes() -> Self {
+        Self::default().with_lame_duck(Duration::from_secs(5))
+    }
+
+    /// For how long to go on accepting after readiness has been withdrawn. Default 0. An upgrade
+    /// has none: the successor serves.
+    #[must_use]
+    pub fn with_lame_duck(mut self, time: Duration) -> Self {
+        self.lame_duck = time;
+        self
+    }
+
+    /// When a drain is over, whatever still runs. Default 25 s.
+    #[must_use]
+    pub fn with_deadline(mut self, time: Duration) -> Self {
+        self.deadline = time;
+        self
+    }
+
+    /// The same for a drain after an upgrade. Default 60 s.
+    #[must_use]
+    pub fn with_upgrade_deadline(mut self, time: Duration) -> Self {
+        self.upgrade_deadline = time;
+        self
+    }
+
+    /// For how long an idle connection is kept open, so that its next request can be answered
+    /// with `Connection: close`, before it is closed. Default 5 s; never more than four fifths of
+    /// what the deadline leaves.
+    ///
+    /// It should be longer than the pauses of a load balancer's or client's pool: closing an idle
+    /// connection loses the request that is just on its way.
+    #[must_use]
+    pub fn with_announce(mut self, time: Duration) -> Self {
+        self.announce = time;
+        self
+    }
+
+    /// For how long what was cut may take to end before the drain ends without it. Default 60 ms.
+    #[must_use]
+    pub fn with_cut_grace(mut self, time: Duration) -> Self {
+        self.cut_grace = time;
+        self
+    }
+
+    /// The lame duck's time.
+    #[must_use]
+    pub fn lame_duck(&self) -> Duration {
+        self.lame_duck
+    }
+
+    /// The total deadline of a drain, after an upgrade or not.
+    #[must_use]
+    pub fn deadline(&self, upgrade: bool) -> Duration {
+        if upgrade {
+            self.upgrade_deadline
+        } else {
+            self.deadline
+        }
+    }
+
+    /// The announce window when `remaining` is left until the deadline.
+    #[must_use]
+    pub fn announce(&self, remaining: Duration) -> Duration {
+        self.announce.min(remaining * 4 / 5)
+    }
+
+    /// The grace after the cut.
+    #[must_use]
+    pub fn cut_grace(&self) -> Duration {
+        self.cut_grace
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_announce_window_ends_before_the_deadline() {
+        let policy = Policy::default();
+        let second = Duration::from_secs(1);
+        assert_eq!(policy.announce(25 * second), 5 * second);
+        assert_eq!(policy.announce(second), second * 4 / 5);
+        assert_eq!(policy.announce(Duration::ZERO), Duration::ZERO);
+    }
+}

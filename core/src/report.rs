@@ -1,0 +1,101 @@
+//! What a drain came to.
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    Reason,
+    holder::{Holding, Kind, seconds},
+};
+
+/// How many holders there were, by what they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Connections, busy and idle.
+    pub connections: usize,
+    /// Requests under way, in those connections or under a layer alone.
+    pub requests: usize,
+    /// Named background tasks.
+    pub tasks: usize,
+}
+
+impl Tally {
+    pub(crate) fn of(holders: &[Holding]) -> Self {
+        let count = |test: fn(Kind) -> bool| holders.iter().filter(|h| test(h.kind)).count();
+        Self {
+            connections: count(Kind::is_connection),
+            requests: count(|kind| kind == Kind::Request),
+            tasks: count(|kind| kind == Kind::Task),
+        }
+    }
+}
+
+/// What a drain came to: what there was, how it ended, how long it took.
+///
+/// Its text is one line for the log:
+///
+/// ```text
+/// drained in 1.204 s (SIGTERM): 3 connections, 2 requests, 0 tasks at the start; 1 moved; cut 1: GET /export 10.0.0.3:51234, 71.0 s
+/// ```
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Why the drain began.
+    pub reason: Reason,
+    /// From the call to `drain` to the end.
+    #[serde(rename = "took_seconds", serialize_with = "seconds")]
+    pub took: Duration,
+    /// What was open when the drain began.
+    pub at_start: Tally,
+    /// Connections that a successor has taken over.
+    pub moved: usize,
+    /// What was under way when the deadline was over, and so was cut. Idle connections are closed
+    /// then, and are not in this list: nobody waits for them.
+    pub cut: Vec<Holding>,
+    /// Guards that were still held when the drain gave up on them, after the cut.
+    pub abandoned: usize,
+}
+
+impl Report {
+    /// Returns true if everything that was under way has been finished or moved.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.cut.is_empty() && self.abandoned == 0
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally {
+            connections,
+            requests,
+            tasks,
+        } = self.at_start;
+        write!(
+            f,
+            "drained in {:.3} s ({}): {connections} connections, {requests} requests, {tasks} tasks at the start",
+            self.took.as_secs_f64(),
+            self.reason,
+        )?;
+        if self.moved > 0 {
+            write!(f, "; {} moved", self.moved)?;
+        }
+        // A log line has an end: the rest is in the data.
+        const SHOWN: usize = 8;
+        for (i, holding) in self.cut.iter().take(SHOWN).enumerate() {
+            match i {
+                0 => write!(f, "; cut {}: {holding}", self.cut.len())?,
+                _ => write!(f, "; {holding}")?,
+            }
+        }
+        if self.cut.len() > SHOWN {
+            f.write_str("; …")?;
+        }
+        if self.abandoned > 0 {
+            write!(f, "; {} guards abandoned", self.abandoned)?;
+        }
+        Ok(())
+    }
+}

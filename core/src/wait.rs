@@ -1,0 +1,138 @@
+//! The futures that end with a phase.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use crate::{
+    Phase, Report,
+    drain::{Drain, Stage},
+    graceful::Graceful,
+    signal::{Place, Signal},
+};
+
+// What has the signal that is waited for.
+trait Source {
+    fn signal(&self) -> &Signal;
+}
+
+impl Source for Arc<Stage> {
+    fn signal(&self) -> &Signal {
+        &self.signal
+    }
+}
+
+impl Source for Arc<Drain> {
+    fn signal(&self) -> &Signal {
+        &self.done
+    }
+}
+
+struct Wait<S: Source> {
+    source: S,
+    until: Phase,
+    place: Option<Place>,
+}
+
+impl<S: Source> Wait<S> {
+    fn new(source: S, until: Phase) -> Self {
+        Self {
+            source,
+            until,
+            place: None,
+        }
+    }
+
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let signal = self.source.signal();
+        if signal.word().phase() >= self.until {
+            return Poll::Ready(());
+        }
+        let place = self.place.get_or_insert_with(|| signal.join(None));
+        match signal.watch(place, cx).phase() >= self.until {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}
+
+impl<S: Source> Drop for Wait<S> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.source.signal().leave(&place);
+        }
+    }
+}
+
+/// Ends once a phase has been reached. Level-triggered: a future made later ends at once.
+///
+/// Returned by [`Graceful::lame_duck`], [`Graceful::draining`] and [`Graceful::cutting`].
+///
+/// # Cancel safety
+///
+/// Dropping it loses nothing.
+#[must_use = "futures do nothing unless polled"]
+pub struct Reached(Wait<Arc<Stage>>);
+
+impl Reached {
+    pub(crate) fn new(stage: Arc<Stage>, until: Phase) -> Self {
+        Self(Wait::new(stage, until))
+    }
+}
+
+impl Future for Reached {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll(cx)
+    }
+}
+
+impl fmt::Debug for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reached").field(&self.0.until).finish()
+    }
+}
+
+/// Ends with the report once the drain is over, in all stages.
+///
+/// Returned by [`Graceful::drained`].
+///
+/// # Cancel safety
+///
+/// Dropping it loses nothing: the report can be asked for again.
+#[must_use = "futures do nothing unless polled"]
+pub struct Drained {
+    wait: Wait<Arc<Drain>>,
+    // Keeps the drain possible while somebody waits for it.
+    _graceful: Graceful,
+}
+
+impl Drained {
+    pub(crate) fn new(drain: Arc<Drain>, graceful: Graceful) -> Self {
+        Self {
+            wait: Wait::new(drain, Phase::Drained),
+            _graceful: graceful,
+        }
+    }
+}
+
+impl Future for Drained {
+    type Output = Report;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
+        ready!(self.wait.poll(cx));
+        let report = self.wait.source.report();
+        Poll::Ready(report.expect("written before the drain is said to be over"))
+    }
+}
+
+impl fmt::Debug for Drained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drained").finish_non_exhaustive()
+    }
+}
