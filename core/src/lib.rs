@@ -16,9 +16,15 @@ mod sync;
 mod wait;
 
 #[cfg(all(unix, feature = "process"))]
+mod conductor;
+#[cfg(all(unix, feature = "process"))]
 mod error;
 #[cfg(all(unix, feature = "process"))]
+mod generation;
+#[cfg(all(unix, feature = "process"))]
 mod pidfile;
+#[cfg(all(unix, feature = "process"))]
+mod signals;
 #[cfg(all(unix, feature = "process"))]
 mod sockets;
 #[cfg(all(unix, feature = "process"))]
@@ -52,6 +58,8 @@ pub use self::{
 #[cfg(all(unix, feature = "process"))]
 pub use self::{
     error::Error,
+    generation::{Generation, GenerationBuilder},
+    signals::{Action, Signals},
     sockets::{Listener, Stream},
     upgrade::Successor,
 };

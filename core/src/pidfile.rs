@@ -140,12 +140,17 @@ impl Prepared {
 }
 
 impl PidFile {
+    /// Returns true if the file at the path is still this one.
+    pub(crate) fn is_ours(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+
     /// Removes the file, if it is still ours.
     pub(crate) fn remove(self) {
-        if is_at(&self.file, &self.path) {
-            if let Err(err) = fs::remove_file(&self.path) {
-                tracing::warn!(path = %self.path.display(), %err, "cannot remove the pid file");
-            }
+        if self.is_ours()
+            && let Err(err) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %err, "cannot remove the pid file");
         }
     }
 }

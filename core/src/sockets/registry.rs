@@ -10,7 +10,7 @@
 use std::{collections::HashSet, io, os::fd::OwnedFd};
 
 use super::{
-    open::Target,
+    open::{self, Target},
     record::{self, Record, SocketKind},
     spec::Spec,
     unix_path::OwnedPath,
@@ -23,6 +23,7 @@ pub(crate) struct Registry {
     names: HashSet<String>,
     inherited: Vec<(Record, OwnedFd)>,
     used: Vec<(Record, OwnedFd)>,
+    closed: bool,
     // Survives `close`, which comes before the end.
     paths: Vec<OwnedPath>,
 }
@@ -31,6 +32,66 @@ impl Registry {
     /// Adds what a predecessor, or another program, left.
     pub(crate) fn inherit(&mut self, sockets: Vec<(Record, OwnedFd)>) {
         self.inherited.extend(sockets);
+    }
+
+    /// Finds the socket that was inherited for this address, or opens one.
+    pub(crate) fn obtain(
+        &mut self,
+        spec: &Spec,
+        kind: SocketKind,
+        target: &Target,
+    ) -> Result<(String, SocketKind, OwnedFd), Error> {
+        let name = self.reserve(spec)?;
+        let obtained = match self.claim(&name, kind, target) {
+            Ok(None) => self.open(&name, kind, target),
+            Ok(Some(claimed)) => Ok(claimed),
+            Err(err) => Err(err),
+        };
+        match obtained {
+            Ok((kind, fd)) => Ok((name, kind, fd)),
+            Err(err) => {
+                self.release(&name);
+                let what = if kind == SocketKind::Udp {
+                    "bind UDP to"
+                } else {
+                    "listen on"
+                };
+                let place = match target {
+                    Target::Path(path) => format!("unix:{}", path.display()),
+                    Target::Abstract(name) => format!("unix:@{name}"),
+                    Target::Ip(_) => spec.name.clone(),
+                };
+                Err(Error::io(
+                    Kind::Listen,
+                    format!("cannot {what} {place}"),
+                    err,
+                ))
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        name: &str,
+        kind: SocketKind,
+        target: &Target,
+    ) -> io::Result<(SocketKind, OwnedFd)> {
+        let (fd, path) = open::open(kind, target)?;
+        let address = record::address(&fd)?.to_string();
+        let duplicate = fd.try_clone()?;
+        tracing::debug!(socket = name, address, "opened");
+        let name = name.to_owned();
+        self.keep(
+            Record {
+                name,
+                kind,
+                address,
+                foreign: false,
+                path,
+            },
+            fd,
+        );
+        Ok((kind, duplicate))
     }
 
     /// Gives a socket its name: the user's, or the text of its address, numbered from the second.
@@ -96,7 +157,9 @@ impl Registry {
     /// Keeps a socket that this generation uses, for the next one.
     pub(crate) fn keep(&mut self, record: Record, fd: OwnedFd) {
         self.paths.extend(record.path.clone());
-        self.used.push((record, fd));
+        if !self.closed {
+            self.used.push((record, fd));
+        }
     }
 
     /// Closes what was inherited and nobody asked for, and returns how many.
@@ -129,8 +192,9 @@ impl Registry {
             .collect()
     }
 
-    /// Closes our duplicates: nobody inherits them.
+    /// Closes our duplicates, those to come as well: nobody inherits them.
     pub(crate) fn close(&mut self) {
+        self.closed = true;
         self.used.clear();
     }
 
@@ -149,7 +213,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::open, *};
+    use super::*;
 
     async fn target(text: &str) -> (Spec, Target) {
         let spec = Spec::parse(text).unwrap();

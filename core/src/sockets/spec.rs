@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Kind};
 
+/// The longest name and address together. Many of them go in one message to the successor.
+const LONGEST: usize = 512;
+
 /// What a user asked for: a name, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spec {
@@ -41,6 +44,9 @@ impl Spec {
             Some((name, addr)) if !name.contains([':', '/']) => (Some(name), addr),
             _ => (None, text),
         };
+        if text.len() > LONGEST {
+            return Err(bad("it is too long"));
+        }
         if name == Some("") {
             return Err(bad("the name before = is empty"));
         }

@@ -20,7 +20,7 @@ use rustix::{
         sendmsg, socketpair,
     },
 };
-use tokio::io::unix::AsyncFd;
+use tokio::{io::Interest, net::UnixDatagram};
 
 use super::frame::{self, Decoded, FRAME, Message};
 
@@ -30,7 +30,8 @@ const DESCRIPTORS: usize = 253;
 /// One end, in the runtime.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    io: AsyncFd<OwnedFd>,
+    // Only its readiness is used, which is the same for every kind of socket.
+    io: UnixDatagram,
 }
 
 /// What has arrived.
@@ -56,7 +57,7 @@ impl Channel {
     /// Registers an end with the runtime.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         Ok(Self {
-            io: AsyncFd::new(fd)?,
+            io: UnixDatagram::from_std(fd.into())?,
         })
     }
 
@@ -74,22 +75,15 @@ impl Channel {
         fds: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
         let frame = frame::encode(message, payload).map_err(io::Error::other)?;
-        loop {
-            let mut guard = self.io.writable().await?;
-            if let Ok(sent) = guard.try_io(|io| send(io.as_fd(), &frame, fds)) {
-                return sent;
-            }
-        }
+        let send = || send(self.io.as_fd(), &frame, fds);
+        self.io.async_io(Interest::WRITABLE, send).await
     }
 
     /// Receives the next message; `None` when the other end has gone and all it sent was received.
     pub(crate) async fn recv(&self) -> io::Result<Option<Received>> {
-        loop {
-            let mut guard = self.io.readable().await?;
-            if let Ok(received) = guard.try_io(|io| recv(io.as_fd(), false)) {
-                return received;
-            }
-        }
+        self.io
+            .async_io(Interest::READABLE, || recv(self.io.as_fd(), false))
+            .await
     }
 
     /// Receives what is there already. `WouldBlock` if nothing is.

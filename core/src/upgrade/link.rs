@@ -102,10 +102,10 @@ impl Link {
             .as_ref()
             .and_then(Child::id)
             .and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-            if let Err(err) = rustix::process::kill_process(pid, rustix::process::Signal::TERM) {
-                tracing::warn!(successor = self.successor.pid(), %err, "cannot stop the successor");
-            }
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
+            && let Err(err) = rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+        {
+            tracing::warn!(successor = self.successor.pid(), %err, "cannot stop the successor");
         }
     }
 

@@ -20,11 +20,8 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    fs::{OFlags, fcntl_getfl, fcntl_setfl},
-    pipe::{PipeFlags, pipe_with},
-};
-use tokio::{io::unix::AsyncFd, task::JoinHandle};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::{net::unix::pipe::Receiver, task::JoinHandle};
 
 /// How much of the end is remembered.
 const TAIL: usize = 2048;
@@ -40,9 +37,8 @@ pub(crate) struct Relay {
 
 /// The two ends of a relay's pipe.
 pub(crate) struct Ends {
-    /// Nonblocking.
     pub(crate) read: OwnedFd,
-    /// Blocking, as programs expect of standard error.
+    /// Blocking, as programs expect of standard error: the runtime makes only the other end not so.
     pub(crate) write: OwnedFd,
 }
 
@@ -52,14 +48,13 @@ pub(crate) fn ends() -> io::Result<Option<Ends>> {
         return Ok(None);
     }
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    fcntl_setfl(&read, fcntl_getfl(&read)? | OFlags::NONBLOCK)?;
     Ok(Some(Ends { read, write }))
 }
 
 impl Relay {
     /// Relays in a task, until the last writer has gone.
     pub(crate) fn start(read: OwnedFd) -> io::Result<Self> {
-        let read = AsyncFd::new(read)?;
+        let read = Receiver::from_owned_fd(read)?;
         let tail = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&tail);
         let task = tokio::spawn(async move {
@@ -84,29 +79,31 @@ impl Relay {
 
 /// Reads what the predecessor's relay no longer can. In the successor.
 pub(crate) async fn take_over(read: OwnedFd) {
-    match AsyncFd::new(read) {
+    match Receiver::from_owned_fd(read) {
         Ok(read) => carry(read, |_| ()).await,
         Err(err) => tracing::debug!(%err, "cannot read the rest of the start's standard error"),
     }
 }
 
-async fn carry(read: AsyncFd<OwnedFd>, mut seen: impl FnMut(&[u8])) {
+async fn carry(read: Receiver, mut seen: impl FnMut(&[u8])) {
     let mut buffer = [0; 4096];
     loop {
-        let Ok(mut ready) = read.readable().await else {
+        if read.readable().await.is_err() {
             return;
-        };
-        let got = ready.try_io(|fd| Ok(rustix::io::read(fd, &mut buffer)?));
-        match got {
-            Ok(Ok(0)) => return,
-            Ok(Ok(length)) => {
+        }
+        match read.try_read(&mut buffer) {
+            Ok(0) => return,
+            Ok(length) => {
                 seen(&buffer[..length]);
                 // To whom should a failure of standard error be told?
                 let _ = io::stderr().write_all(&buffer[..length]);
             }
-            Ok(Err(err)) if err.kind() == io::ErrorKind::Interrupted => {}
-            Ok(Err(_)) => return,
-            Err(_would_block) => {}
+            Err(err)
+                if matches!(
+                    err.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            Err(_) => return,
         }
     }
 }
