@@ -78,7 +78,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        if buf.filled().len() > before && this.upgraded.is_none() {
             this.link.has_read();
         }
         polled
