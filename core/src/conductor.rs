@@ -352,7 +352,6 @@ impl Conductor {
             Ended::Died(Ok(status)) => status.to_string(),
             Ended::Died(Err(err)) => err.to_string(),
         };
-        self.probation = None;
         shared.handed_over.store(false, Ordering::Release);
         if shared.graceful.resume() {
             tracing::error!(successor, status, "the successor died, serving again");
@@ -365,6 +364,8 @@ impl Conductor {
                 status,
                 "the successor died, too late to serve again"
             );
+            // Not before the drain is taken back: without the holder it might be over.
+            self.probation = None;
         }
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) becoming_ready: tokio::sync::Mutex<()>,
     /// A successor serves.
     pub(crate) handed_over: AtomicBool,
+    /// The first panic before we were ready, in words.
+    pub(crate) panic: Mutex<Option<String>>,
     pub(crate) requests: UnboundedSender<Request>,
     pub(crate) finished: watch::Sender<bool>,
 }
