@@ -40,7 +40,7 @@ mod imp {
                     drain: drain.clone(),
                     ordinal,
                 };
-                drop(runtime.spawn(run.to_the_end()));
+                drop(runtime.spawn(run.run()));
             }
             Err(_) => on_a_thread(drain.clone(), ordinal),
         }
@@ -80,7 +80,7 @@ mod imp {
     }
 
     impl Run {
-        async fn to_the_end(self) {
+        async fn run(self) {
             tick(&self.drain, self.ordinal).await;
         }
     }

@@ -137,6 +137,13 @@ impl fmt::Display for Error {
     }
 }
 
+impl From<io::Error> for Error {
+    /// An error of the IO of a server at work.
+    fn from(source: io::Error) -> Self {
+        Self::io(Kind::Listen, "cannot serve", source)
+    }
+}
+
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_ref().map(|source| source as _)

@@ -9,7 +9,7 @@ use crate::{
     drain::{Drain, Handles, Stage},
     guard::{Guard, Holder},
     holder::{Describe, Holding, Kind, Named},
-    wait::{Drained, Reached},
+    wait::{Drained, Phases, Reached},
 };
 
 /// Triggers, observes and holds open the drain of one service.
@@ -39,6 +39,11 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Graceful {
+    handle: Arc<Handle>,
+}
+
+// One stage's view, in one allocation, so that a clone is one count.
+struct Handle {
     stage: Arc<Stage>,
     handles: Arc<Handles>,
 }
@@ -54,10 +59,7 @@ impl Graceful {
     #[must_use]
     pub fn with_policy(policy: Policy) -> Self {
         let drain = Drain::new(policy);
-        Self {
-            stage: drain.first_stage(),
-            handles: Arc::new(Handles(drain)),
-        }
+        Self::of(drain.first_stage(), Arc::new(Handles(drain)))
     }
 
     /// Sets the policy step by step.
@@ -104,7 +106,7 @@ impl Graceful {
     /// Where the drain of this stage stands. One load.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        self.stage.phase()
+        self.handle.stage.phase()
     }
 
     /// Returns true once clients are to be told to go elsewhere: from the lame duck on.
@@ -151,17 +153,23 @@ impl Graceful {
 
     /// Ends when readiness is withdrawn: at the lame duck, or at the drain where there is none.
     pub fn lame_duck(&self) -> Reached {
-        Reached::new(self.stage.clone(), Phase::LameDuck)
+        Reached::new(self.handle.stage.clone(), Phase::LameDuck)
     }
 
     /// Ends when this stage stops taking new work.
     pub fn draining(&self) -> Reached {
-        Reached::new(self.stage.clone(), Phase::Draining)
+        Reached::new(self.handle.stage.clone(), Phase::Draining)
     }
 
     /// Ends when the deadline is over and what is left is being ended.
     pub fn cutting(&self) -> Reached {
-        Reached::new(self.stage.clone(), Phase::Cutting)
+        Reached::new(self.handle.stage.clone(), Phase::Cutting)
+    }
+
+    /// The phase, and then each change of it, without holding the drain open.
+    #[must_use]
+    pub fn phases(&self) -> Phases {
+        Phases::new(self.handle.stage.clone())
     }
 
     /// Ends when all stages are drained. It does not begin the drain.
@@ -181,7 +189,7 @@ impl Graceful {
         if self.phase() == Phase::Drained {
             return None;
         }
-        Some(Guard::new(self.stage.gate().enter()?))
+        Some(Guard::new(self.handle.stage.gate().enter()?))
     }
 
     /// Holds this stage open, by a name that is listed and reported; `None` once it is drained.
@@ -227,20 +235,23 @@ impl Graceful {
     /// can start more of it.
     #[must_use]
     pub fn stage(&self, name: &str) -> Self {
+        Self::of(self.drain_ref().stage(name), self.handle.handles.clone())
+    }
+
+    fn of(stage: Arc<Stage>, handles: Arc<Handles>) -> Self {
         Self {
-            stage: self.drain_ref().stage(name),
-            handles: self.handles.clone(),
+            handle: Arc::new(Handle { stage, handles }),
         }
     }
 
     /// Returns true if both are handles of one service.
     #[must_use]
     pub fn is_same_drain(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.handles, &other.handles)
+        Arc::ptr_eq(self.drain_ref(), other.drain_ref())
     }
 
     fn drain_ref(&self) -> &Arc<Drain> {
-        &self.handles.0
+        &self.handle.handles.0
     }
 }
 
@@ -253,7 +264,7 @@ impl Default for Graceful {
 impl fmt::Debug for Graceful {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Graceful")
-            .field("stage", &self.stage.name)
+            .field("stage", &self.handle.stage.name)
             .field("phase", &self.phase())
             .finish_non_exhaustive()
     }

@@ -17,12 +17,15 @@ pub enum Kind {
     Idle = 1,
     /// A connection on which a part of a request's head has arrived.
     Head = 2,
-    /// A request, or a connection that serves one.
+    /// A connection that serves a request.
     Request = 3,
     /// A connection that has left HTTP: a WebSocket, a tunnel.
     Upgraded = 4,
+    /// A request that shares its connection with others (HTTP/2), or whose connection is not
+    /// known, because only a layer has seen it.
+    Stream = 5,
     /// A background task, by its name.
-    Task = 5,
+    Task = 6,
 }
 
 impl Kind {
@@ -34,6 +37,7 @@ impl Kind {
             2 => Self::Head,
             3 => Self::Request,
             4 => Self::Upgraded,
+            5 => Self::Stream,
             _ => Self::Task,
         }
     }
@@ -44,11 +48,16 @@ impl Kind {
         matches!(self, Self::Fresh | Self::Idle)
     }
 
-    /// Returns true if the holder is a connection (a request counts only where its connection is
-    /// not tracked).
+    /// Returns true if the holder is a connection.
     #[must_use]
     pub fn is_connection(self) -> bool {
-        !matches!(self, Self::Task)
+        !matches!(self, Self::Stream | Self::Task)
+    }
+
+    /// Returns true if the holder serves a request.
+    #[must_use]
+    pub fn is_request(self) -> bool {
+        matches!(self, Self::Request | Self::Stream)
     }
 }
 
@@ -58,7 +67,7 @@ impl fmt::Display for Kind {
             Self::Fresh => "fresh connection",
             Self::Idle => "idle connection",
             Self::Head => "half a request head",
-            Self::Request => "request",
+            Self::Request | Self::Stream => "request",
             Self::Upgraded => "upgraded connection",
             Self::Task => "task",
         })
@@ -85,7 +94,7 @@ pub struct Holding {
 impl fmt::Display for Holding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.what {
-            Some(what) if self.kind == Kind::Request => f.write_str(what)?,
+            Some(what) if self.kind.is_request() => f.write_str(what)?,
             Some(what) => write!(f, "{} {what}", self.kind)?,
             None => self.kind.fmt(f)?,
         }

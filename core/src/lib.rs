@@ -52,7 +52,7 @@ pub use self::{
     policy::Policy,
     reason::Reason,
     report::{Report, Tally},
-    wait::{Drained, Reached},
+    wait::{Drained, Phases, Reached},
 };
 
 #[cfg(all(unix, feature = "process"))]

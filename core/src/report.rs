@@ -26,7 +26,7 @@ impl Tally {
         let count = |test: fn(Kind) -> bool| holders.iter().filter(|h| test(h.kind)).count();
         Self {
             connections: count(Kind::is_connection),
-            requests: count(|kind| kind == Kind::Request),
+            requests: count(Kind::is_request),
             tasks: count(|kind| kind == Kind::Task),
         }
     }

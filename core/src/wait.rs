@@ -12,7 +12,7 @@ use crate::{
     Phase, Report,
     drain::{Drain, Stage},
     graceful::Graceful,
-    signal::{Place, Signal},
+    signal::{Place, Signal, Word},
 };
 
 // What has the signal that is waited for.
@@ -134,5 +134,56 @@ impl Future for Drained {
 impl fmt::Debug for Drained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Drained").finish_non_exhaustive()
+    }
+}
+
+/// The phase, and then each change of it. Returned by [`Graceful::phases`].
+///
+/// Changes that follow each other fast may be seen as one: what is returned is always the present
+/// phase.
+pub struct Phases {
+    stage: Arc<Stage>,
+    place: Place,
+    told: Option<Word>,
+}
+
+impl Phases {
+    pub(crate) fn new(stage: Arc<Stage>) -> Self {
+        Self {
+            place: stage.signal.join(None),
+            stage,
+            told: None,
+        }
+    }
+
+    /// The phase, once it differs from what was returned last; at first, at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// A change that was not returned is returned by the next call.
+    pub async fn next(&mut self) -> Phase {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// What [`next`](Self::next) awaits.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
+        let word = self.stage.signal.watch(&mut self.place, cx);
+        if self.told == Some(word) {
+            return Poll::Pending;
+        }
+        self.told = Some(word);
+        Poll::Ready(word.phase())
+    }
+}
+
+impl Drop for Phases {
+    fn drop(&mut self) {
+        self.stage.signal.leave(&self.place);
+    }
+}
+
+impl fmt::Debug for Phases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Phases").field(&self.stage.phase()).finish()
     }
 }

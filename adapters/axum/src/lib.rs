@@ -1,1 +1,48 @@
-//! Placeholder.
+//! Handover for axum: a server that stops, and is replaced, without losing one request.
+//!
+//! - [`run`] is the whole of it in one line: signals, inherited sockets, readiness, upgrade, drain.
+//! - [`serve`] is `axum::serve` on Handover's loop, for who wires the parts themselves.
+//! - [`foreign`] is for who has to keep `axum::serve`, and says what that cannot do.
+
+pub mod foreign;
+#[cfg(unix)]
+mod run;
+mod service;
+
+use axum::body::Body;
+use handover_hyper::Serve;
+use http::Request;
+use tower_service::Service;
+
+#[cfg(unix)]
+pub use self::run::run;
+pub use self::service::App;
+
+/// Serves an axum application on a listener, as `axum::serve` does, until its drain is over.
+///
+/// `app` is a `Router`, a `MethodRouter`, or any tower service for axum's requests. There is no
+/// need for `into_make_service_with_connect_info`: every request carries
+/// `ConnectInfo<SocketAddr>` over TCP, and `ConnectInfo<Address>` over any socket.
+///
+/// ```no_run
+/// use axum::{Router, routing::get};
+/// use handover::Graceful;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let graceful = Graceful::new();
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+/// let app = Router::new().route("/", get(async || "hello"));
+/// let report = handover_axum::serve(listener, app)
+///     .with_graceful(graceful)
+///     .await?;
+/// println!("{report}");
+/// # Ok(())
+/// # }
+/// ```
+pub fn serve<A, S>(listener: A, app: S) -> Serve<A, App<S>>
+where
+    S: Service<Request<Body>>,
+{
+    handover_hyper::serve(listener, App::new(app))
+}

@@ -40,9 +40,14 @@ impl<B> ResponseBody<B> {
     }
 }
 
-impl<B: Body> Body for ResponseBody<B> {
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     type Data = B::Data;
-    type Error = BodyError<B::Error>;
+    /// The inner body's, or [`Cut`].
+    type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -54,14 +59,14 @@ impl<B: Body> Body for ResponseBody<B> {
             return Poll::Ready(None);
         };
         match inner.poll_frame(cx) {
-            Poll::Ready(Some(frame)) => Poll::Ready(Some(frame.map_err(BodyError::Inner))),
+            Poll::Ready(Some(frame)) => Poll::Ready(Some(frame.map_err(Into::into))),
             Poll::Ready(None) => {
                 *this.watch = Watch::Over;
                 Poll::Ready(None)
             }
             Poll::Pending if this.watch.poll_cut(cx).is_ready() => {
                 this.inner.set(None);
-                Poll::Ready(Some(Err(BodyError::Cut)))
+                Poll::Ready(Some(Err(Cut.into())))
             }
             Poll::Pending => Poll::Pending,
         }
@@ -85,24 +90,17 @@ impl<B> fmt::Debug for ResponseBody<B> {
     }
 }
 
-/// Why a [`ResponseBody`] ended early.
+/// The error of a [`ResponseBody`] that the drain's deadline cut off.
+///
+/// An error and not an end, because an end would tell the client that it has received everything.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum BodyError<E> {
-    /// The inner body failed.
-    Inner(E),
-    /// The drain's deadline was over before the body was. An error and not an end, because an end
-    /// would tell the client that it has received everything.
-    Cut,
-}
+pub struct Cut;
 
-impl<E: fmt::Display> fmt::Display for BodyError<E> {
+impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inner(error) => error.fmt(f),
-            Self::Cut => f.write_str("response body cut off at the drain's deadline"),
-        }
+        f.write_str("response body cut off at the drain's deadline")
     }
 }
 
-impl<E: Into<Box<dyn Error + Send + Sync>> + fmt::Debug + fmt::Display> Error for BodyError<E> {}
+impl Error for Cut {}

@@ -1,3 +1,5 @@
+#[cfg(feature = "accept")]
+use std::sync::Arc;
 use std::{
     fmt,
     future::Future,
@@ -7,14 +9,21 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderValue, Response, StatusCode, Version,
     header::{CONNECTION, RETRY_AFTER},
 };
+#[cfg(feature = "accept")]
+use http::{Method, Uri};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{ResponseBody, watch::Watch};
-use crate::Phase;
+use super::{
+    ResponseBody,
+    watch::{Request, Watch},
+};
+#[cfg(feature = "accept")]
+use crate::Connection;
+use crate::{Guard, Phase};
 
 pin_project! {
     /// Response future of [`GracefulService`](super::GracefulService).
@@ -44,6 +53,39 @@ impl<F> ResponseFuture<F> {
             watch,
             announces,
         }
+    }
+
+    pub(super) fn counted(inner: F, guard: Guard, request: Request, version: Version) -> Self {
+        let watch = Watch::Counted(guard, Some(request));
+        Self::new(inner, watch, version <= Version::HTTP_11)
+    }
+
+    /// What the layer does, for a serve loop that has counted the request itself, and whose
+    /// connection lists it, runs it in its own task, and polls it at the cut: HTTP/1.
+    pub fn of_connection(inner: F, guard: Guard) -> Self {
+        Self::new(inner, Watch::OfConnection(guard), true)
+    }
+
+    /// The same for a request with a task of its own: a stream of HTTP/2. It is listed, with its
+    /// connection's peer, once it is not answered at once.
+    #[cfg(feature = "accept")]
+    pub fn of_stream(
+        inner: F,
+        guard: Guard,
+        method: Method,
+        uri: Uri,
+        connection: Arc<Connection>,
+    ) -> Self {
+        let request = Request {
+            connection: Some(connection),
+            ..Request::new(method, uri)
+        };
+        Self::counted(inner, guard, request, Version::HTTP_2)
+    }
+
+    /// A response future that nothing waits for: the drain is over, or somebody else counts it.
+    pub fn untracked(inner: F) -> Self {
+        Self::new(inner, Watch::Elsewhere, false)
     }
 
     pub(super) fn refuse(retry_after: Option<Duration>) -> Self {

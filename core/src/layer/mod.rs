@@ -43,13 +43,13 @@
 
 mod body;
 mod future;
-mod layer;
+mod make;
 mod service;
 mod watch;
 
 pub use self::{
-    body::{BodyError, ResponseBody},
+    body::{Cut, ResponseBody},
     future::ResponseFuture,
-    layer::GracefulLayer,
+    make::GracefulLayer,
     service::GracefulService,
 };

@@ -3,11 +3,11 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{ResponseBody, ResponseFuture, watch::Watch};
+use super::{ResponseBody, ResponseFuture, watch};
 use crate::{Graceful, Phase};
 
 /// Makes a drain wait for the requests of the inner service. See the [module](super).
@@ -59,7 +59,7 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let outer = request.extensions().get::<Graceful>();
         if outer.is_some_and(|outer| outer.is_same_drain(&self.graceful)) {
-            return ResponseFuture::new(self.inner.call(request), Watch::Elsewhere, false);
+            return ResponseFuture::untracked(self.inner.call(request));
         }
         let Some(guard) = self.graceful.guard() else {
             return ResponseFuture::refuse(None);
@@ -69,10 +69,9 @@ where
         {
             return ResponseFuture::refuse(Some(retry_after));
         }
-        let line = (request.method().clone(), request.uri().clone());
-        let announces = request.version() <= Version::HTTP_11;
+        let line = watch::Request::new(request.method().clone(), request.uri().clone());
+        let version = request.version();
         request.extensions_mut().insert(self.graceful.clone());
-        let watch = Watch::Counted(guard, Some(line));
-        ResponseFuture::new(self.inner.call(request), watch, announces)
+        ResponseFuture::counted(self.inner.call(request), guard, line, version)
     }
 }

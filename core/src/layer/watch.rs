@@ -1,6 +1,7 @@
 //! How a request under way notices the cut.
 
 use std::{
+    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -19,8 +20,10 @@ use crate::{
 /// A request that is answered at once is never listed: it takes a guard and nothing else.
 #[derive(Debug)]
 pub(super) enum Watch {
-    Counted(Guard, Option<(Method, Uri)>),
+    Counted(Guard, Option<Request>),
     Listed(Holder),
+    /// Its connection lists it, and polls it at the cut.
+    OfConnection(Guard),
     /// Somebody else counts this request.
     Elsewhere,
     /// The request has ended.
@@ -30,19 +33,25 @@ pub(super) enum Watch {
 impl Watch {
     /// Ready at the cut.
     pub(super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Self::Counted(guard, line) = self {
-            let request = Request {
-                line: line.take(),
+        if let Self::Counted(guard, request) = self {
+            let listed = Listed {
+                request: request.take(),
                 since: Instant::now(),
             };
-            *self = Self::Listed(Holder::new(guard.clone(), Arc::new(request)));
+            *self = Self::Listed(Holder::new(guard.clone(), Arc::new(listed)));
         }
-        if let Self::Listed(holder) = self {
-            while let Poll::Ready(phase) = holder.poll_phase(cx) {
-                if phase >= Phase::Cutting {
-                    return Poll::Ready(());
+        match self {
+            Self::Listed(holder) => {
+                while let Poll::Ready(phase) = holder.poll_phase(cx) {
+                    if phase >= Phase::Cutting {
+                        return Poll::Ready(());
+                    }
                 }
             }
+            Self::OfConnection(guard) if guard.phase() >= Phase::Cutting => {
+                return Poll::Ready(());
+            }
+            _ => {}
         }
         Poll::Pending
     }
@@ -50,25 +59,56 @@ impl Watch {
     /// Where the drain stands, if it is for this watch to tell the client.
     pub(super) fn phase(&self) -> Phase {
         match self {
-            Self::Counted(guard, _) => guard.phase(),
+            Self::Counted(guard, _) | Self::OfConnection(guard) => guard.phase(),
             Self::Listed(holder) => holder.phase(),
             Self::Elsewhere | Self::Over => Phase::Running,
         }
     }
 }
 
-struct Request {
-    line: Option<(Method, Uri)>,
+/// What is known of a request that is not answered at once.
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    #[cfg(feature = "accept")]
+    pub(super) connection: Option<Arc<crate::Connection>>,
+}
+
+impl Request {
+    pub(super) fn new(method: Method, uri: Uri) -> Self {
+        Self {
+            method,
+            uri,
+            #[cfg(feature = "accept")]
+            connection: None,
+        }
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.uri.path())
+    }
+}
+
+struct Listed {
+    request: Option<Request>,
     since: Instant,
 }
 
-impl Describe for Request {
+impl Describe for Listed {
     fn describe(&self) -> Holding {
-        let line = self.line.as_ref();
+        let request = self.request.as_ref();
+        #[cfg(feature = "accept")]
+        let peer = request
+            .and_then(|request| request.connection.as_ref())
+            .map(|connection| connection.peer().to_string());
+        #[cfg(not(feature = "accept"))]
+        let peer = None;
         Holding {
-            kind: Kind::Request,
-            what: line.map(|(method, uri)| format!("{method} {}", uri.path())),
-            peer: None,
+            kind: Kind::Stream,
+            what: request.map(|request| format!("{request:?}")),
+            peer,
             age: self.since.elapsed(),
         }
     }

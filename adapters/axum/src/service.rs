@@ -1,0 +1,54 @@
+//! The step from the serve loop's requests to axum's.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{body::Body, extract::ConnectInfo};
+use handover::{Address, Connection};
+use handover_hyper::RequestBody;
+use http::Request;
+use tower_service::Service;
+
+/// An axum service that can be served by Handover's loop. Made by [`serve`](crate::serve).
+///
+/// Each request carries `ConnectInfo<SocketAddr>` (over TCP) and `ConnectInfo<Address>` (always).
+#[derive(Clone, Debug)]
+pub struct App<S> {
+    inner: S,
+}
+
+impl<S> App<S> {
+    pub(crate) fn new(inner: S) -> Self {
+        Self { inner }
+    }
+}
+
+impl<S> Service<Request<RequestBody>> for App<S>
+where
+    S: Service<Request<Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> S::Future {
+        let mut request = request.map(Body::new);
+        let extensions = request.extensions_mut();
+        let peer = extensions
+            .get::<Arc<Connection>>()
+            .map(|c| c.peer().clone());
+        if let Some(peer) = peer {
+            if let Address::Tcp(addr) = peer {
+                extensions.insert(ConnectInfo(addr));
+            }
+            extensions.insert(ConnectInfo(peer));
+        }
+        self.inner.call(request)
+    }
+}

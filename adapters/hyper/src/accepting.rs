@@ -1,0 +1,194 @@
+//! The accept loop: when to accept, and what to do when that fails.
+//!
+//! # Invariants
+//!
+//! 1. While it may accept it holds the drain open: a drain cannot end between `accept` and the
+//!    moment that the connection has a holder of its own.
+//! 2. Where the service ends, what the kernel has queued is accepted before the socket is closed.
+//!    Where a successor has the socket, nothing is taken from its queue, and the socket is kept
+//!    until the drain is over: if the successor dies, accepting goes on.
+
+use std::{
+    future::poll_fn,
+    io,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use handover::{Accept, Address, Connection, Graceful, Holder, Phase, Phases};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+
+use crate::options::Options;
+
+/// How long to wait after this host ran out of something.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often to say so.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
+
+/// A connection, and what it holds.
+pub(crate) struct Accepted<Io> {
+    pub(crate) io: Io,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) holder: Holder,
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+pub(crate) struct Accepting<A> {
+    listener: A,
+    name: String,
+    graceful: Graceful,
+    phases: Phases,
+    phase: Phase,
+    holder: Option<Holder>,
+    limit: Option<Arc<Semaphore>>,
+    said: Option<Instant>,
+}
+
+impl<A: Accept> Accepting<A> {
+    pub(crate) fn new(listener: A, graceful: Graceful, options: &Options) -> io::Result<Self> {
+        let limit = options.connections.map(|n| n.min(Semaphore::MAX_PERMITS));
+        Ok(Self {
+            name: format!("accept on {}", listener.local_addr()?),
+            listener,
+            phases: graceful.phases(),
+            phase: graceful.phase(),
+            graceful,
+            holder: None,
+            limit: limit.map(|n| Arc::new(Semaphore::new(n))),
+            said: None,
+        })
+    }
+
+    /// The next connection; `None` once there will be no more.
+    pub(crate) async fn next(&mut self) -> Option<Accepted<A::Io>> {
+        loop {
+            if self.phase.accepts() {
+                self.hold()?;
+                let permit = tokio::select! {
+                    biased;
+                    phase = self.phases.next() => { self.phase = phase; continue }
+                    permit = permit(&self.limit) => permit,
+                };
+                let accepted = tokio::select! {
+                    biased;
+                    phase = self.phases.next() => { self.phase = phase; continue }
+                    accepted = poll_fn(|cx| self.listener.poll_accept(cx)) => accepted,
+                };
+                match accepted {
+                    Ok((io, peer)) => return self.accepted(io, peer, permit),
+                    Err(error) => self.failed(&error).await,
+                }
+            } else if self.phase == Phase::Draining && self.is_upgrade() {
+                self.holder = None;
+                self.phase = self.phases.next().await;
+            } else if self.phase == Phase::Draining {
+                let queued = self.queued().await;
+                if queued.is_none() {
+                    self.holder = None;
+                }
+                return queued;
+            } else {
+                return None;
+            }
+        }
+    }
+
+    fn is_upgrade(&self) -> bool {
+        self.graceful.reason().is_some_and(|r| r.is_upgrade())
+    }
+
+    fn hold(&mut self) -> Option<()> {
+        if self.holder.is_none() {
+            self.holder = Some(self.graceful.hold(self.name.clone())?);
+        }
+        Some(())
+    }
+
+    fn accepted(
+        &self,
+        io: A::Io,
+        peer: Address,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Option<Accepted<A::Io>> {
+        let connection = Connection::new(peer);
+        let holder = connection.hold(&self.graceful)?;
+        Some(Accepted {
+            io,
+            connection,
+            holder,
+            permit,
+        })
+    }
+
+    /// What waits in the kernel's queue.
+    async fn queued(&mut self) -> Option<Accepted<A::Io>> {
+        let permit = tokio::select! {
+            permit = permit(&self.limit) => permit,
+            () = self.graceful.cutting() => return None,
+        };
+        // A connection that has just come may not have been reported yet: let the reactor look.
+        for _ in 0..3 {
+            let polled = tokio::task::unconstrained(poll_fn(|cx| {
+                Poll::Ready(self.listener.poll_accept(cx))
+            }));
+            match polled.await {
+                Poll::Ready(Ok((io, peer))) => return self.accepted(io, peer, permit),
+                Poll::Ready(Err(_)) => {}
+                Poll::Pending => tokio::task::yield_now().await,
+            }
+        }
+        None
+    }
+
+    /// An error is about one client, or about this host.
+    async fn failed(&mut self, error: &io::Error) {
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
+            Interrupted, NetworkDown, NetworkUnreachable, TimedOut, WouldBlock,
+        };
+        // accept(2): "treat them like EAGAIN"; they are about a client that has gone.
+        let one_client = matches!(
+            error.kind(),
+            BrokenPipe
+                | ConnectionAborted
+                | ConnectionRefused
+                | ConnectionReset
+                | HostUnreachable
+                | Interrupted
+                | NetworkDown
+                | NetworkUnreachable
+                | TimedOut
+                | WouldBlock
+        );
+        if one_client {
+            tracing::debug!(listener = %self.name, %error, "a client has gone before it was accepted");
+            return;
+        }
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            self.said = Some(Instant::now());
+            tracing::error!(
+                listener = %self.name,
+                %error,
+                "cannot accept; connections wait in the kernel's queue, trying again",
+            );
+        }
+        // Closing connections frees what is missing; until then trying would only burn time.
+        tokio::select! {
+            phase = self.phases.next() => self.phase = phase,
+            () = sleep(PAUSE) => {}
+        }
+    }
+}
+
+async fn permit(limit: &Option<Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
+    match limit {
+        // The semaphore is never closed, so there is no error.
+        Some(limit) => limit.clone().acquire_owned().await.ok(),
+        None => None,
+    }
+}

@@ -1,0 +1,69 @@
+//! Ends a connection so that its last answer arrives.
+//!
+//! A socket that is closed with input unread answers with a reset, and a reset may overtake what
+//! was sent before it. So the write side is closed first, and what the peer still sends is read
+//! and thrown away until it closes too (RFC 9112, section 9.6).
+
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::timeout,
+};
+
+use crate::{
+    link::Link,
+    pace::{Pace, Wish},
+};
+
+/// For how long a peer may go on sending to a connection that is closed for it.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Closes a connection on which nothing more will be answered. It is held and listed meanwhile.
+///
+/// It lingers only if there is input that nobody has read: without any, a close is clean.
+pub(crate) async fn close<Io>(mut io: Io, pace: &mut Pace, link: &Link)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let closing = async {
+        if io.shutdown().await.is_err() {
+            return;
+        }
+        let mut scratch = [0; 4096];
+        let mut read = read_now(&mut io, &mut scratch).await;
+        while let Some(1..) = read {
+            read = io.read(&mut scratch).await.ok();
+        }
+    };
+    let given_up = poll_fn(|cx| {
+        loop {
+            match pace.poll(cx, link) {
+                Poll::Ready(Wish::GiveUp) => return Poll::Ready(()),
+                Poll::Ready(_) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    // The limit also covers a peer that takes nothing, for IO whose shutdown writes.
+    tokio::select! {
+        biased;
+        () = given_up => {}
+        _ = timeout(LINGER, closing) => {}
+    }
+}
+
+/// What can be read without waiting: `None` if nothing has come, 0 at the end.
+pub(crate) async fn read_now<Io: AsyncRead + Unpin>(io: &mut Io, into: &mut [u8]) -> Option<usize> {
+    let mut buf = ReadBuf::new(into);
+    // Unconstrained: a task that has used up its turn is told "pending" although input is there.
+    let polled = tokio::task::unconstrained(poll_fn(|cx| {
+        Poll::Ready(Pin::new(&mut *io).poll_read(cx, &mut buf))
+    }))
+    .await;
+    match polled {
+        Poll::Ready(Ok(())) => Some(buf.filled().len()),
+        Poll::Ready(Err(_)) => Some(0),
+        Poll::Pending => None,
+    }
+}

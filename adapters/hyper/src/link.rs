@@ -1,0 +1,171 @@
+//! What the parts of one connection tell each other: the IO below hyper, the service above it, and
+//! the driver that polls hyper between the two.
+//!
+//! # Invariants
+//!
+//! 1. Over HTTP/1 all of this runs in the connection's task, but for the end of a request body,
+//!    which a handler may read elsewhere. Over HTTP/2 each stream has a task of its own. So the
+//!    fields are atomics; they are relaxed, because each is a fact by itself, and whoever changes
+//!    one outside the connection's task wakes it.
+//! 2. A connection is at a *boundary* when hyper has just returned `Pending` and no request is in
+//!    flight (its response body has been dropped), the last request's body was read to its end,
+//!    and all that was written was flushed since. Then, and only then, nothing is owed either way.
+//! 3. An upgraded connection belongs to the application: its holder lives in its IO from then on.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+};
+
+use atomic_waker::AtomicWaker;
+use handover::{Connection, Holder, Kind};
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) connection: Arc<Connection>,
+    /// The next answer is to carry `Connection: close`.
+    pub(crate) closing: AtomicBool,
+    in_flight: AtomicU32,
+    // Set by a request body that has not been read to its end.
+    body_open: AtomicBool,
+    // Written and not flushed.
+    unflushed: AtomicBool,
+    // Read, and no request has come of it yet.
+    head_begun: AtomicBool,
+    // Counts reads, so that quiet can be told from slow.
+    reads: AtomicU32,
+    tunnels: AtomicBool,
+    // HTTP/2: heads and answers are the streams' affair, which list themselves.
+    shared: AtomicBool,
+    upgraded: Mutex<Option<Holder>>,
+    driver: AtomicWaker,
+}
+
+impl Link {
+    pub(crate) fn new(connection: Arc<Connection>) -> Arc<Self> {
+        Arc::new(Self {
+            connection,
+            closing: AtomicBool::new(false),
+            in_flight: AtomicU32::new(0),
+            body_open: AtomicBool::new(false),
+            unflushed: AtomicBool::new(false),
+            head_begun: AtomicBool::new(false),
+            reads: AtomicU32::new(0),
+            tunnels: AtomicBool::new(false),
+            shared: AtomicBool::new(false),
+            upgraded: Mutex::new(None),
+            driver: AtomicWaker::new(),
+        })
+    }
+
+    // ===== told by the IO =====
+
+    pub(crate) fn has_read(&self) {
+        self.reads
+            .store(self.reads.load(Relaxed).wrapping_add(1), Relaxed);
+        let expects_a_head = self.in_flight.load(Relaxed) == 0 && !self.shared.load(Relaxed);
+        if expects_a_head && !self.head_begun.load(Relaxed) {
+            self.head_begun.store(true, Relaxed);
+            self.connection.set_kind(Kind::Head);
+        }
+    }
+
+    pub(crate) fn has_written(&self) {
+        if !self.unflushed.load(Relaxed) {
+            self.unflushed.store(true, Relaxed);
+            // hyper may be done with a body before it writes the first byte of it.
+            if self.connection.kind() == Kind::Idle && !self.shared.load(Relaxed) {
+                self.connection.set_kind(Kind::Request);
+            }
+        }
+    }
+
+    pub(crate) fn has_flushed(&self) {
+        if self.unflushed.load(Relaxed) && self.in_flight.load(Relaxed) == 0 {
+            self.set_idle();
+        }
+        self.unflushed.store(false, Relaxed);
+    }
+
+    // ===== told by the driver =====
+
+    /// Many requests share this connection: it speaks HTTP/2.
+    pub(crate) fn share(&self) {
+        self.shared.store(true, Relaxed);
+        self.head_begun.store(false, Relaxed);
+        self.connection.set_kind(Kind::Idle);
+    }
+
+    // ===== told by the service =====
+
+    pub(crate) fn begin(&self, body_open: bool) {
+        self.head_begun.store(false, Relaxed);
+        self.body_open.store(body_open, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        if self.in_flight.fetch_sub(1, Relaxed) == 1 {
+            // An answer that the client has not taken yet is not over.
+            if !self.unflushed.load(Relaxed) {
+                self.set_idle();
+            }
+            self.driver.wake();
+        }
+    }
+
+    fn set_idle(&self) {
+        if self.connection.kind() == Kind::Request {
+            self.connection.set_kind(Kind::Idle);
+        }
+    }
+
+    pub(crate) fn end_of_request_body(&self) {
+        self.body_open.store(false, Relaxed);
+    }
+
+    /// A stream has become a tunnel, which no counter sees.
+    pub(crate) fn tunnel(&self) {
+        self.tunnels.store(true, Relaxed);
+    }
+
+    // ===== asked by the driver =====
+
+    /// Wakes this task when the last request in flight ends.
+    pub(crate) fn wake_at_the_end(&self, cx: &std::task::Context<'_>) {
+        self.driver.register(cx.waker());
+    }
+
+    pub(crate) fn reads(&self) -> u32 {
+        self.reads.load(Relaxed)
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0 && !self.tunnels.load(Relaxed)
+    }
+
+    pub(crate) fn has_half_a_head(&self) -> bool {
+        self.head_begun.load(Relaxed)
+    }
+
+    /// Nothing is owed, either way; invariant 2, but for hyper's `Pending`.
+    pub(crate) fn is_at_boundary(&self) -> bool {
+        self.is_quiet()
+            && !self.has_half_a_head()
+            && !self.body_open.load(Relaxed)
+            && !self.unflushed.load(Relaxed)
+    }
+
+    // ===== after an upgrade =====
+
+    pub(crate) fn upgrade(&self, holder: Holder) {
+        self.connection.set_kind(Kind::Upgraded);
+        let mut upgraded = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
+        *upgraded = Some(holder);
+    }
+
+    pub(crate) fn take_upgraded(&self) -> Option<Holder> {
+        let mut upgraded = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
+        upgraded.take()
+    }
+}

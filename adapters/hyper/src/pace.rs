@@ -1,0 +1,197 @@
+//! When a connection is to be announced, closed, given up: the drain, its age, its limits.
+//!
+//! One timer serves all limits. It is set to the next thing that may be due, and is not touched by
+//! requests: what happened meanwhile is read off the link when it fires.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::Ordering::Relaxed,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use handover::{Graceful, Holder, Kind, Phase};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{link::Link, options::Options};
+
+/// What the driver of a connection is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Tell the client to go elsewhere, and serve on.
+    Announce,
+    /// Close as soon as nothing is owed.
+    Close,
+    /// Drop it now.
+    GiveUp,
+}
+
+pub(crate) struct Pace {
+    holder: Holder,
+    graceful: Graceful,
+    timer: Pin<Box<Sleep>>,
+    // Polled once since it was set; then it wakes this task by itself.
+    timer_armed: bool,
+    tick: Duration,
+    header_read: Duration,
+    idle: Duration,
+    age_at: Option<Instant>,
+    close_at: Option<Instant>,
+    give_up_at: Option<Instant>,
+    quiet: Quiet,
+}
+
+// Since when nothing was read, and since when a head has been under way, as of the last tick.
+struct Quiet {
+    reads: u32,
+    since: Instant,
+    head: Option<(u32, Instant)>,
+}
+
+impl Pace {
+    pub(crate) fn new(holder: Holder, graceful: Graceful, options: &Options) -> Self {
+        let now = Instant::now();
+        let age_at = options.age.map(|age| now + jitter(age, 0.9, 1.1));
+        let first = age_at.map_or(now + options.tick(), |at| at.min(now + options.tick()));
+        Self {
+            holder,
+            graceful,
+            timer: Box::pin(sleep_until(first)),
+            timer_armed: false,
+            tick: options.tick(),
+            header_read: options.header_read,
+            idle: options.idle,
+            age_at,
+            close_at: None,
+            give_up_at: None,
+            quiet: Quiet {
+                reads: 0,
+                since: now,
+                // A connection owes its first head from the beginning.
+                head: Some((0, now)),
+            },
+        }
+    }
+
+    pub(crate) fn into_holder(self) -> Holder {
+        self.holder
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<Wish> {
+        while let Poll::Ready(phase) = self.holder.poll_phase(cx) {
+            if let Some(wish) = self.on_phase(phase, link) {
+                return Poll::Ready(wish);
+            }
+        }
+        loop {
+            if !self.timer_armed {
+                self.timer_armed = self.timer.as_mut().poll(cx).is_pending();
+            }
+            // One load while it has not fired.
+            if self.timer_armed && !self.timer.is_elapsed() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            let wish = self.due(now, link);
+            self.set_timer(now);
+            if let Some(wish) = wish {
+                return Poll::Ready(wish);
+            }
+        }
+    }
+
+    fn on_phase(&mut self, phase: Phase, link: &Link) -> Option<Wish> {
+        let now = Instant::now();
+        let wish = match phase {
+            Phase::Running => {
+                // At first, or because an upgrade was taken back: an announced close that nobody
+                // has been told of yet is off.
+                if self.age_at.is_none_or(|at| now < at) {
+                    link.closing.store(false, Relaxed);
+                    self.close_at = None;
+                }
+                None
+            }
+            Phase::LameDuck => Some(self.announce(link)),
+            Phase::Draining => {
+                let remaining = self.graceful.remaining().unwrap_or_default();
+                let window = self.graceful.policy().announce(remaining);
+                // Spread, so that the clients do not come back all at once; late in the window,
+                // because each closes an idle connection that it may be about to use.
+                self.close_at = Some(now + jitter(window, 0.8, 1.0));
+                Some(self.announce(link))
+            }
+            _ => {
+                let grace = self.graceful.policy().cut_grace();
+                self.give_up_at = Some(now + grace * 3 / 4);
+                self.close_at = Some(now);
+                link.closing.store(true, Relaxed);
+                Some(Wish::Close)
+            }
+        };
+        self.set_timer(now);
+        wish
+    }
+
+    fn announce(&self, link: &Link) -> Wish {
+        link.closing.store(true, Relaxed);
+        Wish::Announce
+    }
+
+    fn due(&mut self, now: Instant, link: &Link) -> Option<Wish> {
+        if self.give_up_at.is_some_and(|at| at <= now) {
+            return Some(Wish::GiveUp);
+        }
+        if self.close_at.is_some_and(|at| at <= now) {
+            self.close_at = None;
+            return Some(Wish::Close);
+        }
+        if self.age_at.is_some_and(|at| at <= now) {
+            self.age_at = None;
+            let window = self.graceful.policy().announce(Duration::MAX / 8);
+            self.close_at = Some(now + jitter(window, 0.8, 1.0));
+            return Some(self.announce(link));
+        }
+        self.check_limits(now, link)
+    }
+
+    fn check_limits(&mut self, now: Instant, link: &Link) -> Option<Wish> {
+        let requests = link.connection.requests();
+        let reads = link.reads();
+        if reads != self.quiet.reads {
+            self.quiet.reads = reads;
+            self.quiet.since = now;
+        }
+        if !link.is_quiet() {
+            self.quiet.since = now;
+            self.quiet.head = None;
+            return None;
+        }
+        let owes_a_head = link.has_half_a_head() || link.connection.kind() == Kind::Fresh;
+        match self.quiet.head {
+            // The same head as at an earlier look, however many bytes have trickled in since.
+            Some((of, since)) if owes_a_head && of == requests => {
+                return (now - since >= self.header_read).then_some(Wish::GiveUp);
+            }
+            _ if owes_a_head => self.quiet.head = Some((requests, now)),
+            _ => self.quiet.head = None,
+        }
+        (now - self.quiet.since >= self.idle).then_some(Wish::Close)
+    }
+
+    fn set_timer(&mut self, now: Instant) {
+        let others = [self.age_at, self.close_at, self.give_up_at];
+        let next = others
+            .into_iter()
+            .flatten()
+            .fold(now + self.tick, Instant::min);
+        self.timer.as_mut().reset(next);
+        self.timer_armed = false;
+    }
+}
+
+/// A random time between two parts of `time`.
+fn jitter(time: Duration, from: f64, to: f64) -> Duration {
+    time.mul_f64(from + (to - from) * fastrand::f64())
+}

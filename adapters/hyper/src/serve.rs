@@ -1,0 +1,206 @@
+//! What a user writes: a listener, a service, and how they are served.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use handover::{Accept, Graceful, Report};
+use http::{Request, Response};
+use http_body::Body;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioExecutor;
+use tower_service::Service;
+
+use crate::{
+    accepting::{Accepted, Accepting},
+    body::RequestBody,
+    connection::{self, BoxError, HttpBody, HttpService},
+    options::Options,
+};
+
+/// Serves a tower service on a listener until its drain is over.
+///
+/// ```no_run
+/// use std::convert::Infallible;
+///
+/// use handover::Graceful;
+/// use http::{Request, Response};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let graceful = Graceful::new();
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+/// let hello = tower::service_fn(async |_: Request<handover_hyper::RequestBody>| {
+///     Ok::<_, Infallible>(Response::new(String::from("hello")))
+/// });
+/// let report = handover_hyper::serve(listener, hello)
+///     .with_graceful(graceful)
+///     .await?;
+/// println!("{report}");
+/// # Ok(())
+/// # }
+/// ```
+pub fn serve<A, S>(listener: A, service: S) -> Serve<A, S> {
+    Serve {
+        listener,
+        service,
+        graceful: Graceful::new(),
+        options: Options::default(),
+    }
+}
+
+/// A server that has not been started. Await it to serve.
+///
+/// Returned by [`serve`]. It ends, with the report, when the drain of its [`Graceful`] is over in
+/// all stages. Without [`with_graceful`](Self::with_graceful) nothing ever begins one.
+#[must_use = "servers do nothing unless awaited"]
+pub struct Serve<A, S> {
+    listener: A,
+    service: S,
+    graceful: Graceful,
+    options: Options,
+}
+
+impl<A, S> Serve<A, S> {
+    /// The token that drains this server. Several servers may share one.
+    pub fn with_graceful(mut self, graceful: Graceful) -> Self {
+        self.graceful = graceful;
+        self
+    }
+
+    /// For how long a client may take to send a request's head, from its first byte; for the first
+    /// request, from the connection on. Default 30 s; kept to within a quarter more.
+    pub fn header_read_timeout(mut self, limit: Duration) -> Self {
+        self.options.header_read = limit;
+        self
+    }
+
+    /// For how long a connection may be idle. Default 75 s, more than the 60 s of common load
+    /// balancers, so that the side that sends the requests is the one to close; kept to within a
+    /// quarter more.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.options.idle = limit;
+        self
+    }
+
+    /// How old a connection may get, give or take a tenth. Then it is told to go elsewhere, by
+    /// `Connection: close` or GOAWAY, and closed when it is idle. No limit by default.
+    pub fn max_connection_age(mut self, limit: Duration) -> Self {
+        self.options.age = Some(limit);
+        self
+    }
+
+    /// How many connections may be open at a time. Others wait in the kernel's queue. No limit by
+    /// default.
+    pub fn max_connections(mut self, limit: usize) -> Self {
+        self.options.connections = Some(limit);
+        self
+    }
+
+    /// Sets hyper's options for HTTP/1.
+    ///
+    /// `pipeline_flush` must stay off, and time limits are this loop's own.
+    pub fn http1(mut self, set: impl FnOnce(&mut http1::Builder)) -> Self {
+        self.options.http1.as_mut().map(set);
+        self
+    }
+
+    /// Sets hyper's options for HTTP/2.
+    pub fn http2(mut self, set: impl FnOnce(&mut http2::Builder<TokioExecutor>)) -> Self {
+        self.options.http2.as_mut().map(set);
+        self
+    }
+
+    /// Speaks HTTP/1 only.
+    pub fn http1_only(mut self) -> Self {
+        self.options.http2 = None;
+        self
+    }
+
+    /// Speaks HTTP/2 only, by prior knowledge.
+    pub fn http2_only(mut self) -> Self {
+        self.options.http1 = None;
+        self
+    }
+}
+
+impl<A, S> fmt::Debug for Serve<A, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve")
+            .field("graceful", &self.graceful)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<A, S> Serve<A, S> {
+    async fn run<B>(self) -> io::Result<Report>
+    where
+        A: Accept,
+        S: HttpService<B>,
+        B: HttpBody,
+    {
+        let mut accepting = Accepting::new(self.listener, self.graceful.clone(), &self.options)?;
+        let options = Arc::new(self.options);
+        while let Some(accepted) = accepting.next().await {
+            let Accepted {
+                io,
+                connection,
+                holder,
+                permit,
+            } = accepted;
+            let service = self.service.clone();
+            let graceful = self.graceful.clone();
+            let options = options.clone();
+            tokio::spawn(async move {
+                connection::serve(io, connection, holder, service, graceful, &options).await;
+                drop(permit);
+            });
+        }
+        // Closes the socket: what comes from now on is refused, and can be tried elsewhere.
+        drop(accepting);
+        Ok(self.graceful.drained().await)
+    }
+}
+
+impl<A, S, B> IntoFuture for Serve<A, S>
+where
+    A: Accept,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Output = io::Result<Report>;
+    type IntoFuture = ServeFuture;
+
+    fn into_future(self) -> ServeFuture {
+        ServeFuture(Box::pin(self.run()))
+    }
+}
+
+/// A server at work. Made by awaiting [`Serve`].
+#[must_use = "futures do nothing unless polled"]
+pub struct ServeFuture(Pin<Box<dyn Future<Output = io::Result<Report>> + Send>>);
+
+impl Future for ServeFuture {
+    type Output = io::Result<Report>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ServeFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,227 @@
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    unnameable_types,
+    clippy::exhaustive_structs
+)]
+//! A server with handlers that a test can hold and let go, and a client that is no more than a
+//! socket.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use handover::{Graceful, Kind, Policy, Report};
+use handover_hyper::{RequestBody, Serve};
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Either, Full};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
+
+pub const DEADLINE: Duration = Duration::from_millis(800);
+
+/// A body that ends when its sender is dropped, or never.
+pub struct Chunks(Option<mpsc::Receiver<Bytes>>);
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.0 {
+            Some(chunks) => chunks
+                .poll_recv(cx)
+                .map(|chunk| Some(Ok(Frame::data(chunk?)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+pub type Answer = Response<Either<Full<Bytes>, Chunks>>;
+
+/// What the tests' handlers wait for and say.
+#[derive(Clone)]
+pub struct Script {
+    called: mpsc::Sender<String>,
+    pub go: Arc<Semaphore>,
+}
+
+impl Script {
+    async fn answer(self, request: Request<RequestBody>) -> Result<Answer, Infallible> {
+        let path = request.uri().path().to_owned();
+        self.called.send(path.clone()).await.unwrap();
+        let text = |text: &str| Response::new(Either::Left(Full::from(text.to_owned())));
+        Ok(match path.as_str() {
+            "/wait" => {
+                self.go.acquire().await.unwrap().forget();
+                text("waited")
+            }
+            "/never" => std::future::pending().await,
+            "/endless" => Response::new(Either::Right(Chunks(None))),
+            "/echo" => {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                Response::new(Either::Left(Full::new(body)))
+            }
+            "/big" => text(&"x".repeat(8 << 20)),
+            "/stream" => {
+                let (send, chunks) = mpsc::channel(1);
+                tokio::spawn(async move {
+                    send.send(Bytes::from_static(b"first")).await.unwrap();
+                    self.go.acquire().await.unwrap().forget();
+                    send.send(Bytes::from_static(b"last")).await.unwrap();
+                });
+                Response::new(Either::Right(Chunks(Some(chunks))))
+            }
+            _ => text("hello"),
+        })
+    }
+}
+
+pub struct Server {
+    pub addr: SocketAddr,
+    pub graceful: Graceful,
+    pub called: mpsc::Receiver<String>,
+    pub go: Arc<Semaphore>,
+    pub done: JoinHandle<Report>,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::with(Policy::default(), |serve| serve).await
+    }
+
+    pub async fn with<F>(policy: Policy, set: F) -> Self
+    where
+        F: FnOnce(Serve<TcpListener, ScriptService>) -> Serve<TcpListener, ScriptService>,
+    {
+        let graceful = Graceful::with_policy(policy.with_deadline(DEADLINE));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (send, called) = mpsc::channel(16);
+        let go = Arc::new(Semaphore::new(0));
+        let script = Script {
+            called: send,
+            go: go.clone(),
+        };
+        let serve = handover_hyper::serve(listener, ScriptService(script));
+        let serve = set(serve.with_graceful(graceful.clone()));
+        let done = tokio::spawn(async move { serve.await.unwrap() });
+        Self {
+            addr,
+            graceful,
+            called,
+            go,
+            done,
+        }
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client {
+            stream: TcpStream::connect(self.addr).await.unwrap(),
+            read: Vec::new(),
+        }
+    }
+
+    /// Waits until a connection is in this state.
+    pub async fn until(&self, kind: Kind) {
+        let wait = async {
+            while !self.graceful.holders().iter().any(|h| h.kind == kind) {
+                tokio::task::yield_now().await;
+            }
+        };
+        if timeout(Duration::from_secs(10), wait).await.is_err() {
+            panic!("no {kind}: {:?}", self.graceful.holders());
+        }
+    }
+
+    /// Drains, and returns how long that took.
+    pub async fn drained(self) -> (Report, Duration) {
+        let began = Instant::now();
+        self.graceful.drain();
+        let report = timeout(DEADLINE * 10, self.done).await;
+        (report.expect("the drain hangs").unwrap(), began.elapsed())
+    }
+}
+
+#[derive(Clone)]
+pub struct ScriptService(Script);
+
+impl tower_service::Service<Request<RequestBody>> for ScriptService {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        Box::pin(self.0.clone().answer(request))
+    }
+}
+
+pub struct Client {
+    pub stream: TcpStream,
+    pub read: Vec<u8>,
+}
+
+impl Client {
+    pub async fn send(&mut self, bytes: &str) {
+        self.stream.write_all(bytes.as_bytes()).await.unwrap();
+    }
+
+    pub async fn get(&mut self, path: &str) {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"))
+            .await;
+    }
+
+    /// Reads until the text has come.
+    pub async fn until(&mut self, text: &str) -> String {
+        let wait = async {
+            loop {
+                let all = String::from_utf8_lossy(&self.read).into_owned();
+                if let Some(at) = all.find(text) {
+                    self.read = all.as_bytes()[at + text.len()..].to_vec();
+                    return all[..at + text.len()].to_owned();
+                }
+                let n = self.stream.read_buf(&mut self.read).await.unwrap();
+                assert!(n > 0, "closed before {text:?} came: {all:?}");
+            }
+        };
+        timeout(Duration::from_secs(10), wait).await.expect(text)
+    }
+
+    /// Reads to the end: what came, and whether it was a clean end.
+    pub async fn end(mut self) -> (String, bool) {
+        let read = timeout(
+            Duration::from_secs(10),
+            self.stream.read_to_end(&mut self.read),
+        )
+        .await
+        .expect("never closed");
+        (
+            String::from_utf8_lossy(&self.read).into_owned(),
+            read.is_ok(),
+        )
+    }
+}
+
+pub fn assert_on_time(took: Duration) {
+    assert!(took < DEADLINE + Duration::from_millis(100), "{took:?}");
+}

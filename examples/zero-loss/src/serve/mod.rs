@@ -1,0 +1,4 @@
+//! The server processes.
+
+pub(crate) mod axum;
+pub(crate) mod handover;

@@ -1,0 +1,111 @@
+//! The two ways to replace a server.
+
+use std::{env, net::TcpListener, os::fd::OwnedFd, time::Duration};
+
+use anyhow::Context as _;
+use handover_tests::{
+    harness::{Exit, Process, Program, Ready, Server, Signal},
+    load::Target,
+};
+
+pub(crate) const HANDOVER: &str = "Handover";
+pub(crate) const AXUM: &str = "plain axum";
+
+/// How long a new generation may take until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(15);
+
+/// A running server, with all it takes to replace it.
+#[derive(Debug)]
+pub(crate) enum Servers {
+    /// One process after the other, each started by the one before it.
+    Handover(Server),
+    /// Processes that this program starts and stops, on a socket that it keeps.
+    Axum {
+        listener: TcpListener,
+        all: Vec<Server>,
+    },
+}
+
+impl Servers {
+    pub(crate) async fn handover() -> anyhow::Result<Self> {
+        Ok(Self::Handover(program("serve")?.start().await?))
+    }
+
+    pub(crate) async fn axum() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("listen on a port of 127.0.0.1")?;
+        let first = axum_generation(&listener, 0).await?;
+        Ok(Self::Axum {
+            listener,
+            all: vec![first],
+        })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Handover(_) => HANDOVER,
+            Self::Axum { .. } => AXUM,
+        }
+    }
+
+    pub(crate) fn target(&self) -> anyhow::Result<Target> {
+        self.newest().first_target()
+    }
+
+    /// The process that serves new connections, once no restart is under way.
+    pub(crate) fn newest(&self) -> Ready {
+        match self {
+            Self::Handover(server) => server.newest(),
+            Self::Axum { all, .. } => all[all.len() - 1].newest(),
+        }
+    }
+
+    /// Replaces the newest generation by generation `next`, and returns when that one is ready.
+    pub(crate) async fn restart(&mut self, next: u64) -> anyhow::Result<()> {
+        let old = self.newest().process;
+        match self {
+            Self::Handover(server) => {
+                old.signal(Signal::HUP)?;
+                server.ready(next, READY_WITHIN).await?;
+            }
+            // The best that can be done with it: the new one serves before the old one is told.
+            Self::Axum { listener, all } => {
+                all.push(axum_generation(listener, next).await?);
+                old.signal(Signal::TERM)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the newest generation.
+    pub(crate) async fn end(&self) -> anyhow::Result<(Process, Exit)> {
+        let newest = self.newest().process;
+        newest.signal(Signal::TERM)?;
+        let exit = newest.exit(Duration::from_secs(40)).await?;
+        Ok((newest, exit))
+    }
+
+    /// What the servers logged, the last lines of it.
+    pub(crate) fn log(&self) -> Vec<String> {
+        match self {
+            Self::Handover(server) => server.stderr(),
+            Self::Axum { all, .. } => all.iter().flat_map(Server::stderr).collect(),
+        }
+    }
+}
+
+async fn axum_generation(listener: &TcpListener, generation: u64) -> anyhow::Result<Server> {
+    let socket: OwnedFd = listener.try_clone()?.into();
+    let program = program("serve-axum")?.args(["--generation", &generation.to_string()]);
+    program
+        .stdin(socket)
+        .ready_within(READY_WITHIN)
+        .start()
+        .await
+}
+
+/// This program itself, as a server.
+fn program(command: &str) -> anyhow::Result<Program> {
+    let path = env::current_exe().context("find this program")?;
+    let log = env::var("RUST_LOG").unwrap_or_else(|_| "warn".into());
+    Ok(Program::new(path).arg(command).env("RUST_LOG", log))
+}

@@ -1,0 +1,23 @@
+//! What the reference servers serve, and the flags they take.
+//!
+//! The servers differ in how they stand on Handover; what they answer and how
+//! they are started is the same, and is here.
+
+mod axum_app;
+pub mod bare;
+mod events;
+mod fault;
+mod flags;
+mod listen;
+mod ready;
+mod setup;
+mod websocket;
+
+pub use self::{
+    axum_app::{Info, router},
+    fault::Fault,
+    flags::Flags,
+    listen::Listen,
+    ready::ready_line,
+    setup::{Setup, finish, log},
+};
