@@ -308,6 +308,9 @@ impl Conductor {
         }
         // We were told to stop, so a predecessor that still drains must not start to serve again.
         self.shared.tell_predecessor(&Message::Bye);
+        if self.shared.is_ready() {
+            self.shared.become_alone();
+        }
         if let Some(attempt) = &mut self.attempt
             && attempt.committed.load(Ordering::Acquire)
         {

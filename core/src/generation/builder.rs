@@ -184,6 +184,7 @@ impl GenerationBuilder {
         };
         let (requests, received) = mpsc::unbounded_channel();
         signals.listen(&requests, &self.graceful);
+        let alone = AtomicBool::new(predecessor.is_none());
         let shared = Arc::new(Shared {
             graceful: self.graceful,
             number,
@@ -200,6 +201,7 @@ impl GenerationBuilder {
             ready: AtomicBool::new(false),
             becoming_ready: tokio::sync::Mutex::new(()),
             handed_over: AtomicBool::new(false),
+            alone,
             panic: Mutex::new(None),
             requests,
             finished: watch::Sender::new(false),

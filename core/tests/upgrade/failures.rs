@@ -176,6 +176,9 @@ fn a_hangup_during_a_failing_attempt_is_kept() {
     service.line("hanging");
     send(first.pid, Signal::HUP);
     send(first.pid, Signal::HUP);
+    // Another kind of signal that upgrades, too.
+    send(first.pid, Signal::USR1);
+    service.logged("another is kept");
     // The first attempt times out; the one that was kept begins.
     service.line("hup done");
     service.line("hanging");

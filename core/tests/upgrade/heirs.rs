@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::service::{Service, alive, ask, connect, send};
+use super::service::{Service, alive, ask, connect, send, state};
 
 fn pid_of(text: &str) -> u32 {
     text.strip_prefix(" pid=").unwrap().parse().unwrap()
@@ -30,6 +30,24 @@ fn killed_before_the_successor_is_ready() {
     let third = service.ready();
     service.served_by(&first.addresses[0], third.pid);
     assert_eq!(service.pid_file(), Some(third.pid));
+}
+
+/// Fails if the end of the channel is taken for an error, where a commit was awaited.
+#[test]
+fn killed_when_it_should_commit() {
+    let (mut service, first) = Service::start(&[]);
+    service.fault("hang");
+    send(first.pid, Signal::HUP);
+    let second = pid_of(&service.line("hanging"));
+    send(first.pid, Signal::STOP);
+    service.wait_until("the stop", || state(first.pid) == Some('T'));
+    service.no_fault();
+    service.logged("waiting for the commit");
+    send(first.pid, Signal::KILL);
+    assert!(!service.first_ended().success());
+    assert_eq!(service.ready().pid, second);
+    service.served_by(&first.addresses[0], second);
+    assert_eq!(service.pid_file(), Some(second));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use handover::{Generation, Graceful, Guard, Phase, Policy, Signals, Stream};
+use handover::{Action, Generation, Graceful, Guard, Phase, Policy, Signals, Stream};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     signal::unix::SignalKind,
@@ -59,7 +59,11 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut builder = Generation::builder()
         .graceful(Graceful::with_policy(policy))
         .pid_file(dir.join("pid"))
-        .signals(Signals::new().after(SignalKind::hangup(), || async { println!("hup done") }));
+        .signals(
+            Signals::new()
+                .on(SignalKind::user_defined1(), Action::Upgrade)
+                .after(SignalKind::hangup(), || async { println!("hup done") }),
+        );
     if let Some(time) = millis(READY_TIMEOUT_MS) {
         builder = builder.ready_timeout(time);
     }
@@ -73,7 +77,9 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     }
     let generation = builder.start()?;
     eprintln!("early {}", generation.number());
-    let listen = env::var(LISTEN).unwrap_or_else(|_| "127.0.0.1:0".to_owned());
+    let listen = std::fs::read_to_string(dir.join("listen"))
+        .or_else(|_| env::var(LISTEN))
+        .unwrap_or_else(|_| "127.0.0.1:0".to_owned());
     let mut names = String::new();
     for address in listen.split_ascii_whitespace() {
         let listener = generation.listen(address).await?;
@@ -123,6 +129,9 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let (pid, number) = (process::id(), generation.number());
     println!("ready pid={pid} generation={number}{names}");
     eprintln!("late {number}");
+    if fault == "error-after-ready" {
+        return Err("it was all a mistake".into());
+    }
     if fault == "exit-after-ready" {
         process::exit(6);
     }

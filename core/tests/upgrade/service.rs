@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::server;
 
 /// Longer than anything takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Service {
     pub(crate) dir: TempDir,

@@ -29,6 +29,65 @@ fn a_unix_path_stays_and_goes_with_the_last() {
     assert!(!path.exists());
 }
 
+/// Fails if a successor that ends in disorder takes the socket file with it.
+#[test]
+fn a_failed_successor_leaves_the_unix_path() {
+    for fault in ["error", "panic", "error-after-ready"] {
+        let dir = directory();
+        let path = dir.path().join("app.sock");
+        let mut command = command(dir.path());
+        command.env(
+            server::LISTEN,
+            format!("unix:{} 127.0.0.1:0", path.display()),
+        );
+        let (service, first) = Service::run(dir, command);
+        let mut held = connect_unix(&path);
+        assert_eq!(held.ask("pid"), first.pid.to_string());
+        service.fault(fault);
+        send(first.pid, Signal::HUP);
+        service.line("hup done");
+        if fault == "error-after-ready" {
+            service.ready();
+            service.logged("serving again");
+        }
+        assert_eq!(held.ask("phase"), "running");
+        assert_eq!(connect_unix(&path).ask("pid"), first.pid.to_string());
+        assert_eq!(service.pid_file(), Some(first.pid));
+        service.no_fault();
+        drop(held);
+        send(first.pid, Signal::HUP);
+        let second = service.ready();
+        service.gone(first.pid);
+        send(second.pid, Signal::TERM);
+        service.gone(second.pid);
+        assert!(!path.exists(), "{fault}: {}", service.log());
+    }
+}
+
+/// A path that the next release no longer listens on goes once the predecessor has gone.
+#[test]
+fn an_unused_unix_path_goes_with_the_predecessor() {
+    let dir = directory();
+    let path = dir.path().join("old.sock");
+    fs::write(
+        dir.path().join("listen"),
+        format!("unix:{} 127.0.0.1:0", path.display()),
+    )
+    .unwrap();
+    let command = command(dir.path());
+    let (service, first) = Service::run(dir, command);
+    let mut held = connect_unix(&path);
+    assert_eq!(held.ask("pid"), first.pid.to_string());
+    fs::write(service.path("listen"), "127.0.0.1:0").unwrap();
+    send(first.pid, Signal::HUP);
+    let second = service.ready();
+    assert_eq!(second.addresses, first.addresses[1..]);
+    assert!(path.exists());
+    drop(held);
+    service.gone(first.pid);
+    service.wait_until("the file goes", || !path.exists());
+}
+
 #[test]
 fn a_unix_path_that_is_anothers_by_now_is_left() {
     let dir = directory();
