@@ -48,7 +48,10 @@ fn a_failed_successor_leaves_the_unix_path() {
         service.line("hup done");
         if fault == "error-after-ready" {
             service.ready();
-            service.logged("serving again");
+            // It may have been gone before the predecessor had read that it serves.
+            service.wait_until("the predecessor serves", || {
+                service.log().contains("serving again") || service.log().contains("serving on")
+            });
         }
         assert_eq!(held.ask("phase"), "running");
         assert_eq!(connect_unix(&path).ask("pid"), first.pid.to_string());
