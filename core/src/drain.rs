@@ -281,6 +281,7 @@ impl Drain {
         true
     }
 
+    #[cfg(all(unix, feature = "process"))]
     pub(crate) fn count_moved(&self) {
         if let Some(under_way) = &mut self.state().under_way {
             under_way.moved += 1;

@@ -250,6 +250,11 @@ impl Graceful {
         Arc::ptr_eq(self.drain_ref(), other.drain_ref())
     }
 
+    #[cfg(all(unix, feature = "process"))]
+    pub(crate) fn count_moved(&self) {
+        self.drain_ref().count_moved();
+    }
+
     fn drain_ref(&self) -> &Arc<Drain> {
         &self.handle.handles.0
     }

@@ -22,6 +22,8 @@ mod error;
 #[cfg(all(unix, feature = "process"))]
 mod generation;
 #[cfg(all(unix, feature = "process"))]
+mod moving;
+#[cfg(all(unix, feature = "process"))]
 mod pidfile;
 #[cfg(all(unix, feature = "process"))]
 mod signals;
