@@ -250,7 +250,7 @@ impl Graceful {
         Arc::ptr_eq(self.drain_ref(), other.drain_ref())
     }
 
-    fn drain_ref(&self) -> &Arc<Drain> {
+    pub(crate) fn drain_ref(&self) -> &Arc<Drain> {
         &self.handle.handles.0
     }
 }

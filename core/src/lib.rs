@@ -15,6 +15,9 @@ mod signal;
 mod sync;
 mod wait;
 
+#[cfg(all(test, loom))]
+mod models;
+
 #[cfg(feature = "accept")]
 pub mod accept;
 #[cfg(feature = "layer")]

@@ -40,6 +40,11 @@ impl Word {
         Phase::from_u8(self.0 as u8)
     }
 
+    #[cfg(all(test, loom))]
+    pub(crate) fn changes(self) -> u32 {
+        self.0 >> PHASE_BITS
+    }
+
     fn next(self, phase: Phase) -> Self {
         let changes = (self.0 >> PHASE_BITS).wrapping_add(1);
         Self(changes << PHASE_BITS | phase as u32)
