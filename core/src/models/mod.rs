@@ -10,6 +10,7 @@
 mod accept;
 mod drain;
 mod gate;
+mod signal;
 mod stages;
 
 use std::{
