@@ -8,7 +8,9 @@
 //!    that is not empty. The cut reaches all stages at once.
 //! 3. A stage is `Drained` by the last guard of its closed gate, or, after the cut and its grace,
 //!    by the clock. The drain is over when its last stage is.
-//! 4. No gate is closed and nobody is woken while the state's lock is held: both call back.
+//! 4. A gate is closed under the state's lock, so that whoever takes the drain back finds it
+//!    closed. What closing hands out is dropped, and tasks are woken, with no lock held: both call
+//!    back.
 
 use std::{
     sync::{Arc, Weak},
@@ -19,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::{
     Phase, Policy, Reason, Report, clock,
-    gate::{Gate, Owner},
+    gate::{Base, Gate, Owner},
     holder::Holding,
     report::Tally,
     signal::Signal,
@@ -100,7 +102,8 @@ struct UnderWay {
 #[must_use]
 struct After {
     wake: Vec<Arc<Stage>>,
-    close: Option<Arc<Stage>>,
+    // Of the stage that is being drained.
+    base: Option<Base<Stage>>,
     done: bool,
 }
 
@@ -139,7 +142,7 @@ impl Drain {
             let stage = Stage::new(name, phase, Arc::downgrade(self));
             state.stages.push(stage.clone());
             if self.is_over() {
-                after.close = Some(stage.clone());
+                after.base = Some(stage.gate().close());
             }
             stage
         };
@@ -333,7 +336,7 @@ impl Drain {
             stage.signal.set(Phase::Drained);
             let mut after = state.start_next_stage();
             after.wake.push(stage.clone());
-            if after.close.is_none() {
+            if after.base.is_none() {
                 self.conclude(&mut state, 0, &mut after);
             }
             after
@@ -383,9 +386,7 @@ impl Drain {
             self.done.wake();
             clock::poke(self);
         }
-        if let Some(stage) = after.close {
-            stage.gate().close();
-        }
+        drop(after.base);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -400,7 +401,7 @@ impl State {
             .is_some_and(|under_way| under_way.cut_at.is_some())
     }
 
-    /// Starts the first stage that is not drained, if there is one: it is to be closed.
+    /// Starts the first stage that is not drained, if there is one, and closes its gate.
     fn start_next_stage(&mut self) -> After {
         let next = self.stages.iter().find(|s| s.phase() != Phase::Drained);
         let Some(stage) = next.cloned() else {
@@ -411,7 +412,7 @@ impl State {
             stage.signal.set(Phase::Draining);
             after.wake.push(stage.clone());
         }
-        after.close = Some(stage);
+        after.base = Some(stage.gate().close());
         after
     }
 }
@@ -434,7 +435,7 @@ impl Drop for Handles {
         // drain that is under way has closed what it needs to.
         let stages = self.0.state().stages.clone();
         if self.0.state().under_way.is_none() {
-            stages.iter().for_each(|stage| stage.gate().close());
+            stages.iter().for_each(|stage| drop(stage.gate().close()));
         }
     }
 }
