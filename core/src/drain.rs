@@ -156,7 +156,7 @@ impl Drain {
 
     /// When the deadline is over, once a drain has begun.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        Some(self.state().under_way.as_ref()?.deadline)
+        self.state().deadline()
     }
 
     pub(crate) fn report(&self) -> Option<Report> {
@@ -221,15 +221,28 @@ impl Drain {
 
     /// Ends what is left, now. Begins the drain if none has begun.
     pub(crate) fn cut(self: &Arc<Self>, reason: Reason) {
-        self.begin(reason);
+        // A drain that is taken back between the two is begun again: what was asked for is an end.
+        loop {
+            self.begin(reason);
+            if self.cut_what_is_under_way(None) {
+                return;
+            }
+        }
+    }
+
+    /// Cuts the drain under way, or that of this ordinal only; false if there is none.
+    fn cut_what_is_under_way(&self, ordinal: Option<u64>) -> bool {
         let holders = self.holders();
         let after = {
             let mut state = self.state();
             if state.is_cut() || self.is_over() {
-                return;
+                return true;
+            }
+            if ordinal.is_some_and(|ordinal| ordinal != state.ordinal) {
+                return false;
             }
             let Some(under_way) = &mut state.under_way else {
-                return;
+                return false;
             };
             under_way.cut_at = Some(Instant::now());
             under_way.cut = holders.into_iter().filter(|h| !h.kind.is_idle()).collect();
@@ -248,6 +261,7 @@ impl Drain {
         };
         self.finish(after);
         clock::poke(self);
+        true
     }
 
     /// Takes back a drain for an upgrade; false if it is too late for that.
@@ -285,7 +299,10 @@ impl Drain {
 
     /// When the clock of the drain of this ordinal has something to do next.
     pub(crate) fn next_tick(&self, ordinal: u64) -> Option<Instant> {
-        let state = self.state();
+        self.due(&self.state(), ordinal)
+    }
+
+    fn due(&self, state: &State, ordinal: u64) -> Option<Instant> {
         if self.is_over() || state.ordinal != ordinal {
             return None;
         }
@@ -297,31 +314,23 @@ impl Drain {
         })
     }
 
-    /// Does what the time asks for.
+    /// Does what the time asks for in the drain of this ordinal.
     pub(crate) fn tick(self: &Arc<Self>, ordinal: u64) {
-        let now = Instant::now();
-        match self.next_tick(ordinal) {
-            Some(due) if due <= now => {}
-            _ => return,
-        }
         let after = {
             let mut state = self.state();
-            let Some(under_way) = &state.under_way else {
+            let now = Instant::now();
+            if self.due(&state, ordinal).is_none_or(|due| due > now) {
                 return;
-            };
-            if let Some(cut_at) = under_way.cut_at {
-                if cut_at + self.policy.cut_grace() > now {
-                    return;
-                }
+            }
+            if state.is_cut() {
                 self.give_up(&mut state)
-            } else if under_way.deadline <= now {
-                let reason = under_way.reason;
+            } else if state.deadline().is_some_and(|deadline| deadline <= now) {
                 drop(state);
-                return self.cut(reason);
-            } else if state.stages[0].phase() == Phase::LameDuck {
-                state.start_next_stage()
-            } else {
+                self.cut_what_is_under_way(Some(ordinal));
                 return;
+            } else {
+                // What is due before the deadline and the cut is the end of the lame duck.
+                state.start_next_stage()
             }
         };
         self.finish(after);
@@ -399,6 +408,10 @@ impl State {
         self.under_way
             .as_ref()
             .is_some_and(|under_way| under_way.cut_at.is_some())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.under_way.as_ref()?.deadline)
     }
 
     /// Starts the first stage that is not drained, if there is one, and closes its gate.

@@ -1,10 +1,12 @@
 //! A drain that is taken back: it is Running again with guards to be had, or it goes on to its
 //! end, and never something in between.
 
+use std::time::Duration;
+
 use loom::thread;
 
 use super::{block_on, explore};
-use crate::{Graceful, Phase, Reason};
+use crate::{Graceful, Phase, Policy, Reason};
 
 const UPGRADE: Reason = Reason::Upgrade { successor: 7 };
 
@@ -50,5 +52,68 @@ fn resume_against_the_beginning() {
         } else {
             assert_eq!(graceful.phase(), Phase::Drained);
         }
+    });
+}
+
+#[test]
+fn a_cut_is_never_lost_to_resume() {
+    explore(2, || {
+        let graceful = Graceful::new();
+        let guard = graceful.guard().unwrap();
+        graceful.drain_for(UPGRADE);
+        let cutter = thread::spawn({
+            let graceful = graceful.clone();
+            move || graceful.cut()
+        });
+        graceful.resume();
+        cutter.join().unwrap();
+        assert_eq!(graceful.phase(), Phase::Cutting);
+        assert_eq!(guard.phase(), Phase::Cutting);
+    });
+}
+
+#[test]
+fn resume_against_the_deadline() {
+    explore(3, || {
+        let policy = Policy::default().with_upgrade_deadline(Duration::ZERO);
+        let graceful = Graceful::with_policy(policy);
+        let guard = graceful.guard().unwrap();
+        graceful.drain_for(UPGRADE);
+        let clock = thread::spawn({
+            let graceful = graceful.clone();
+            move || graceful.drain_ref().tick(1)
+        });
+        let resumed = graceful.resume();
+        clock.join().unwrap();
+        if resumed {
+            assert_runs(&graceful);
+        } else {
+            assert_eq!(guard.phase(), Phase::Cutting);
+        }
+    });
+}
+
+#[test]
+fn the_clock_of_a_drain_taken_back_leaves_the_next_alone() {
+    explore(3, || {
+        let policy = Policy::default()
+            .with_upgrade_deadline(Duration::ZERO)
+            .with_lame_duck(Duration::from_secs(3600))
+            .with_deadline(Duration::from_secs(7200));
+        let graceful = Graceful::with_policy(policy);
+        let _guard = graceful.guard().unwrap();
+        graceful.drain_for(UPGRADE);
+        let clock = thread::spawn({
+            let graceful = graceful.clone();
+            move || graceful.drain_ref().tick(1)
+        });
+        let resumed = graceful.resume();
+        graceful.drain();
+        clock.join().unwrap();
+        let phase = match resumed {
+            true => Phase::LameDuck,
+            false => Phase::Cutting,
+        };
+        assert_eq!(graceful.phase(), phase);
     });
 }
