@@ -403,6 +403,14 @@ impl Drain {
     }
 }
 
+impl Drop for Drain {
+    fn drop(&mut self) {
+        // An open gate and its shards own each other: let go of those whose turn never came.
+        let stages = self.state().stages.clone();
+        stages.iter().for_each(|stage| drop(stage.gate().close()));
+    }
+}
+
 impl State {
     fn is_cut(&self) -> bool {
         self.under_way
@@ -444,8 +452,8 @@ pub(crate) struct Handles(pub(crate) Arc<Drain>);
 
 impl Drop for Handles {
     fn drop(&mut self) {
-        // An open gate and its shards own each other. Nobody can drain any more, so let go; a
-        // drain that is under way has closed what it needs to.
+        // Nobody can drain any more, so the gates need not wait for a clock that may still hold
+        // the drain. One that is under way goes on by itself.
         let stages = self.0.state().stages.clone();
         if self.0.state().under_way.is_none() {
             stages.iter().for_each(|stage| drop(stage.gate().close()));

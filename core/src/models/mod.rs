@@ -10,6 +10,7 @@
 mod accept;
 mod drain;
 mod gate;
+mod handles;
 mod resume;
 mod signal;
 mod stages;
