@@ -31,7 +31,8 @@ mod imp {
 
     use crate::drain::Drain;
 
-    /// Tells a running clock that its next tick has changed.
+    /// Tells all running clocks that their next tick has changed: beside that of the drain under
+    /// way there may be one whose drain was taken back, and must not catch what is meant for both.
     #[derive(Default)]
     pub(crate) struct Clock(Notify);
 
@@ -49,8 +50,7 @@ mod imp {
     }
 
     pub(crate) fn poke(drain: &Drain) {
-        // A permit is kept for a clock that is not waiting just now.
-        drain.clock.0.notify_one();
+        drain.clock.0.notify_waiters();
     }
 
     fn on_a_thread(drain: Arc<Drain>, ordinal: u64) {
@@ -68,10 +68,15 @@ mod imp {
     }
 
     async fn tick(drain: &Arc<Drain>, ordinal: u64) {
-        while let Some(due) = drain.next_tick(ordinal) {
+        loop {
+            // Made before the time is asked for: from here on no change is missed.
+            let changed = drain.clock.0.notified();
+            let Some(due) = drain.next_tick(ordinal) else {
+                return;
+            };
             tokio::select! {
                 () = time::sleep_until(due) => drain.tick(ordinal),
-                () = drain.clock.0.notified() => {}
+                () = changed => {}
             }
         }
     }
@@ -98,3 +103,25 @@ mod imp {
 }
 
 pub(crate) use imp::{Clock, poke, start};
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::{Policy, Reason, drain::Drain};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_told_to_every_clock() {
+        let drain = Drain::new(Policy::default());
+        let before = Arc::strong_count(&drain);
+        let guard = drain.first_stage().gate().enter();
+        drain.begin(Reason::Upgrade { successor: 7 });
+        super::start(&drain, 1);
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&drain), before + 2);
+        assert!(drain.resume());
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&drain), before, "a clock waits on");
+        drop(guard);
+    }
+}
