@@ -57,6 +57,13 @@ impl Stage {
     pub(crate) fn phase(&self) -> Phase {
         self.signal.word().phase()
     }
+
+    #[cfg(feature = "accept")]
+    pub(crate) fn cut_grace(&self) -> Duration {
+        // Without a drain there is no cut, and so no grace.
+        let drain = self.drain.upgrade();
+        drain.map_or(Duration::ZERO, |drain| drain.policy.cut_grace())
+    }
 }
 
 impl Owner for Stage {

@@ -96,6 +96,11 @@ impl Holder {
         Reached::new(self.guard.stage().clone(), Phase::Cutting)
     }
 
+    #[cfg(feature = "accept")]
+    pub(crate) fn cut_grace(&self) -> std::time::Duration {
+        self.guard.stage().cut_grace()
+    }
+
     /// Ready with the phase whenever it has changed since the last time, and at first.
     ///
     /// Polled again without a change this costs two comparisons.

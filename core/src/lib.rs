@@ -18,6 +18,23 @@ mod wait;
 #[cfg(all(test, loom))]
 mod models;
 
+#[cfg(all(unix, feature = "process"))]
+mod conductor;
+#[cfg(all(unix, feature = "process"))]
+mod error;
+#[cfg(all(unix, feature = "process"))]
+mod generation;
+#[cfg(all(unix, feature = "process"))]
+mod pidfile;
+#[cfg(all(unix, feature = "process"))]
+mod signals;
+#[cfg(all(unix, feature = "process"))]
+mod sockets;
+#[cfg(all(unix, feature = "process"))]
+mod sys;
+#[cfg(all(unix, feature = "process"))]
+mod upgrade;
+
 #[cfg(feature = "accept")]
 pub mod accept;
 #[cfg(feature = "layer")]
@@ -39,4 +56,13 @@ pub use self::{
     reason::Reason,
     report::{Report, Tally},
     wait::{Drained, Phases, Reached},
+};
+
+#[cfg(all(unix, feature = "process"))]
+pub use self::{
+    error::Error,
+    generation::{Generation, GenerationBuilder},
+    signals::{Action, Signals},
+    sockets::{Listener, Stream},
+    upgrade::Successor,
 };

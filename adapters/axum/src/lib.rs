@@ -1,6 +1,12 @@
-//! Handover for axum.
+//! Handover for axum: a server that stops, and is replaced, without losing one request.
+//!
+//! - [`run`] is the whole of it in one line: signals, inherited sockets, readiness, upgrade, drain.
+//! - [`serve`] is `axum::serve` on Handover's loop, for who wires the parts themselves.
+//! - [`foreign`] is for who has to keep `axum::serve`, and says what that cannot do.
 
 pub mod foreign;
+#[cfg(unix)]
+mod run;
 mod service;
 
 use axum::body::Body;
@@ -8,6 +14,8 @@ use handover_hyper::Serve;
 use http::Request;
 use tower_service::Service;
 
+#[cfg(unix)]
+pub use self::run::run;
 pub use self::service::App;
 
 /// Serves an axum application on a listener, as `axum::serve` does, until its drain is over.

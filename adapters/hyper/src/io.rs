@@ -1,7 +1,6 @@
 //! The IO below hyper: replays what was read before, and tells the link what passes.
 
 use std::{
-    future::Future,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
@@ -9,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use handover::{Holder, Kind, Phase, Reached};
+use handover::{Holder, Kind, accept::IoDeadline};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::link::Link;
@@ -20,8 +19,8 @@ pub(crate) struct ConnIo<Io> {
     // Read already, and to be read again first.
     replay: Bytes,
     link: Arc<Link>,
-    // Once upgraded there is no driver any more, and the IO itself ends at the cut.
-    upgraded: Option<(Holder, Reached)>,
+    // Once upgraded there is no driver any more, and the IO itself sees to its end.
+    upgraded: Option<Upgraded>,
 }
 
 impl<Io> ConnIo<Io> {
@@ -39,40 +38,24 @@ impl<Io> ConnIo<Io> {
         (self.io, self.replay)
     }
 
-    // A connection that the application has taken over fails at the cut. The holder wakes the
-    // task that reads, the second future the one that writes: they may be two.
-    fn poll_cut(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<io::Error> {
-        if self.upgraded.is_none() {
-            if self.link.connection.kind() != Kind::Upgraded {
-                return Poll::Pending;
-            }
-            let Some(holder) = self.link.take_upgraded() else {
-                return Poll::Pending;
-            };
-            let cutting = holder.cutting();
-            self.upgraded = Some((holder, cutting));
+    // A connection that the application has taken over fails after the cut.
+    fn upgraded(&mut self) -> Option<&mut Upgraded> {
+        if self.upgraded.is_none() && self.link.connection.kind() == Kind::Upgraded {
+            self.upgraded = self.link.take_upgraded().map(|holder| Upgraded {
+                holder,
+                reads: IoDeadline::default(),
+                writes: IoDeadline::default(),
+            });
         }
-        let Some((holder, cutting)) = &mut self.upgraded else {
-            return Poll::Pending;
-        };
-        let is_cut = match reads {
-            true => loop {
-                match holder.poll_phase(cx) {
-                    Poll::Ready(phase) if phase >= Phase::Cutting => break true,
-                    Poll::Ready(_) => {}
-                    Poll::Pending => break holder.phase() >= Phase::Cutting,
-                }
-            },
-            false => Pin::new(cutting).poll(cx).is_ready(),
-        };
-        if is_cut {
-            return Poll::Ready(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "connection cut at the drain's deadline",
-            ));
-        }
-        Poll::Pending
+        self.upgraded.as_mut()
     }
+}
+
+#[derive(Debug)]
+struct Upgraded {
+    holder: Holder,
+    reads: IoDeadline,
+    writes: IoDeadline,
 }
 
 impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
@@ -82,7 +65,9 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Poll::Ready(cut) = this.poll_cut(cx, true) {
+        if let Some(Upgraded { holder, reads, .. }) = this.upgraded()
+            && let Poll::Ready(cut) = reads.poll(holder, cx)
+        {
             return Poll::Ready(Err(cut));
         }
         if this.replay.has_remaining() {
@@ -93,7 +78,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        if buf.filled().len() > before && this.upgraded.is_none() {
             this.link.has_read();
         }
         polled
@@ -106,7 +91,9 @@ impl<Io: AsyncWrite + Unpin> ConnIo<Io> {
         cx: &mut Context<'_>,
         poll: impl FnOnce(Pin<&mut Io>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if let Poll::Ready(cut) = self.poll_cut(cx, false) {
+        if let Some(Upgraded { holder, writes, .. }) = self.upgraded()
+            && let Poll::Ready(cut) = writes.poll(holder, cx)
+        {
             return Poll::Ready(Err(cut));
         }
         poll(Pin::new(&mut self.io), cx)

@@ -5,6 +5,7 @@
 
 mod address;
 mod connection;
+mod deadline;
 mod tracked;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::{address::Address, connection::Connection, tracked::Tracked};
+pub use self::{address::Address, connection::Connection, deadline::IoDeadline, tracked::Tracked};
 
 /// A source of connections.
 ///

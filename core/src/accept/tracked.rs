@@ -1,7 +1,6 @@
 //! A connection that a drain waits for, under a serve loop that knows nothing of drains.
 
 use std::{
-    future::Future,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
@@ -10,8 +9,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Connection;
-use crate::{Graceful, Kind, Phase, guard::Holder, wait::Reached};
+use super::{Connection, IoDeadline};
+use crate::{Graceful, Kind, Phase, guard::Holder};
 
 /// A connection that holds a drain open until it is dropped, and whose IO fails at the cut.
 ///
@@ -24,11 +23,10 @@ pub struct Tracked<Io> {
     io: Io,
     connection: Arc<Connection>,
     holder: Holder,
-    // The two halves of a connection may be used by two tasks; a holder wakes one, the reader.
-    // This one wakes a writer that has to wait.
-    write_cut: Option<Reached>,
-    // Something was written since the last read: then a server that waits for input is idle.
-    answered: bool,
+    reads: IoDeadline,
+    writes: IoDeadline,
+    // Written since the last read, so that a flush is the end of an answer.
+    answers: bool,
 }
 
 impl<Io> Tracked<Io> {
@@ -43,8 +41,9 @@ impl<Io> Tracked<Io> {
                 io,
                 connection,
                 holder,
-                write_cut: None,
-                answered: false,
+                reads: IoDeadline::default(),
+                writes: IoDeadline::default(),
+                answers: false,
             }),
             None => Err(io),
         }
@@ -69,16 +68,12 @@ impl<Io> Tracked<Io> {
         self.holder.phase() >= Phase::Cutting
     }
 
-    fn poll_read_cut(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        while let Poll::Ready(phase) = self.holder.poll_phase(cx) {
-            if phase >= Phase::Cutting {
-                return Poll::Ready(cut());
-            }
-        }
-        Poll::Pending
+    fn begin_answer(&mut self) {
+        self.answers = true;
+        self.connection.set_kind(Kind::Request);
     }
 
-    // Polls a write, which fails at the cut, also while it waits for the peer to read.
+    // Polls a write, which fails after the cut, also while it waits for the peer to read.
     fn poll_out<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -87,27 +82,16 @@ impl<Io> Tracked<Io> {
     where
         Io: Unpin,
     {
-        if self.is_cut() {
-            return Poll::Ready(Err(cut()));
+        if self.is_cut()
+            && let Poll::Ready(error) = self.writes.poll(&self.holder, cx)
+        {
+            return Poll::Ready(Err(error));
         }
-        let polled = poll(Pin::new(&mut self.io), cx);
-        if polled.is_pending() {
-            let holder = &self.holder;
-            let cutting = self.write_cut.get_or_insert_with(|| holder.cutting());
-            if Pin::new(cutting).poll(cx).is_ready() {
-                return Poll::Ready(Err(cut()));
-            }
+        match poll(Pin::new(&mut self.io), cx) {
+            Poll::Pending => self.writes.poll(&self.holder, cx).map(Err),
+            ready => ready,
         }
-        polled
     }
-}
-
-/// What IO ends with once the drain's deadline is over.
-fn cut() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionAborted,
-        "connection cut at the drain's deadline",
-    )
 }
 
 impl<Io: AsyncRead + Unpin> AsyncRead for Tracked<Io> {
@@ -117,22 +101,22 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Tracked<Io> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.is_cut() {
-            return Poll::Ready(Err(cut()));
+        if this.is_cut()
+            && let Poll::Ready(error) = this.reads.poll(&this.holder, cx)
+        {
+            return Poll::Ready(Err(error));
         }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        if polled.is_ready() {
-            if buf.filled().len() > before {
-                this.answered = false;
-                this.connection.set_kind(Kind::Request);
+        match Pin::new(&mut this.io).poll_read(cx, buf) {
+            Poll::Pending => this.reads.poll(&this.holder, cx).map(Err),
+            ready => {
+                if buf.filled().len() > before {
+                    this.answers = false;
+                    this.connection.set_kind(Kind::Request);
+                }
+                ready
             }
-            return polled;
         }
-        if this.answered {
-            this.connection.set_kind(Kind::Idle);
-        }
-        this.poll_read_cut(cx).map(Err)
     }
 }
 
@@ -143,7 +127,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Tracked<Io> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.answered = true;
+        this.begin_answer();
         this.poll_out(cx, |io, cx| io.poll_write(cx, buf))
     }
 
@@ -153,7 +137,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Tracked<Io> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.answered = true;
+        this.begin_answer();
         this.poll_out(cx, |io, cx| io.poll_write_vectored(cx, bufs))
     }
 
@@ -162,7 +146,13 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Tracked<Io> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_out(cx, |io, cx| io.poll_flush(cx))
+        let this = self.get_mut();
+        let polled = this.poll_out(cx, |io, cx| io.poll_flush(cx));
+        // What was asked has been answered, as far as IO can tell.
+        if polled.is_ready() && this.answers {
+            this.connection.set_kind(Kind::Idle);
+        }
+        polled
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

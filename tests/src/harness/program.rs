@@ -43,6 +43,8 @@ impl Program {
     pub fn new(path: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(path);
         command.stdin(Stdio::null());
+        // A backtrace in an error would push the error itself out of what is shown of stderr.
+        command.env("RUST_LIB_BACKTRACE", "0");
         Self {
             command,
             ready_within: Duration::from_secs(20),

@@ -4,11 +4,13 @@
 //! they are started is the same, and is here.
 
 mod axum_app;
+pub mod bare;
 mod events;
 mod fault;
 mod flags;
 mod listen;
 mod ready;
+mod setup;
 mod websocket;
 
 pub use self::{
@@ -17,4 +19,5 @@ pub use self::{
     flags::Flags,
     listen::Listen,
     ready::ready_line,
+    setup::{Setup, finish, log},
 };

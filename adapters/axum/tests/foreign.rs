@@ -1,0 +1,143 @@
+//! Plain `axum::serve` with our listener, layer and token: every drain ends on its deadline.
+
+mod support;
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::serve::ListenerExt;
+use handover::{Graceful, GracefulLayer, Kind};
+use handover_axum::foreign::Incoming;
+use tokio::net::TcpListener;
+
+use self::support::{DEADLINE, Server, app};
+
+async fn start() -> Server {
+    let graceful = Graceful::builder().deadline(DEADLINE).build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut incoming = Incoming::tcp(listener, &graceful);
+    let signal = incoming.signal();
+    let app = app().layer(GracefulLayer::new(graceful.clone()));
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let serve = axum::serve(incoming.tap_io(|_| {}), app).with_graceful_shutdown(signal);
+    let token = graceful.clone();
+    Server {
+        addr,
+        graceful,
+        done: tokio::spawn(async move {
+            serve.await.unwrap();
+            token.drained().await
+        }),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_sees_its_peer() {
+    let server = start().await;
+    let mut client = server.connect().await;
+    let addr = client.stream.local_addr().unwrap();
+    client.get("/peer").await;
+    client.until(&addr.to_string()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_told_by_its_next_answer_and_ends_the_drain() {
+    let server = start().await;
+    let mut client = server.connect().await;
+    client.get("/").await;
+    client.until("hello").await;
+    server.until(Kind::Idle).await;
+    server.graceful.drain();
+    client.get("/").await;
+    assert!(client.end().await.contains("connection: close"));
+    let (report, took) = server.drained().await;
+    assert!(report.is_complete(), "{report}");
+    assert!(took < Duration::from_millis(100), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_connection_is_closed_when_the_window_is_over() {
+    let server = start().await;
+    let client = server.connect().await;
+    server.until(Kind::Fresh).await;
+    let (report, took) = server.drained().await;
+    assert!(report.is_complete(), "{report}");
+    assert!(took < DEADLINE, "{took:?}");
+    assert_eq!(client.end().await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_head_is_cut() {
+    for half in ["GET / HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
+        let server = start().await;
+        let mut client = server.connect().await;
+        client.send(half).await;
+        server.until(Kind::Request).await;
+        let report = server.is_cut().await;
+        assert_eq!(report.abandoned, 0, "{report}");
+        assert_eq!(client.end().await, "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_and_bodies_that_never_end_are_cut_with_a_pipeline_unread() {
+    for path in ["/hold", "/hang-body"] {
+        let server = start().await;
+        let mut client = server.connect().await;
+        client.get(path).await;
+        server.until(Kind::Stream).await;
+        for _ in 0..50 {
+            client.get("/").await;
+        }
+        let report = server.is_cut().await;
+        assert!(
+            report.to_string().contains(&format!("GET {path}")),
+            "{report}"
+        );
+        assert_eq!(report.abandoned, 0, "{report}");
+        let answer = client.end().await;
+        let expected = if path == "/hold" { "503" } else { "200" };
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {expected} ")),
+            "{answer}"
+        );
+        assert!(
+            !answer.contains("0\r\n\r\n"),
+            "it must not look complete: {answer}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_upload_is_cut() {
+    let server = start().await;
+    let mut client = server.connect().await;
+    client
+        .send("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf")
+        .await;
+    server.until(Kind::Stream).await;
+    let report = server.is_cut().await;
+    assert_eq!(report.abandoned, 0, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_peer_that_never_answers_the_ping_is_cut() {
+    let server = start().await;
+    let mut client = server.connect().await;
+    client
+        .send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await;
+    server.until(Kind::Idle).await;
+    let report = server.is_cut().await;
+    assert_eq!(report.abandoned, 0, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_is_cut() {
+    let server = start().await;
+    let url = format!("ws://{}/ws", server.addr);
+    let (_socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    server.until(Kind::Idle).await;
+    let report = server.is_cut().await;
+    assert_eq!(report.abandoned, 0, "{report}");
+}

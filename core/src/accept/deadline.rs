@@ -1,0 +1,72 @@
+//! When IO has to fail.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Sleep, sleep};
+
+use crate::{guard::Holder, wait::Reached};
+
+/// Fails one direction of a connection's IO after the cut.
+///
+/// Not at the cut: for three quarters of the grace a handler's 503 or a WebSocket's close frame
+/// can still be written. One for each direction, because the two may be used by two tasks.
+#[derive(Default)]
+pub struct IoDeadline {
+    wait: Wait,
+}
+
+#[derive(Default)]
+enum Wait {
+    #[default]
+    Unasked,
+    Cut(Reached),
+    Grace(Pin<Box<Sleep>>),
+    Over,
+}
+
+impl IoDeadline {
+    /// Ready with an error once the IO has to fail; until then the task is woken by it.
+    ///
+    /// Poll it when the IO is pending. Before the cut it allocates nothing.
+    pub fn poll(&mut self, holder: &Holder, cx: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            match &mut self.wait {
+                Wait::Unasked => self.wait = Wait::Cut(holder.cutting()),
+                Wait::Cut(cut) => {
+                    ready!(Pin::new(cut).poll(cx));
+                    self.wait = Wait::Grace(Box::pin(sleep(last_words(holder.cut_grace()))));
+                }
+                Wait::Grace(grace) => {
+                    ready!(grace.as_mut().poll(cx));
+                    self.wait = Wait::Over;
+                }
+                Wait::Over => return Poll::Ready(error()),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for IoDeadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoDeadline").finish_non_exhaustive()
+    }
+}
+
+/// The part of the grace in which what was cut may still speak; the rest is for it to end.
+fn last_words(grace: Duration) -> Duration {
+    grace * 3 / 4
+}
+
+fn error() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        "connection cut at the drain's deadline",
+    )
+}

@@ -1,0 +1,151 @@
+//! Why a generation could not start, listen, or hand over.
+
+use std::{error::Error as StdError, fmt, io};
+
+/// Why a generation could not start, listen, become ready or hand over.
+///
+/// A failed upgrade changes nothing: this process still owns its sockets and still serves. Match on
+/// the `is_*` methods; the text of `Display` and the type behind [`source`](StdError::source) may
+/// change in any release.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    source: Option<io::Error>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// There is no tokio runtime with IO and time.
+    NoRuntime,
+    /// An address cannot be read, resolved, or asked for twice.
+    Address,
+    /// A socket cannot be opened.
+    Listen,
+    /// The environment names a descriptor that is not what it says.
+    Inherited,
+    /// The pid file cannot be written, or another process holds it.
+    PidFile,
+    /// Another upgrade of this process has not finished yet.
+    InProgress,
+    /// This process is not ready itself.
+    NotReady,
+    /// This process is draining, so that there is nothing to hand over.
+    Draining,
+    /// The successor was not ready in time, and was killed.
+    TimedOut,
+    /// The successor could not be started.
+    Spawn,
+    /// The successor ended, or said that it cannot.
+    Failed,
+    /// The channel between two generations failed.
+    Channel,
+    /// A signal handler cannot be installed.
+    Signal,
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    pub(crate) fn io(kind: Kind, message: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            source: Some(source.into()),
+        }
+    }
+
+    /// Returns true if another upgrade was under way; this one changed nothing.
+    #[must_use]
+    pub fn is_in_progress(&self) -> bool {
+        self.kind == Kind::InProgress
+    }
+
+    /// Returns true if the successor was not ready in time; it has been killed.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.kind == Kind::TimedOut
+    }
+
+    /// Returns true if the successor could not be started: its program is missing or cannot be
+    /// executed.
+    #[must_use]
+    pub fn is_spawn(&self) -> bool {
+        self.kind == Kind::Spawn
+    }
+
+    /// Returns true if the successor ended, or gave up, before it had taken over.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.kind == Kind::Failed
+    }
+
+    /// Returns true if an upgrade was asked for before [`ready`](crate::Generation::ready).
+    #[must_use]
+    pub fn is_not_ready(&self) -> bool {
+        self.kind == Kind::NotReady
+    }
+
+    /// Returns true if an upgrade was asked for, or was under way, in a process that drains.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.kind == Kind::Draining
+    }
+
+    /// Returns true if an address is wrong: it cannot be read or resolved, or its name is taken.
+    #[must_use]
+    pub fn is_address(&self) -> bool {
+        self.kind == Kind::Address
+    }
+
+    /// Returns true if a socket could not be opened; the [`source`](StdError::source) says why.
+    #[must_use]
+    pub fn is_listen(&self) -> bool {
+        self.kind == Kind::Listen
+    }
+
+    /// Returns true if what the environment says was inherited is not there, or is something else.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.kind == Kind::Inherited
+    }
+
+    /// Returns true if the pid file cannot be written, or belongs to another living process.
+    #[must_use]
+    pub fn is_pid_file(&self) -> bool {
+        self.kind == Kind::PidFile
+    }
+
+    /// The message with its cause, for a log line.
+    pub(crate) fn chain(&self) -> String {
+        match &self.source {
+            Some(source) => format!("{}: {source}", self.message),
+            None => self.message.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<io::Error> for Error {
+    /// An error of the IO of a server at work.
+    fn from(source: io::Error) -> Self {
+        Self::io(Kind::Listen, "cannot serve", source)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}

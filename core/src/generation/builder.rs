@@ -1,0 +1,274 @@
+//! How a generation starts.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    panic,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
+
+use super::{
+    Generation,
+    shared::{Predecessor, Shared, lock},
+};
+use crate::{
+    Graceful, conductor,
+    error::{Error, Kind},
+    signals::Signals,
+    sockets::{foreign, gate::Gate, registry::Registry},
+    upgrade::{
+        channel::Channel,
+        frame::Message,
+        heritage::{self, Heritage},
+        spawn::{Program, VARIABLE},
+    },
+};
+
+/// Whether the environment has been read. What it names is taken once in the life of a process:
+/// a number is another descriptor later.
+static INHERITED: AtomicBool = AtomicBool::new(false);
+
+/// Sets up a [`Generation`]. Made by [`Generation::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct GenerationBuilder {
+    graceful: Graceful,
+    pid_file: Option<PathBuf>,
+    ready_timeout: Duration,
+    probation: Duration,
+    signals: Signals,
+    program: Option<OsString>,
+    args: Option<Vec<OsString>>,
+}
+
+impl GenerationBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            graceful: Graceful::new(),
+            pid_file: None,
+            ready_timeout: Duration::from_secs(60),
+            probation: Duration::ZERO,
+            signals: Signals::new(),
+            program: None,
+            args: None,
+        }
+    }
+
+    /// The token that signals and upgrades drain. A new one by default.
+    pub fn graceful(mut self, graceful: Graceful) -> Self {
+        self.graceful = graceful;
+        self
+    }
+
+    /// Writes the process id to a file, from [`Generation::ready`] on. A relative path is taken from
+    /// the directory in which the process was started.
+    ///
+    /// The file has mode 0644, is replaced in one step, locked while the process lives, and removed
+    /// by the last generation.
+    pub fn pid_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.pid_file = Some(path.into());
+        self
+    }
+
+    /// How long a successor may take until it is ready; then it is killed. 60 seconds by default.
+    pub fn ready_timeout(mut self, time: Duration) -> Self {
+        self.ready_timeout = time;
+        self
+    }
+
+    /// How long, at least, this process stays behind a successor, to take over again should it die.
+    /// Zero by default: as long as the drain takes anyhow.
+    ///
+    /// It holds the drain open, and so ends at the drain's deadline at the latest.
+    pub fn probation(mut self, time: Duration) -> Self {
+        self.probation = time;
+        self
+    }
+
+    /// What signals do.
+    pub fn signals(mut self, signals: Signals) -> Self {
+        self.signals = signals;
+        self
+    }
+
+    /// Leaves all signals alone. [`Generation::upgrade`] and the token do what is to be done.
+    pub fn no_signals(mut self) -> Self {
+        self.signals = Signals::none();
+        self
+    }
+
+    /// The program of the next generation: a path, from the directory in which this process was
+    /// started, or a bare name that is looked up in `PATH`. By default what this process was called
+    /// as, looked up again.
+    pub fn program(mut self, program: impl Into<OsString>) -> Self {
+        self.program = Some(program.into());
+        self
+    }
+
+    /// The arguments of the next generation. By default those of this process.
+    pub fn args<I>(mut self, args: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
+        self.args = Some(args.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Starts the generation.
+    ///
+    /// Handles signals first, so that none goes amiss, then takes what a predecessor left, or else
+    /// what systemd, einhorn or Server::Starter did. In a successor this waits, without yielding,
+    /// for what the predecessor sends, which it does at once.
+    ///
+    /// The environment is read by the first start in a process only: a second generation in the
+    /// same process inherits nothing.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tokio runtime, a signal cannot be handled, or what the environment names is
+    /// not there or not what it should be.
+    ///
+    /// # Panics
+    ///
+    /// If the runtime has no IO or no timer (`enable_all` gives it both).
+    pub fn start(self) -> Result<Generation, Error> {
+        if Handle::try_current().is_err() {
+            let message = "a generation needs a tokio runtime; start it inside one \
+                           (#[tokio::main], or Runtime::enter)";
+            return Err(Error::new(Kind::NoRuntime, message));
+        }
+        let signals = self.signals.install()?;
+        let mut program = Program::of_this_process().map_err(|err| {
+            Error::io(Kind::Spawn, "cannot tell how this process was started", err)
+        })?;
+        if let Some(name) = self.program {
+            program.name = name;
+        }
+        if let Some(args) = self.args {
+            program.args = args;
+        }
+        let pid_path = self.pid_file.map(|path| program.dir.join(path));
+
+        let mut registry = Registry::default();
+        let heritage = inherit(&mut registry)?;
+        let inherited = registry.inherited();
+        let (number, left, predecessor) = match heritage {
+            Some(heritage) => {
+                let failed = |err| {
+                    Error::io(
+                        Kind::Channel,
+                        "cannot watch the channel to the predecessor",
+                        err,
+                    )
+                };
+                let predecessor = Predecessor {
+                    pid: heritage.predecessor,
+                    channel: Arc::new(Channel::new(heritage.channel).map_err(failed)?),
+                    stderr: Mutex::new(heritage.stderr),
+                };
+                (heritage.generation, heritage.states, Some(predecessor))
+            }
+            None => (0, Default::default(), None),
+        };
+        let (requests, received) = mpsc::unbounded_channel();
+        signals.listen(&requests, &self.graceful);
+        let alone = AtomicBool::new(predecessor.is_none());
+        let shared = Arc::new(Shared {
+            graceful: self.graceful,
+            number,
+            program,
+            pid_path,
+            ready_timeout: self.ready_timeout,
+            probation: self.probation,
+            gate: Gate::default(),
+            registry: Mutex::new(registry),
+            providers: Mutex::new(BTreeMap::new()),
+            left: Mutex::new(left),
+            predecessor,
+            pid_file: Mutex::new(None),
+            ready: AtomicBool::new(false),
+            becoming_ready: tokio::sync::Mutex::new(()),
+            handed_over: AtomicBool::new(false),
+            alone,
+            panic: Mutex::new(None),
+            requests,
+            finished: watch::Sender::new(false),
+        });
+        let predecessor = shared
+            .predecessor
+            .as_ref()
+            .map(|predecessor| predecessor.pid);
+        let pid = std::process::id();
+        tracing::info!(generation = number, pid, inherited, predecessor, "started");
+        if predecessor.is_some() {
+            remember_panics(&shared);
+        }
+        tokio::spawn(conductor::run(Arc::clone(&shared), received));
+        Ok(Generation::new(shared))
+    }
+}
+
+/// Takes what this process was started with.
+fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
+    if INHERITED.swap(true, Ordering::AcqRel) {
+        return Ok(None);
+    }
+    let heritage = match env::var_os(VARIABLE) {
+        Some(value) => heritage::receive(&value)?,
+        None => None,
+    };
+    match heritage {
+        // The variables of other dialects were for the first generation: what they name came to us
+        // over the channel.
+        Some(mut heritage) => {
+            registry.inherit(std::mem::take(&mut heritage.sockets));
+            Ok(Some(heritage))
+        }
+        None => {
+            let parent = std::os::unix::process::parent_id();
+            let found = foreign::parse(|name| env::var_os(name), std::process::id(), parent)?;
+            registry.inherit(foreign::adopt(found)?);
+            Ok(None)
+        }
+    }
+}
+
+/// Tells the predecessor, if any, that we end before we were ready.
+pub(super) fn abandon(shared: &Shared) {
+    if shared.is_ready() {
+        return;
+    }
+    let message = match lock(&shared.panic).take() {
+        Some(panic) => format!("it {panic}"),
+        None => "it ended before it was ready".to_owned(),
+    };
+    shared.tell_predecessor(&Message::Failed { message });
+}
+
+/// Keeps the first panic of a starting successor, for its predecessor: who asked for the upgrade
+/// is to learn of it, and not only who reads standard error. The hook that is there is run as well.
+fn remember_panics(shared: &Arc<Shared>) {
+    let shared = Arc::downgrade(shared);
+    let next = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if let Some(shared) = shared.upgrade().filter(|shared| !shared.is_ready()) {
+            // `try_lock`: a hook must not wait for the thread that it interrupts.
+            if let Ok(mut panic) = shared.panic.try_lock() {
+                panic.get_or_insert_with(|| info.to_string());
+            }
+        }
+        next(info);
+    }));
+}

@@ -1,0 +1,291 @@
+//! One process of a service.
+
+mod builder;
+mod ready;
+pub(crate) mod shared;
+
+use std::{fmt, future::Future, path::Path, sync::Arc};
+
+use tokio::sync::oneshot;
+
+pub use self::builder::GenerationBuilder;
+use self::shared::{Shared, lock};
+use crate::{
+    Graceful,
+    conductor::Request,
+    error::{Error, Kind},
+    sockets::{Listener, open::Target, record::SocketKind, spec::Spec},
+    upgrade::{Successor, frame::Message},
+};
+
+/// The longest text of a progress report, in bytes.
+const PROGRESS: usize = 1024;
+
+/// One process of a service: it has what its predecessor left, and hands over to its successor.
+///
+/// Generations are numbered from 0. A signal, or [`upgrade`](Self::upgrade), starts the program
+/// again; the new process gets the sockets and whatever [state](Self::keep_state) there is, starts
+/// up while this one serves, and says that it is [`ready`](Self::ready). Only then does this one
+/// stop accepting, and drains. If the successor fails before that, nothing has happened here; if it
+/// dies later, while this process still drains, this process accepts again.
+///
+/// All clones are handles to one generation. What a successor prints to standard error before it is
+/// ready goes through its predecessor, which shows its end if the successor fails; unless standard
+/// error is a terminal.
+///
+/// # The end
+///
+/// The last generation removes its pid file and the files of its Unix sockets. That is done when
+/// its drain is over, and at the latest when the runtime is dropped, so a `main` that returns has
+/// nothing to wait for. One that calls [`std::process::exit`] awaits [`finished`](Self::finished)
+/// first.
+///
+/// # Examples
+///
+/// ```no_run
+/// use handover::Generation;
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let generation = Generation::builder().pid_file("app.pid").start()?;
+///     let mut listener = generation.listen("127.0.0.1:8080").await?;
+///     let graceful = generation.graceful();
+///     tokio::spawn(async move {
+///         while let Ok((_stream, peer)) = listener.accept().await {
+///             println!("a connection from {peer}");
+///         }
+///     });
+///     generation.ready().await?;
+///     graceful.drained().await;
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Generation {
+    handle: Arc<Handle>,
+}
+
+// The last of these to go, before the generation is ready, is the end of an attempt to start.
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        builder::abandon(&self.0);
+    }
+}
+
+impl Generation {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            handle: Arc::new(Handle(shared)),
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.0
+    }
+
+    /// Starts this generation, with the defaults of [`builder`](Self::builder).
+    ///
+    /// # Errors
+    ///
+    /// As for [`GenerationBuilder::start`].
+    pub fn start() -> Result<Self, Error> {
+        Self::builder().start()
+    }
+
+    /// Sets a generation up step by step.
+    pub fn builder() -> GenerationBuilder {
+        GenerationBuilder::new()
+    }
+
+    /// The token that signals and upgrades drain.
+    #[must_use]
+    pub fn graceful(&self) -> Graceful {
+        self.shared().graceful.clone()
+    }
+
+    /// How many generations were before this one.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.shared().number
+    }
+
+    /// Returns true if a predecessor handed over to this process.
+    #[must_use]
+    pub fn is_successor(&self) -> bool {
+        self.shared().predecessor.is_some()
+    }
+
+    /// The pid file, with its whole path.
+    #[must_use]
+    pub fn pid_file(&self) -> Option<&Path> {
+        self.shared().pid_path.as_deref()
+    }
+
+    /// Listens on an address: with the socket that was inherited for it, or a new one.
+    ///
+    /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `unix:/path` and `unix:@name` (abstract,
+    /// on Linux) are addresses; `name=` before one names the socket. An inherited socket is found by
+    /// its name, then by its address. Without a name of its own a socket is named after its address
+    /// as written here, so that port 0 keeps its port from generation to generation; the second of
+    /// a name is called `name#2`.
+    ///
+    /// The listener accepts nothing before this generation is [`ready`](Self::ready).
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be read or resolved, its name is taken, or the socket cannot be opened:
+    /// another process listens there, or on a Unix path a file is in the way that is not a socket.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped, nothing has happened.
+    pub async fn listen(&self, address: impl AsRef<str>) -> Result<Listener, Error> {
+        let text = address.as_ref();
+        let spec = Spec::parse(text)?;
+        let target = Target::resolve(&spec, &self.shared().program.dir).await?;
+        let kind = target.stream_kind();
+        let (name, kind, fd) = self.shared().registry().obtain(&spec, kind, &target)?;
+        Listener::new(name, kind, fd, &self.shared().gate)
+            .map_err(|err| Error::io(Kind::Listen, format!("cannot listen on {text:?}"), err))
+    }
+
+    /// Binds a UDP socket, or takes the one that was inherited for this address. Names are as for
+    /// [`listen`](Self::listen).
+    ///
+    /// A datagram goes to whichever process reads first, so from the start of a successor until the
+    /// predecessor stops reading both get some. Read only once [`ready`](Self::ready) has returned,
+    /// and stop when the token drains.
+    ///
+    /// # Errors
+    ///
+    /// As for [`listen`](Self::listen).
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped, nothing has happened.
+    pub async fn bind_udp(&self, address: impl AsRef<str>) -> Result<tokio::net::UdpSocket, Error> {
+        let text = address.as_ref();
+        let spec = Spec::parse(text)?;
+        let target = Target::resolve(&spec, &self.shared().program.dir).await?;
+        if !matches!(target, Target::Ip(_)) {
+            let message = format!("cannot bind UDP to {text:?}: it is not an IP address and port");
+            return Err(Error::new(Kind::Address, message));
+        }
+        let (_, _, fd) = self
+            .shared()
+            .registry()
+            .obtain(&spec, SocketKind::Udp, &target)?;
+        tokio::net::UdpSocket::from_std(fd.into())
+            .map_err(|err| Error::io(Kind::Listen, format!("cannot bind UDP to {text:?}"), err))
+    }
+
+    /// Tells who waits for this process to be ready what it does, for people. Best effort.
+    pub fn progress(&self, text: impl Into<String>) {
+        let mut text = text.into();
+        tracing::info!(progress = %text, "starting");
+        if !self.shared().is_ready() {
+            let end = (0..=PROGRESS.min(text.len()))
+                .rev()
+                .find(|at| text.is_char_boundary(*at));
+            text.truncate(end.unwrap_or_default());
+            self.shared().tell_predecessor(&Message::Progress { text });
+        }
+    }
+
+    /// Keeps something for the successor: at each upgrade `provider` is asked for it, in a thread
+    /// that may block. A second provider of a name takes the place of the first.
+    ///
+    /// The bytes are read by another release of the program, newer or older: give them a version.
+    pub fn keep_state<F>(&self, name: impl Into<String>, provider: F)
+    where
+        F: Fn() -> Vec<u8> + Send + Sync + 'static,
+    {
+        lock(&self.shared().providers).insert(name.into(), Arc::new(provider));
+    }
+
+    /// Takes what the predecessor kept under this name; once.
+    #[must_use]
+    pub fn take_state(&self, name: &str) -> Option<Vec<u8>> {
+        lock(&self.shared().left).remove(name)
+    }
+
+    /// Takes over: this process serves, and its predecessor, if there is one, drains.
+    ///
+    /// Listeners accept from here on, the pid file names this process, and inherited sockets that
+    /// were not asked for are closed. If the predecessor has died meanwhile, that is no error: this
+    /// process carries on alone. A second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the pid file cannot be written or belongs to another living process, or if this process
+    /// was told to stop before its predecessor let it take over. The predecessor serves on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once begun it goes on, even if the future is dropped.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let shared = Arc::clone(self.shared());
+        match tokio::spawn(ready::become_ready(shared)).await {
+            Ok(result) => result,
+            // The runtime is being shut down.
+            Err(err) => Err(Error::io(
+                Kind::NotReady,
+                "the runtime ends",
+                std::io::Error::other(err),
+            )),
+        }
+    }
+
+    /// Starts a successor and waits until it serves. Then this process drains.
+    ///
+    /// # Errors
+    ///
+    /// If an upgrade is under way already, this process is not ready or drains, or the successor
+    /// could not be started, failed, or was not ready in time. In each case this process serves on
+    /// as before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once begun the upgrade goes on, even if the future is dropped.
+    pub async fn upgrade(&self) -> Result<Successor, Error> {
+        let ended = |_| Error::new(Kind::Draining, "this process has drained");
+        let (reply, answer) = oneshot::channel();
+        self.shared()
+            .requests
+            .send(Request::Upgrade { reply })
+            .map_err(|_| ended(()))?;
+        answer.await.map_err(|_| ended(()))?
+    }
+
+    /// Ends when the drain is over and what is to be removed has been removed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    pub fn finished(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut finished = self.shared().finished.subscribe();
+        async move {
+            // An error means that nobody is left who could change it.
+            let _ = finished.wait_for(|finished| *finished).await;
+        }
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = self.shared();
+        f.debug_struct("Generation")
+            .field("number", &shared.number)
+            .field(
+                "predecessor",
+                &shared
+                    .predecessor
+                    .as_ref()
+                    .map(|predecessor| predecessor.pid),
+            )
+            .field("ready", &shared.is_ready())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! How a generation becomes the one that serves.
+//!
+//! 1. See that the pid file can be written: what can fail fails while the predecessor serves.
+//! 2. Take over the real standard error; say that we are ready; wait for the commit.
+//! 3. Put the pid file in its place, close what is not used, open the gates.
+//! 4. Say that we serve.
+
+use std::sync::{Arc, Weak, atomic::Ordering};
+
+use super::shared::{Predecessor, Shared, lock};
+use crate::{
+    error::{Error, Kind},
+    pidfile::Prepared,
+    upgrade::{
+        channel::Channel,
+        frame::{Decoded, Message},
+        relay,
+    },
+};
+
+/// Becomes ready, once.
+pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
+    let _one_at_a_time = shared.becoming_ready.lock().await;
+    if shared.is_ready() {
+        return Ok(());
+    }
+    let predecessor = shared.predecessor.as_ref();
+    let pid = predecessor.map(|predecessor| predecessor.pid);
+    let prepared = match &shared.pid_path {
+        Some(path) => Some(Prepared::new(path, pid).inspect_err(|err| {
+            shared.tell_predecessor(&Message::Failed {
+                message: err.chain(),
+            });
+        })?),
+        None => None,
+    };
+    let rest = match predecessor {
+        Some(predecessor) => {
+            let rest = take_over_stderr(predecessor);
+            wait_for_commit(&shared, predecessor).await?;
+            rest
+        }
+        None => None,
+    };
+    if let Some(prepared) = prepared {
+        match prepared.publish(pid) {
+            Ok(file) => *lock(&shared.pid_file) = Some(file),
+            // There is no way back behind a commit, and a service is more than its pid file.
+            Err(err) if predecessor.is_some() => {
+                tracing::error!(err = err.chain(), "serving without a pid file");
+            }
+            Err(err) => return Err(err),
+        }
+    }
+    shared.registry().close_unused();
+    shared.ready.store(true, Ordering::Release);
+    shared.gate.open();
+    let pid = std::process::id();
+    tracing::info!(generation = shared.number, pid, "serving");
+    if let Some(predecessor) = predecessor {
+        shared.tell_predecessor(&Message::Serving);
+        let channel = Arc::clone(&predecessor.channel);
+        tokio::spawn(watch(
+            Arc::downgrade(&shared),
+            channel,
+            predecessor.pid,
+            rest,
+        ));
+    }
+    Ok(())
+}
+
+/// Writes to the real standard error from now on. Returns the reading end of the pipe.
+fn take_over_stderr(predecessor: &Predecessor) -> Option<std::os::fd::OwnedFd> {
+    let (real, rest) = lock(&predecessor.stderr).take()?;
+    if let Err(err) = rustix::stdio::dup2_stderr(&real) {
+        tracing::warn!(%err, "standard error still goes through the predecessor");
+    }
+    Some(rest)
+}
+
+async fn wait_for_commit(shared: &Shared, predecessor: &Predecessor) -> Result<(), Error> {
+    let channel = &predecessor.channel;
+    let heir = || {
+        shared.become_alone();
+        let predecessor = predecessor.pid;
+        tracing::warn!(
+            predecessor,
+            "the predecessor died during the upgrade, carrying on alone"
+        );
+    };
+    if channel.send(&Message::Ready, b"", &[]).await.is_err() {
+        heir();
+        return Ok(());
+    }
+    tracing::debug!(
+        predecessor = predecessor.pid,
+        "ready, waiting for the commit"
+    );
+    loop {
+        let received = tokio::select! {
+            biased;
+            received = channel.recv() => received,
+            () = shared.graceful.draining() => {
+                let message = "it was told to stop before it had taken over";
+                shared.tell_predecessor(&Message::Failed { message: message.to_owned() });
+                return Err(Error::new(Kind::Draining, message));
+            }
+        };
+        match received.map(|received| received.map(|received| received.message)) {
+            Ok(Some(Decoded::Known(Message::Commit))) => return Ok(()),
+            Ok(Some(Decoded::Known(_))) => {}
+            Ok(Some(Decoded::Unknown(what))) => {
+                let _ = channel.try_send(&Message::Unknown { what });
+            }
+            Ok(None) => {
+                heir();
+                return Ok(());
+            }
+            Err(err) => {
+                let message = "the predecessor sent something else than a commit";
+                shared.tell_predecessor(&Message::Failed {
+                    message: message.to_owned(),
+                });
+                return Err(Error::io(Kind::Channel, message, err));
+            }
+        }
+    }
+}
+
+/// Waits until the predecessor has gone, and says so.
+async fn watch(
+    shared: Weak<Shared>,
+    channel: Arc<Channel>,
+    predecessor: u32,
+    rest: Option<std::os::fd::OwnedFd>,
+) {
+    let mut drained = false;
+    while let Ok(Some(received)) = channel.recv().await {
+        match received.message {
+            Decoded::Known(message) => drained |= message == Message::Bye,
+            Decoded::Unknown(what) => {
+                let _ = channel.try_send(&Message::Unknown { what });
+            }
+        }
+    }
+    if let Some(shared) = shared.upgrade() {
+        shared.become_alone();
+    }
+    tracing::info!(predecessor, drained, "predecessor gone");
+    if let Some(rest) = rest {
+        relay::take_over(rest).await;
+    }
+}

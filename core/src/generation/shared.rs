@@ -1,0 +1,134 @@
+//! What the handles, the conductor and the tasks of one generation share.
+//!
+//! Invariants:
+//! 1. The pid file and the socket files are removed at most once, by [`Shared::end`], and only if
+//!    no successor has them and no predecessor can come back to them. It runs when the drain is
+//!    over, or, if the program ends earlier, when the last reference goes: that is at the latest
+//!    when the runtime is dropped.
+//! 2. The gate is open only from the commit (or `ready`, in a first generation) on, and shut while
+//!    a successor serves.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc::UnboundedSender, watch};
+
+use crate::{
+    Graceful,
+    conductor::Request,
+    pidfile::{PidFile, Prepared},
+    sockets::{gate::Gate, registry::Registry},
+    upgrade::{channel::Channel, frame::Message, spawn::Program},
+};
+
+/// Makes a blob for the successor.
+pub(crate) type Provider = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
+
+pub(crate) struct Shared {
+    pub(crate) graceful: Graceful,
+    pub(crate) number: u64,
+    pub(crate) program: Program,
+    /// Absolute.
+    pub(crate) pid_path: Option<PathBuf>,
+    pub(crate) ready_timeout: Duration,
+    pub(crate) probation: Duration,
+    pub(crate) gate: Gate,
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) providers: Mutex<BTreeMap<String, Provider>>,
+    pub(crate) left: Mutex<HashMap<String, Vec<u8>>>,
+    pub(crate) predecessor: Option<Predecessor>,
+    pub(crate) pid_file: Mutex<Option<PidFile>>,
+    /// Set at the end of `ready`, once.
+    pub(crate) ready: AtomicBool,
+    /// There is no predecessor that may serve again: [`Shared::become_alone`].
+    pub(crate) alone: AtomicBool,
+    /// Held while `ready` is under way.
+    pub(crate) becoming_ready: tokio::sync::Mutex<()>,
+    /// A successor serves.
+    pub(crate) handed_over: AtomicBool,
+    /// The first panic before we were ready, in words.
+    pub(crate) panic: Mutex<Option<String>>,
+    pub(crate) requests: UnboundedSender<Request>,
+    pub(crate) finished: watch::Sender<bool>,
+}
+
+/// Who was here before us.
+pub(crate) struct Predecessor {
+    pub(crate) pid: u32,
+    pub(crate) channel: Arc<Channel>,
+    /// The real standard error, and the reading end of the pipe in its place. Until we are ready.
+    pub(crate) stderr: Mutex<Option<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)>>,
+}
+
+impl Shared {
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        lock(&self.registry)
+    }
+
+    /// Says something to the predecessor, if there is one and it is still there.
+    pub(crate) fn tell_predecessor(&self, message: &Message) {
+        if let Some(predecessor) = &self.predecessor
+            && let Err(err) = predecessor.channel.try_send(message)
+        {
+            tracing::debug!(predecessor = predecessor.pid, ?message, %err, "not told");
+        }
+    }
+
+    /// Writes the pid file again, after a successor that may have written its own has died.
+    pub(crate) fn reclaim_pid_file(&self) {
+        let Some(path) = &self.pid_path else { return };
+        // Still there if the successor died before it came to that.
+        let mut ours = lock(&self.pid_file);
+        if ours.as_ref().is_some_and(PidFile::is_ours) {
+            return;
+        }
+        // Its lock went with it.
+        match Prepared::new(path, None).and_then(|file| file.publish(None)) {
+            Ok(file) => *ours = Some(file),
+            Err(err) => tracing::error!(err = err.chain(), "the pid file names a dead process"),
+        }
+    }
+
+    /// No predecessor will serve again: it has gone, or knows that what becomes of us is meant.
+    pub(crate) fn become_alone(&self) {
+        self.alone.store(true, Ordering::Release);
+        self.registry().remove_unused_paths();
+    }
+
+    /// Removes what only the last generation may remove.
+    pub(crate) fn end(&self) {
+        if !self.handed_over.load(Ordering::Acquire) {
+            let mut registry = self.registry();
+            registry.remove_opened_paths();
+            if self.alone.load(Ordering::Acquire) {
+                registry.remove_claimed_paths();
+            }
+        }
+        // Looks itself whether the file is still ours.
+        if let Some(file) = lock(&self.pid_file).take() {
+            file.remove();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Nothing that can panic runs under these locks, and what they hold is whole at every moment.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

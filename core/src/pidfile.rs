@@ -1,0 +1,276 @@
+//! The pid file: who serves, for people and scripts.
+//!
+//! Invariants:
+//! 1. The file at the path is complete at every moment: it is written beside, and renamed.
+//! 2. The file is locked from before it appears until its process ends, so that a number in it that
+//!    has been given to another process since is never taken for ours.
+//! 3. A file is replaced only under its own lock, or if it is the predecessor's; two that start at
+//!    once cannot both succeed.
+//! 4. It is removed only by who wrote it, and only while it is still that file.
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use tempfile::{Builder, NamedTempFile};
+
+use crate::error::{Error, Kind};
+
+/// How often a file that changes under our hands is looked at again.
+const TRIES: u32 = 100;
+
+/// A pid file that is written and not yet at its place.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+/// The pid file of this process. Removed by [`remove`](Self::remove); dropping only unlocks it.
+#[derive(Debug)]
+pub(crate) struct PidFile {
+    path: PathBuf,
+    // Holds the lock.
+    file: File,
+}
+
+impl Prepared {
+    /// Writes the file beside `path`, and sees whether `path` may be replaced.
+    ///
+    /// Whatever can fail fails here, before a predecessor is told to go.
+    pub(crate) fn new(path: &Path, predecessor: Option<u32>) -> Result<Self, Error> {
+        let failed = |err| {
+            Error::io(
+                Kind::PidFile,
+                format!("cannot write the pid file {}", path.display()),
+                err,
+            )
+        };
+        let file = write_beside(path).map_err(failed)?;
+        let prepared = Self {
+            path: path.to_owned(),
+            file,
+        };
+        prepared.current(predecessor)?;
+        Ok(prepared)
+    }
+
+    /// Puts the file at its place.
+    pub(crate) fn publish(mut self, predecessor: Option<u32>) -> Result<PidFile, Error> {
+        let path = self.path.clone();
+        let failed = |err| {
+            Error::io(
+                Kind::PidFile,
+                format!("cannot put the pid file at {}", path.display()),
+                err,
+            )
+        };
+        for _ in 0..TRIES {
+            match self.current(predecessor)? {
+                // Kept until the new one is there: invariant 3.
+                Some(_locked) => {
+                    let file = self.file.persist(&path).map_err(|err| failed(err.error))?;
+                    return Ok(PidFile { path, file });
+                }
+                None => match self.file.persist_noclobber(&path) {
+                    Ok(file) => return Ok(PidFile { path, file }),
+                    Err(err) if err.error.kind() == io::ErrorKind::AlreadyExists => {
+                        self.file = err.file;
+                    }
+                    Err(err) => return Err(failed(err.error)),
+                },
+            }
+        }
+        Err(failed(io::Error::other("it changes all the time")))
+    }
+
+    /// The file that is there now, locked or the predecessor's.
+    fn current(&self, predecessor: Option<u32>) -> Result<Option<File>, Error> {
+        let path = &self.path;
+        let failed = |err: io::Error| {
+            Error::io(
+                Kind::PidFile,
+                format!("cannot read the pid file {}", path.display()),
+                err,
+            )
+        };
+        for _ in 0..TRIES {
+            // Nonblocking: what is there may be a pipe.
+            let flags = OFlags::NONBLOCK.bits() as i32;
+            let mut file = match File::options().read(true).custom_flags(flags).open(path) {
+                Ok(file) => file,
+                Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(err) => return Err(failed(err)),
+            };
+            if !file.metadata().map_err(failed)?.is_file() {
+                return Err(failed(io::Error::other("it is not a regular file")));
+            }
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_at(&file, path) => return Ok(Some(file)),
+                // Replaced between open and lock.
+                Ok(()) => {}
+                Err(err) if err == rustix::io::Errno::WOULDBLOCK => {
+                    let holder = read_pid(&mut file);
+                    if holder.is_some() && holder == predecessor {
+                        return Ok(Some(file));
+                    }
+                    if !is_at(&file, path) {
+                        continue;
+                    }
+                    let holder = holder.map_or("another process".to_owned(), |pid| {
+                        format!("process {pid}, which is alive")
+                    });
+                    let path = path.display();
+                    return Err(Error::new(
+                        Kind::PidFile,
+                        format!(
+                            "the pid file {path} belongs to {holder}; end it, or name another file"
+                        ),
+                    ));
+                }
+                Err(err) => return Err(failed(err.into())),
+            }
+        }
+        Err(failed(io::Error::other("it changes all the time")))
+    }
+}
+
+impl PidFile {
+    /// Returns true if the file at the path is still this one.
+    pub(crate) fn is_ours(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+
+    /// Removes the file, if it is still ours.
+    pub(crate) fn remove(self) {
+        if self.is_ours()
+            && let Err(err) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %err, "cannot remove the pid file");
+        }
+    }
+}
+
+fn write_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::other("the path names no file"))?;
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = Builder::new()
+        .prefix(name)
+        .suffix(".new")
+        .tempfile_in(dir)?;
+    // Not left to the umask: monitoring that runs as somebody else reads it.
+    file.as_file()
+        .set_permissions(Permissions::from_mode(0o644))?;
+    writeln!(file, "{}", std::process::id())?;
+    file.flush()?;
+    flock(file.as_file(), FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(64).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish(path: &Path, predecessor: Option<u32>) -> Result<PidFile, Error> {
+        Prepared::new(path, predecessor)?.publish(predecessor)
+    }
+
+    fn entries(dir: &Path) -> usize {
+        fs::read_dir(dir).unwrap().count()
+    }
+
+    #[test]
+    fn holds_our_pid_for_everybody_and_goes_with_us() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.pid");
+        let file = publish(&path, None).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            format!("{}\n", std::process::id())
+        );
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o644
+        );
+        assert_eq!(entries(dir.path()), 1);
+        file.remove();
+        assert_eq!(entries(dir.path()), 0);
+    }
+
+    #[test]
+    fn a_stale_file_is_replaced_and_a_held_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.pid");
+        fs::write(&path, "1\n").unwrap();
+        let first = publish(&path, None).unwrap();
+        let err = publish(&path, None).unwrap_err();
+        assert!(err.is_pid_file());
+        let text = err.to_string();
+        assert!(text.contains(&std::process::id().to_string()), "{text}");
+        assert!(text.contains(path.to_str().unwrap()), "{text}");
+        assert_eq!(entries(dir.path()), 1);
+
+        // As a successor does, which then owns it.
+        let second = publish(&path, Some(std::process::id())).unwrap();
+        first.remove();
+        assert!(path.exists(), "it is the successor's");
+        second.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn one_of_many_that_start_at_once_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.pid");
+        for round in 0..50 {
+            if round % 2 == 0 {
+                fs::write(&path, "1\n").unwrap();
+            }
+            let won: Vec<_> = std::thread::scope(|scope| {
+                let start = || publish(&path, None).ok();
+                let started: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                started
+                    .into_iter()
+                    .filter_map(|thread| thread.join().unwrap())
+                    .collect()
+            });
+            assert_eq!(won.len(), 1);
+            won.into_iter().for_each(PidFile::remove);
+            assert_eq!(entries(dir.path()), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(publish(dir.path(), None).unwrap_err().is_pid_file());
+        assert!(
+            publish(&dir.path().join("no/such/dir"), None)
+                .unwrap_err()
+                .is_pid_file()
+        );
+        assert!(dir.path().is_dir());
+    }
+}

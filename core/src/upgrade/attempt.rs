@@ -1,0 +1,327 @@
+//! The predecessor's side of an upgrade, until the successor serves.
+//!
+//! 1. Start the program, with its end of the channel.
+//! 2. Send hello, the sockets, the state.
+//! 3. Wait until it is ready; show its progress.
+//! 4. Commit.
+//! 5. Wait until it serves.
+//!
+//! If any step fails, or the attempt is dropped, the successor is killed and this process is what
+//! it was before: nothing here touches a socket.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    process::ExitStatus,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Successor,
+    channel::{self, Channel, Received},
+    frame::{self, Decoded, Hello, Message},
+    link::Link,
+    relay::{self, Relay},
+    spawn::{self, Candidate, Program},
+};
+use crate::{
+    error::{Error, Kind},
+    sockets::record::Record,
+};
+
+/// How long a successor may take from the commit until it serves. All that happens in between is
+/// ours and short: the pid file is renamed, the gates are opened.
+const SERVING: Duration = Duration::from_secs(10);
+/// How long one that has said why it fails may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What a successor gets.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) program: Program,
+    pub(crate) generation: u64,
+    pub(crate) ready_timeout: Duration,
+    pub(crate) sockets: Vec<(Record, OwnedFd)>,
+    pub(crate) states: Vec<(String, Vec<u8>)>,
+    /// Set once the successor may accept.
+    pub(crate) committed: Arc<AtomicBool>,
+}
+
+/// Runs an attempt to its end.
+pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
+    let begun = Instant::now();
+    let failed = |err| Error::io(Kind::Channel, "cannot make a channel for a successor", err);
+    let (ours, theirs) = channel::pair().map_err(failed)?;
+    let channel = Channel::new(ours).map_err(failed)?;
+    let (read, write) = match relay::ends().map_err(failed)? {
+        Some(ends) => (Some(ends.read), Some(ends.write)),
+        None => (None, None),
+    };
+    let relay = match &read {
+        Some(read) => Some(read.try_clone().and_then(Relay::start).map_err(failed)?),
+        None => None,
+    };
+    let name = offer.program.name.clone();
+    let mut candidate = spawn::spawn(offer.program.clone(), theirs, write)
+        .await
+        .map_err(|err| {
+            Error::io(
+                Kind::Spawn,
+                format!("cannot start a successor, {}", name.display()),
+                err,
+            )
+        })?;
+    let pid = candidate
+        .child()
+        .and_then(|child| child.id())
+        .unwrap_or_default();
+    tracing::info!(
+        successor = pid,
+        generation = offer.generation,
+        "successor started"
+    );
+
+    let limit = offer.ready_timeout;
+    let mut attempt = Attempt {
+        candidate,
+        channel,
+        relay,
+        pid,
+    };
+    let ready = attempt.until(begun + limit, limit, |channel| async move {
+        send_all(channel, &offer, pid, read).await?;
+        wait_for(channel, pid, &Message::Ready).await?;
+        // From here on it may accept: what happens to the attempt is no longer ours alone.
+        offer.committed.store(true, Ordering::Release);
+        channel
+            .send(&Message::Commit, b"", &[])
+            .await
+            .map_err(lost)?;
+        Ok(offer.generation)
+    });
+    let generation = match ready.await {
+        Ok(generation) => generation,
+        Err(stop) => return Err(attempt.give_up(stop, "it was ready").await),
+    };
+    let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(successor = pid, generation, millis, "successor ready");
+
+    let serving = attempt.until(Instant::now() + SERVING, SERVING, |channel| {
+        wait_for(channel, pid, &Message::Serving)
+    });
+    if let Err(stop) = serving.await {
+        return Err(attempt.give_up(stop, "it served").await);
+    }
+    let Attempt {
+        candidate,
+        channel,
+        relay,
+        ..
+    } = attempt;
+    Ok(Link::new(
+        Successor::new(pid, generation),
+        candidate.keep(),
+        channel,
+        relay,
+    ))
+}
+
+struct Attempt {
+    // First, so that it is killed before it can see the channel end and take itself for an heir.
+    candidate: Candidate,
+    channel: Channel,
+    relay: Option<Relay>,
+    pid: u32,
+}
+
+/// Why an attempt stops.
+enum Stop {
+    Exited(std::io::Result<ExitStatus>),
+    TimedOut(Duration),
+    /// The successor said so.
+    Failed(String),
+    /// The channel failed, or what came over it was nonsense.
+    Channel(String),
+}
+
+impl Attempt {
+    /// Does one step, unless the successor ends or the time is over. An end comes first: it says
+    /// more than what follows from it.
+    async fn until<'a, T, F>(
+        &'a mut self,
+        deadline: Instant,
+        limit: Duration,
+        step: impl FnOnce(&'a Channel) -> F,
+    ) -> Result<T, Stop>
+    where
+        F: Future<Output = Result<T, Stop>>,
+    {
+        let Some(child) = self.candidate.child() else {
+            return Err(Stop::Channel("it has no process".to_owned()));
+        };
+        let step = step(&self.channel);
+        tokio::select! {
+            biased;
+            status = child.wait() => Err(Stop::Exited(status)),
+            done = timeout_at(deadline, step) => done.unwrap_or(Err(Stop::TimedOut(limit))),
+        }
+    }
+
+    /// Kills and reaps the successor, and says what happened.
+    async fn give_up(mut self, stop: Stop, before: &str) -> Error {
+        let mut said = None;
+        let mut status = None;
+        let (kind, what) = match stop {
+            Stop::Exited(exited) => {
+                said = last_words(&self.channel);
+                status = Some(exited);
+                (Kind::Failed, None)
+            }
+            Stop::TimedOut(limit) => {
+                let what = format!("was killed: {limit:?} were over before {before}");
+                (Kind::TimedOut, Some(what))
+            }
+            Stop::Failed(message) => {
+                said = Some(message);
+                (Kind::Failed, None)
+            }
+            // Mostly because it ends at this moment.
+            Stop::Channel(what) => (Kind::Failed, Some(what)),
+        };
+        if let (None, Some(child)) = (&status, self.candidate.child()) {
+            let patience = if kind == Kind::TimedOut {
+                Duration::ZERO
+            } else {
+                LAST_WORDS
+            };
+            match tokio::time::timeout(patience, child.wait()).await {
+                Ok(exited) => {
+                    said = said.or_else(|| last_words(&self.channel));
+                    status = Some(exited);
+                }
+                Err(_) => {
+                    let _ = child.start_kill();
+                    let _ = child.wait().await;
+                }
+            }
+        }
+        let tail = match &mut self.relay {
+            Some(relay) => relay.tail().await,
+            None => String::new(),
+        };
+        let mut message = format!("the successor (pid {})", self.pid);
+        match (what, status) {
+            (Some(what), _) if kind == Kind::TimedOut => message += &format!(" {what}"),
+            (_, Some(Ok(status))) => message += &format!(" ended before {before}, {status}"),
+            (_, Some(Err(err))) => message += &format!(" ended before {before}: {err}"),
+            (Some(what), None) => message += &format!(" failed before {before}: {what}"),
+            (None, None) => message += &format!(" failed before {before}, and was killed"),
+        }
+        if let Some(said) = said {
+            message += &format!("; it said: {said}");
+        }
+        if !tail.is_empty() {
+            message += &format!("; the end of its standard error: {tail}");
+        }
+        Error::new(kind, message)
+    }
+}
+
+/// What a successor that has ended left in the channel, if that was an explanation.
+fn last_words(channel: &Channel) -> Option<String> {
+    while let Ok(Some(Received { message, .. })) = channel.try_recv() {
+        if let Decoded::Known(Message::Failed { message }) = message {
+            return Some(message);
+        }
+    }
+    None
+}
+
+fn lost(err: std::io::Error) -> Stop {
+    Stop::Channel(format!("its channel failed: {err}"))
+}
+
+async fn send_all(
+    channel: &Channel,
+    offer: &Offer,
+    pid: u32,
+    stderr: Option<OwnedFd>,
+) -> Result<(), Stop> {
+    let hello = Hello {
+        version: frame::VERSION,
+        predecessor: std::process::id(),
+        successor: pid,
+        generation: offer.generation,
+        ready_timeout_ms: u64::try_from(offer.ready_timeout.as_millis()).unwrap_or(u64::MAX),
+        sockets: offer.sockets.len() as u64,
+        states: offer.states.len() as u64,
+    };
+    channel
+        .send(&Message::Hello(hello), b"", &[])
+        .await
+        .map_err(lost)?;
+    if let Some(read) = stderr {
+        let fds = [rustix::stdio::stderr(), read.as_fd()];
+        channel
+            .send(&Message::Stderr, b"", &fds)
+            .await
+            .map_err(lost)?;
+    }
+    for some in offer.sockets.chunks(frame::SOCKETS) {
+        let sockets = some.iter().map(|(record, _)| record.clone()).collect();
+        let fds: Vec<BorrowedFd<'_>> = some.iter().map(|(_, fd)| fd.as_fd()).collect();
+        channel
+            .send(&Message::Sockets { sockets }, b"", &fds)
+            .await
+            .map_err(lost)?;
+    }
+    for (name, blob) in &offer.states {
+        let mut rest = blob.as_slice();
+        loop {
+            let (piece, after) = rest.split_at(rest.len().min(frame::PAYLOAD));
+            let message = Message::State {
+                name: name.clone(),
+                last: after.is_empty(),
+            };
+            channel.send(&message, piece, &[]).await.map_err(lost)?;
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+    channel.send(&Message::Start, b"", &[]).await.map_err(lost)
+}
+
+async fn wait_for(channel: &Channel, pid: u32, wanted: &Message) -> Result<(), Stop> {
+    loop {
+        let received = channel.recv().await.map_err(lost)?;
+        let Some(Received { message, .. }) = received else {
+            return Err(Stop::Channel("it closed its channel".to_owned()));
+        };
+        match message {
+            Decoded::Known(message) if message == *wanted => return Ok(()),
+            Decoded::Known(Message::Failed { message }) => return Err(Stop::Failed(message)),
+            Decoded::Known(Message::Progress { text }) => {
+                tracing::info!(successor = pid, progress = %text, "successor starting");
+            }
+            Decoded::Known(Message::Starting { version }) => {
+                tracing::debug!(successor = pid, version, "successor has its sockets");
+            }
+            Decoded::Known(other) => {
+                tracing::debug!(successor = pid, ?other, "not expected now, ignored");
+            }
+            Decoded::Unknown(what) => {
+                channel
+                    .send(&Message::Unknown { what }, b"", &[])
+                    .await
+                    .map_err(lost)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What two generations say to each other, as bytes. No IO.
+//!
+//! A frame is one message of a `SOCK_SEQPACKET` pair: the length of the header (32 bits, little
+//! endian), the header (JSON), and the payload (whatever is left). Descriptors travel beside it.
+//!
+//! The two ends may be of different releases, in either direction. So fields are only ever added,
+//! and each has a default; fields and messages that are not known are left alone, the latter with
+//! an answer ([`Message::Unknown`]); and each frame under `tests/golden` must decode for ever.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sockets::record::Record;
+
+/// The highest version of the protocol that is spoken here. The lower of the two counts.
+pub(crate) const VERSION: u32 = 1;
+/// The longest payload that is sent, and the longest that is taken.
+pub(crate) const PAYLOAD: usize = 64 * 1024;
+/// The longest header.
+const HEADER: usize = 128 * 1024;
+/// The longest frame. Below the default size of a socket's buffer, so that it can be sent at all.
+pub(crate) const FRAME: usize = 4 + HEADER + PAYLOAD;
+/// Sockets in one message. The kernel passes at most 253 descriptors in one.
+pub(crate) const SOCKETS: usize = 100;
+
+/// A header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Message {
+    /// To the successor, first.
+    Hello(Hello),
+    /// To the successor: one descriptor for each record, in this order.
+    Sockets { sockets: Vec<Record> },
+    /// To the successor: our standard error, and the reading end of the pipe that it writes to.
+    Stderr,
+    /// To the successor: a piece of a blob is the payload.
+    State {
+        name: String,
+        /// No piece of this blob follows.
+        last: bool,
+    },
+    /// To the successor: that was all.
+    Start,
+    /// To the predecessor: all was received.
+    Starting { version: u32 },
+    /// To the predecessor: what the program does now, for people.
+    Progress { text: String },
+    /// To the predecessor: may we take over?
+    Ready,
+    /// To the successor: take over. The predecessor cannot go back to before this by itself.
+    Commit,
+    /// To the predecessor: we accept.
+    Serving,
+    /// To the predecessor: we give up.
+    Failed { message: String },
+    /// To the successor: we have drained, and go. To the predecessor: what becomes of us is no
+    /// longer yours to mend; we were told to stop, or have a successor of our own.
+    Bye,
+    /// The other end sent something that is not known here.
+    Unknown { what: String },
+}
+
+/// Who speaks, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) version: u32,
+    /// Process id of the sender.
+    pub(crate) predecessor: u32,
+    /// Process id of the receiver: the channel is nobody else's.
+    pub(crate) successor: u32,
+    /// The number of the receiver's generation.
+    pub(crate) generation: u64,
+    /// How long the sender waits for [`Message::Ready`].
+    #[serde(default)]
+    pub(crate) ready_timeout_ms: u64,
+    /// How many sockets follow.
+    #[serde(default)]
+    pub(crate) sockets: u64,
+    /// How many blobs follow.
+    #[serde(default)]
+    pub(crate) states: u64,
+}
+
+/// What a frame holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decoded {
+    Known(Message),
+    /// The type of a message of a later release.
+    Unknown(String),
+}
+
+/// Makes a frame of a header and a payload.
+///
+/// # Errors
+///
+/// In words, if either is too long.
+pub(crate) fn encode(message: &Message, payload: &[u8]) -> Result<Vec<u8>, String> {
+    let header = serde_json::to_vec(message).map_err(|err| err.to_string())?;
+    if header.len() > HEADER || payload.len() > PAYLOAD {
+        let (header, payload) = (header.len(), payload.len());
+        return Err(format!(
+            "a message of {header} and {payload} bytes is too long to be sent"
+        ));
+    }
+    let mut frame = Vec::with_capacity(4 + header.len() + payload.len());
+    // At most `HEADER`, so nothing is lost.
+    frame.extend_from_slice(&(header.len() as u32).to_le_bytes());
+    frame.extend_from_slice(&header);
+    frame.extend_from_slice(payload);
+    Ok(frame)
+}
+
+/// Takes a frame apart.
+///
+/// # Errors
+///
+/// In words, if the bytes are not a frame, or a known message lacks what it must have.
+pub(crate) fn decode(frame: &[u8]) -> Result<(Decoded, &[u8]), String> {
+    let (length, rest) = frame
+        .split_first_chunk::<4>()
+        .ok_or("a frame of less than four bytes")?;
+    let length = u32::from_le_bytes(*length);
+    let (header, payload) = usize::try_from(length)
+        .ok()
+        .and_then(|length| rest.split_at_checked(length))
+        .ok_or_else(|| format!("a header of {length} bytes in a frame of {}", frame.len()))?;
+    let value: serde_json::Value = serde_json::from_slice(header)
+        .map_err(|err| format!("a header that is not JSON: {err}"))?;
+    let kind = value
+        .get("type")
+        .and_then(|kind| kind.as_str())
+        .ok_or("a header without a type")?
+        .to_owned();
+    if !KNOWN.contains(&kind.as_str()) {
+        return Ok((Decoded::Unknown(kind), payload));
+    }
+    let message =
+        serde_json::from_value(value).map_err(|err| format!("a bad message {kind:?}: {err}"))?;
+    Ok((Decoded::Known(message), payload))
+}
+
+const KNOWN: [&str; 13] = [
+    "hello", "sockets", "stderr", "state", "start", "starting", "progress", "ready", "commit",
+    "serving", "failed", "bye", "unknown",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sockets::{record::SocketKind, unix_path::OwnedPath};
+
+    fn all() -> Vec<(&'static str, Message, &'static [u8])> {
+        let tcp = Record {
+            name: "web".into(),
+            kind: SocketKind::Tcp,
+            address: "127.0.0.1:8080".into(),
+            foreign: true,
+            path: None,
+        };
+        let unix = Record {
+            name: "unix:/run/app.sock".into(),
+            kind: SocketKind::Unix,
+            address: "unix:/run/app.sock".into(),
+            foreign: false,
+            path: Some(OwnedPath {
+                path: "/run/app.sock".into(),
+                dev: 7,
+                ino: 99,
+            }),
+        };
+        let udp = Record {
+            name: "dns".into(),
+            kind: SocketKind::Udp,
+            address: "[::1]:53".into(),
+            foreign: false,
+            path: None,
+        };
+        let hello = Hello {
+            version: 1,
+            predecessor: 10,
+            successor: 11,
+            generation: 3,
+            ready_timeout_ms: 60_000,
+            sockets: 3,
+            states: 1,
+        };
+        vec![
+            ("hello", Message::Hello(hello), b""),
+            (
+                "sockets",
+                Message::Sockets {
+                    sockets: vec![tcp, unix, udp],
+                },
+                b"",
+            ),
+            ("stderr", Message::Stderr, b""),
+            (
+                "state",
+                Message::State {
+                    name: "cache".into(),
+                    last: true,
+                },
+                b"\x00\xffblob",
+            ),
+            ("start", Message::Start, b""),
+            ("starting", Message::Starting { version: 1 }, b""),
+            (
+                "progress",
+                Message::Progress {
+                    text: "warming the cache: 40 %".into(),
+                },
+                b"",
+            ),
+            ("ready", Message::Ready, b""),
+            ("commit", Message::Commit, b""),
+            ("serving", Message::Serving, b""),
+            (
+                "failed",
+                Message::Failed {
+                    message: "no database".into(),
+                },
+                b"",
+            ),
+            ("bye", Message::Bye, b""),
+            (
+                "unknown",
+                Message::Unknown {
+                    what: "teleport".into(),
+                },
+                b"",
+            ),
+        ]
+    }
+
+    /// Fails if a release no longer understands the first one.
+    #[test]
+    fn version_1_decodes_for_ever() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1");
+        for (name, message, payload) in all() {
+            let frame = std::fs::read(format!("{dir}/{name}.frame")).unwrap();
+            assert_eq!(
+                decode(&frame),
+                Ok((Decoded::Known(message), payload)),
+                "{name}"
+            );
+        }
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), KNOWN.len());
+    }
+
+    #[test]
+    fn every_message_comes_back() {
+        for (name, message, payload) in all() {
+            assert!(KNOWN.contains(&name));
+            let frame = encode(&message, payload).unwrap();
+            assert_eq!(
+                decode(&frame),
+                Ok((Decoded::Known(message), payload)),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_later_release_adds_is_left_alone() {
+        let frame =
+            |header: &str| [&(header.len() as u32).to_le_bytes(), header.as_bytes()].concat();
+        let later = frame(r#"{"type":"teleport","to":[1,2]}"#);
+        assert_eq!(
+            decode(&later),
+            Ok((Decoded::Unknown("teleport".into()), &b""[..]))
+        );
+        let more = frame(r#"{"new":{},"type":"ready","x":1}"#);
+        assert_eq!(
+            decode(&more),
+            Ok((Decoded::Known(Message::Ready), &b""[..]))
+        );
+        let less =
+            frame(r#"{"type":"hello","version":2,"predecessor":1,"successor":2,"generation":1}"#);
+        assert!(matches!(
+            decode(&less),
+            Ok((Decoded::Known(Message::Hello(_)), _))
+        ));
+    }
+
+    #[test]
+    fn too_long_is_refused() {
+        let text = "x".repeat(HEADER);
+        assert!(encode(&Message::Progress { text }, b"").is_err());
+        assert!(encode(&Message::Ready, &vec![0; PAYLOAD + 1]).is_err());
+        assert_eq!(
+            encode(&Message::Ready, &vec![0; PAYLOAD]).unwrap().len(),
+            4 + 16 + PAYLOAD
+        );
+    }
+
+    /// Fails with a panic if any bytes can cause one: random ones, and real frames with changes.
+    #[test]
+    fn no_bytes_panic() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize
+        };
+        let frames: Vec<_> = all()
+            .iter()
+            .map(|(_, m, p)| encode(m, p).unwrap())
+            .collect();
+        let (mut good, mut bad) = (0, 0);
+        for round in 0..50_000 {
+            let mut frame = match round % 4 {
+                0 => (0..random() % 64).map(|_| random() as u8).collect(),
+                _ => frames[random() % frames.len()].clone(),
+            };
+            for _ in 0..random() % 4 {
+                if !frame.is_empty() {
+                    let at = random() % frame.len();
+                    match random() % 3 {
+                        0 => frame[at] = random() as u8,
+                        1 => frame.truncate(at),
+                        _ => frame.insert(at, random() as u8),
+                    }
+                }
+            }
+            match decode(&frame) {
+                Ok(_) => good += 1,
+                Err(_) => bad += 1,
+            }
+        }
+        assert!(
+            good > 1000 && bad > 1000,
+            "{good} good, {bad} bad: the changes say little"
+        );
+    }
+}

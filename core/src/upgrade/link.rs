@@ -1,0 +1,122 @@
+//! The predecessor's view of a successor that serves, until this process has drained.
+
+use std::{io, process::ExitStatus};
+
+use tokio::process::Child;
+
+use super::{
+    Successor,
+    channel::Channel,
+    frame::{Decoded, Message},
+    relay::Relay,
+};
+
+/// A successor that serves, and is watched while we drain.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) successor: Successor,
+    child: Option<Child>,
+    channel: Option<Channel>,
+    // Ends by itself. Kept, so that standard error is carried as long as we are here.
+    _relay: Option<Relay>,
+    /// It was told to stop, or has handed over itself: its end is no concern of ours.
+    released: bool,
+}
+
+/// What became of a successor.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// On purpose.
+    Released,
+    /// It died while it should have served.
+    Died(io::Result<ExitStatus>),
+}
+
+impl Link {
+    pub(crate) fn new(
+        successor: Successor,
+        child: Option<Child>,
+        channel: Channel,
+        relay: Option<Relay>,
+    ) -> Self {
+        Self {
+            successor,
+            child,
+            channel: Some(channel),
+            _relay: relay,
+            released: false,
+        }
+    }
+
+    /// Waits until the successor's process has ended, and reaps it. Cancel safe.
+    pub(crate) async fn ended(&mut self) -> Ended {
+        loop {
+            let Some(child) = &mut self.child else {
+                return Ended::Released;
+            };
+            let Some(channel) = &self.channel else {
+                let status = child.wait().await;
+                return self.verdict(status);
+            };
+            tokio::select! {
+                status = child.wait() => {
+                    // What it said before it ended counts.
+                    while let Ok(Some(received)) = channel.try_recv() {
+                        self.released |= received.message == Decoded::Known(Message::Bye);
+                    }
+                    return self.verdict(status);
+                }
+                received = channel.recv() => match received {
+                    Ok(Some(received)) => match received.message {
+                        Decoded::Known(Message::Bye) => self.released = true,
+                        Decoded::Known(_) => {}
+                        Decoded::Unknown(what) => {
+                            let _ = channel.try_send(&Message::Unknown { what });
+                        }
+                    },
+                    // Its process may have closed it and live on: only its end counts.
+                    Ok(None) | Err(_) => self.channel = None,
+                },
+            }
+        }
+    }
+
+    fn verdict(&self, status: io::Result<ExitStatus>) -> Ended {
+        if self.released {
+            Ended::Released
+        } else {
+            Ended::Died(status)
+        }
+    }
+
+    /// From now on its end is no concern of ours.
+    pub(crate) fn release(&mut self) {
+        self.released = true;
+    }
+
+    /// Asks the successor to drain, as an operator would.
+    pub(crate) fn terminate(&self) {
+        // The process is our child and not reaped, so the number is its own.
+        let pid = self
+            .child
+            .as_ref()
+            .and_then(Child::id)
+            .and_then(|id| i32::try_from(id).ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
+            && let Err(err) = rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+        {
+            tracing::warn!(successor = self.successor.pid(), %err, "cannot stop the successor");
+        }
+    }
+
+    /// Says that we have drained. The successor is on its own; it is still reaped if this process
+    /// lives on.
+    pub(crate) fn farewell(mut self) {
+        if let Some(channel) = &self.channel {
+            // If it cannot be sent, the end of the channel says the same.
+            let _ = channel.try_send(&Message::Bye);
+        }
+        self.released = true;
+        tokio::spawn(async move { self.ended().await });
+    }
+}

@@ -1,0 +1,16 @@
+//! Hands the sockets of one generation to the next.
+//!
+//! [`attempt`] is the predecessor's side, [`heritage`] the successor's. They speak in the messages
+//! of [`frame`], over a [`channel`] that the successor is [started](spawn) with. What the successor
+//! writes to standard error before it serves goes through a [`relay`].
+
+pub(crate) mod attempt;
+pub(crate) mod channel;
+pub(crate) mod frame;
+pub(crate) mod heritage;
+pub(crate) mod link;
+pub(crate) mod relay;
+pub(crate) mod spawn;
+mod successor;
+
+pub use self::successor::Successor;

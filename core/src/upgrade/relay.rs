@@ -1,0 +1,109 @@
+//! Carries what a starting successor writes to standard error to our own, and remembers the end of
+//! it: a program that fails says why there.
+//!
+//! Invariants:
+//! 1. No line is lost: what is read is written in the same poll, so a relay that is cancelled holds
+//!    nothing.
+//! 2. A living successor never finds its pipe broken, once it has started its generation: it holds
+//!    a duplicate of the reading end ([`Message::Stderr`]), and writes to the real standard error
+//!    from the moment it is ready. When the predecessor has gone it reads what may be left in the
+//!    pipe itself, and goes on doing so for any child of its own that still writes there.
+//!
+//! On a terminal there is no relay: programs look at what they write to, and the operator sees it.
+//!
+//! [`Message::Stderr`]: super::frame::Message::Stderr
+
+use std::{
+    io::{self, IsTerminal, Write},
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::{net::unix::pipe::Receiver, task::JoinHandle};
+
+/// How much of the end is remembered.
+const TAIL: usize = 2048;
+/// How long the rest is awaited after the writer has ended. Its own children may hold the pipe.
+const REST: Duration = Duration::from_millis(200);
+
+/// A relay in the predecessor.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    tail: Arc<Mutex<Vec<u8>>>,
+    task: JoinHandle<()>,
+}
+
+/// The two ends of a relay's pipe.
+pub(crate) struct Ends {
+    pub(crate) read: OwnedFd,
+    /// Blocking, as programs expect of standard error: the runtime makes only the other end not so.
+    pub(crate) write: OwnedFd,
+}
+
+/// Makes a pipe, unless our standard error is a terminal.
+pub(crate) fn ends() -> io::Result<Option<Ends>> {
+    if io::stderr().is_terminal() {
+        return Ok(None);
+    }
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok(Some(Ends { read, write }))
+}
+
+impl Relay {
+    /// Relays in a task, until the last writer has gone.
+    pub(crate) fn start(read: OwnedFd) -> io::Result<Self> {
+        let read = Receiver::from_owned_fd(read)?;
+        let tail = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&tail);
+        let task = tokio::spawn(async move {
+            carry(read, |bytes| {
+                let mut tail = into.lock().unwrap_or_else(PoisonError::into_inner);
+                tail.extend_from_slice(bytes);
+                let over = tail.len().saturating_sub(TAIL);
+                tail.drain(..over);
+            })
+            .await;
+        });
+        Ok(Self { tail, task })
+    }
+
+    /// The end of what was written, as text, once the writer has ended.
+    pub(crate) async fn tail(&mut self) -> String {
+        let _ = tokio::time::timeout(REST, &mut self.task).await;
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&tail).trim().to_owned()
+    }
+}
+
+/// Reads what the predecessor's relay no longer can. In the successor.
+pub(crate) async fn take_over(read: OwnedFd) {
+    match Receiver::from_owned_fd(read) {
+        Ok(read) => carry(read, |_| ()).await,
+        Err(err) => tracing::debug!(%err, "cannot read the rest of the start's standard error"),
+    }
+}
+
+async fn carry(read: Receiver, mut seen: impl FnMut(&[u8])) {
+    let mut buffer = [0; 4096];
+    loop {
+        if read.readable().await.is_err() {
+            return;
+        }
+        match read.try_read(&mut buffer) {
+            Ok(0) => return,
+            Ok(length) => {
+                seen(&buffer[..length]);
+                // To whom should a failure of standard error be told?
+                let _ = io::stderr().write_all(&buffer[..length]);
+            }
+            Err(err)
+                if matches!(
+                    err.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The axum reference server on axum's own loop, with Handover's listener, layer and token.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use handover::GracefulLayer;
+use handover_axum::foreign::Incoming;
+use handover_tests::reference::{self, Flags, Setup, bare, router};
+use tokio::task::JoinSet;
+
+/// Serves the reference routes with `axum::serve`.
+#[derive(Parser)]
+struct Program {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    reference::log();
+    let flags = Program::parse().flags;
+    flags.runtime()?.block_on(async {
+        match flags.no_handover {
+            true => bare::run(&flags).await,
+            false => run(&flags).await,
+        }
+    })
+}
+
+async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
+    let setup = Setup::start(flags).await?;
+    let (sockets, fault) = (setup.sockets()?, setup.fault());
+    let Setup {
+        generation,
+        listeners,
+        info,
+        ..
+    } = setup;
+    let graceful = generation.graceful();
+    Setup::ready(&generation, info, sockets).await?;
+    if let Some(fault) = fault {
+        fault.after_ready().await;
+    }
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        let mut incoming = Incoming::new(listener, &graceful);
+        let signal = incoming.signal();
+        let app = router(info).layer(GracefulLayer::new(graceful.clone()));
+        let server = axum::serve(incoming, app).with_graceful_shutdown(signal);
+        servers.spawn(server.into_future());
+    }
+    while let Some(served) = servers.join_next().await {
+        served??;
+    }
+    let report = graceful.drained().await;
+    Ok(reference::finish(&generation, &report).await)
+}

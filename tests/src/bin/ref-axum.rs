@@ -1,0 +1,52 @@
+//! The axum reference server, on Handover's own loop.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use handover_tests::reference::{self, Flags, Setup, bare, router};
+use tokio::task::JoinSet;
+
+/// Serves the reference routes with `handover_axum::serve`.
+#[derive(Parser)]
+struct Program {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    reference::log();
+    let flags = Program::parse().flags;
+    flags.runtime()?.block_on(async {
+        match flags.no_handover {
+            true => bare::run(&flags).await,
+            false => run(&flags).await,
+        }
+    })
+}
+
+async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
+    let setup = Setup::start(flags).await?;
+    let (sockets, fault) = (setup.sockets()?, setup.fault());
+    let Setup {
+        generation,
+        listeners,
+        info,
+        ..
+    } = setup;
+    Setup::ready(&generation, info, sockets).await?;
+    if let Some(fault) = fault {
+        fault.after_ready().await;
+    }
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        let server = handover_axum::serve(listener, router(info));
+        servers.spawn(server.with_graceful(generation.graceful()).into_future());
+    }
+    let mut report = None;
+    while let Some(served) = servers.join_next().await {
+        report = Some(served??);
+    }
+    let report = report.context("nothing to listen on")?;
+    Ok(reference::finish(&generation, &report).await)
+}

@@ -1,0 +1,132 @@
+//! What the reference servers do before and after they serve, whatever they serve with.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use handover::{Generation, Graceful, Listener, Policy, Report};
+
+use super::{Fault, Flags, Info, ready_line};
+
+/// A generation that has been started after its flags, with all its listeners.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Setup {
+    /// The generation.
+    pub generation: Generation,
+    /// A listener for each `--listen`.
+    pub listeners: Vec<Listener>,
+    /// Who answers.
+    pub info: Info,
+    fault: Option<Fault>,
+}
+
+impl Setup {
+    /// Starts the generation, opens its listeners, and initialises for as long as it is told to.
+    ///
+    /// # Errors
+    ///
+    /// If an address cannot be listened on, or what was inherited cannot be used.
+    pub async fn start(flags: &Flags) -> anyhow::Result<Self> {
+        let mut builder = Generation::builder().graceful(Graceful::with_policy(policy(flags)));
+        if let Some(path) = &flags.pid_file {
+            builder = builder.pid_file(path);
+        }
+        if let Some(time) = flags.ready_timeout {
+            builder = builder.ready_timeout(time);
+        }
+        if let Some(time) = flags.probation {
+            builder = builder.probation(time);
+        }
+        let generation = builder.start()?;
+        let mut listeners = Vec::new();
+        for listen in &flags.listen {
+            listeners.push(generation.listen(listen.to_string()).await?);
+        }
+        let fault = Fault::read(flags.fault_file.as_deref()).context("--fault-file")?;
+        if let Some(time) = flags.ready_delay {
+            generation.progress(format!("initialising for {time:?}"));
+            tokio::time::sleep(time).await;
+        }
+        if let Some(fault) = fault {
+            fault.before_ready().await;
+        }
+        let info = Info::new(generation.number());
+        Ok(Self {
+            generation,
+            listeners,
+            info,
+            fault,
+        })
+    }
+
+    /// Becomes ready and says so; then the servers, which `serve` has made, may run.
+    ///
+    /// # Errors
+    ///
+    /// If the predecessor does not let this process take over, or standard output is closed.
+    pub async fn ready(
+        generation: &Generation,
+        info: Info,
+        sockets: Vec<(String, String)>,
+    ) -> anyhow::Result<()> {
+        generation.ready().await?;
+        io::stdout().write_all(ready_line(info, sockets).as_bytes())?;
+        Ok(())
+    }
+
+    /// The fault of this process, if it has one that comes after it was ready.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// The name and address of each listener.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not tell an address.
+    pub fn sockets(&self) -> io::Result<Vec<(String, String)>> {
+        let socket = |listener: &Listener| {
+            let address = listener.local_addr()?.to_string();
+            Ok((listener.name().to_owned(), address))
+        };
+        self.listeners.iter().map(socket).collect()
+    }
+}
+
+fn policy(flags: &Flags) -> Policy {
+    let mut policy = Policy::default();
+    if let Some(time) = flags.lame_duck {
+        policy = policy.with_lame_duck(time);
+    }
+    if let Some(time) = flags.deadline {
+        policy = policy.with_deadline(time);
+    }
+    if let Some(time) = flags.upgrade_deadline {
+        policy = policy.with_upgrade_deadline(time);
+    }
+    policy
+}
+
+/// Writes the report, one line on standard error; 0 after a complete drain, 3 if something was cut.
+pub async fn finish(generation: &Generation, report: &Report) -> ExitCode {
+    generation.finished().await;
+    eprintln!("{report}");
+    match report.is_complete() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(3),
+    }
+}
+
+/// A log on standard error, as `RUST_LOG` has it, or at `info`.
+pub fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
+}

@@ -1,0 +1,110 @@
+//! A drain loses nothing under load, and the same load shows what plain axum loses.
+//!
+//! All generations are tasks of this process here, on one listening socket: what is seen is the
+//! serve loop's own drain, without any hand-over between processes.
+
+use std::{net::TcpListener, time::Duration};
+
+use handover::{Graceful, Reason};
+use handover_tests::{
+    load::{Clients, Config, Report, Storm},
+    reference::{Info, router},
+};
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+const GENERATIONS: u64 = 5;
+const BETWEEN: Duration = Duration::from_millis(600);
+const DRAINED_WITHIN: Duration = Duration::from_secs(20);
+
+/// One generation, and how to end it.
+struct Running {
+    server: JoinHandle<()>,
+    end: Box<dyn FnOnce() + Send>,
+}
+
+/// Runs a storm while generation after generation takes over, as soon as `start` returns it.
+async fn replaced_under_load(start: impl Fn(tokio::net::TcpListener, Info) -> Running) -> Report {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let listener = || tokio::net::TcpListener::from_std(socket.try_clone().unwrap()).unwrap();
+    let mut config = Config::new(socket.local_addr().unwrap());
+    config.clients = Clients::persistent(32);
+    config.rtt = Duration::from_millis(10);
+    config.slow = Duration::from_millis(700);
+    config.stream = Duration::from_secs(1);
+    config.upload = Duration::from_millis(500);
+    let mut newest = start(listener(), Info::new(0));
+    let mut drains = Vec::new();
+    let storm = Storm::start(config);
+    for generation in 1..=GENERATIONS {
+        sleep(BETWEEN).await;
+        let mark = storm.mark(generation);
+        let old = std::mem::replace(&mut newest, start(listener(), Info::new(generation)));
+        (old.end)();
+        drains.push((mark, old.server));
+    }
+    for (mark, drain) in drains {
+        timeout(DRAINED_WITHIN, drain)
+            .await
+            .expect("a drain that ends")
+            .unwrap();
+        storm.gone(mark);
+    }
+    let report = storm.stop().await;
+    (newest.end)();
+    timeout(DRAINED_WITHIN, newest.server)
+        .await
+        .expect("a drain that ends")
+        .unwrap();
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_loses_no_request_of_any_kind() {
+    let report = replaced_under_load(|listener, info| {
+        let graceful = Graceful::new();
+        let server = handover_axum::serve(listener, router(info)).with_graceful(graceful.clone());
+        Running {
+            server: tokio::spawn(async move {
+                let report = server.await.unwrap();
+                assert!(report.is_complete(), "{report}");
+            }),
+            // The listening socket lives on, as it does in a successor.
+            end: Box::new(move || {
+                graceful.drain_for(Reason::Upgrade {
+                    successor: std::process::id(),
+                });
+            }),
+        }
+    })
+    .await;
+    assert_eq!(report.lost(), 0, "{report}");
+    assert_eq!(report.restarts_taken() as u64, GENERATIONS, "{report}");
+    // Clients were told, and did not have to find out.
+    assert!(report.told() > 0, "{report}");
+    assert_eq!(report.found_closed(), 0, "{report}");
+}
+
+/// The control: a storm in which plain axum loses nothing could not tell either way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_load_shows_what_plain_axum_loses() {
+    let report = replaced_under_load(|listener, info| {
+        let (end, ended) = oneshot::channel::<()>();
+        let server = axum::serve(listener, router(info)).with_graceful_shutdown(async {
+            let _ = ended.await;
+        });
+        Running {
+            server: tokio::spawn(async { server.await.unwrap() }),
+            end: Box::new(move || {
+                let _ = end.send(());
+            }),
+        }
+    })
+    .await;
+    assert_eq!(report.restarts_taken() as u64, GENERATIONS, "{report}");
+    assert!(report.lost() >= GENERATIONS, "{report}");
+}
