@@ -94,6 +94,7 @@ fn the_last_guard_against_giving_up() {
         let last = thread::spawn(move || drop(guard));
         graceful.drain_ref().tick(1);
         assert!(block_on(graceful.drained()).abandoned <= 1);
+        assert!(graceful.guard().is_none(), "the abandoned guard lets in");
         last.join().unwrap();
         assert_drained(&graceful, 3..=3);
     });

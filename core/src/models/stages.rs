@@ -52,6 +52,25 @@ fn an_empty_stage_does_not_end_before_its_turn() {
 }
 
 #[test]
+fn the_cut_leaves_a_drained_stage_alone() {
+    explore(3, || {
+        let graceful = Graceful::new();
+        let jobs = graceful.stage("jobs");
+        let request = graceful.guard().unwrap();
+        let job = jobs.guard().unwrap();
+        graceful.drain();
+        let last = thread::spawn(move || drop(request));
+        graceful.cut();
+        last.join().unwrap();
+        assert_eq!(graceful.phase(), Phase::Drained);
+        assert_eq!(job.phase(), Phase::Cutting);
+        drop(job);
+        assert_eq!(jobs.phase(), Phase::Drained);
+        assert!(graceful.report().is_some());
+    });
+}
+
+#[test]
 fn a_stage_made_while_the_drain_begins_is_drained_too() {
     explore(2, || {
         let graceful = Graceful::new();
