@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     sync::{Arc, Weak},
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use loom::thread;
@@ -11,7 +12,7 @@ use loom::thread;
 use super::{block_on, explore};
 use crate::{
     Phase,
-    holder::{Kind, Named},
+    holder::{Describe, Holding, Kind},
     signal::{Place, Signal},
 };
 
@@ -93,6 +94,10 @@ fn a_late_walk_leaves_the_wakers_of_a_newer_word() {
 struct Nosy(Weak<Signal>);
 
 impl Nosy {
+    fn new(signal: &Arc<Signal>) -> Arc<Self> {
+        Arc::new(Self(Arc::downgrade(signal)))
+    }
+
     fn look(&self) {
         if let Some(signal) = self.0.upgrade() {
             let _subjects = signal.subjects();
@@ -106,6 +111,17 @@ impl Wake for Nosy {
     }
 }
 
+impl Describe for Nosy {
+    fn describe(&self) -> Holding {
+        Holding {
+            kind: Kind::Task,
+            what: None,
+            peer: None,
+            age: Duration::ZERO,
+        }
+    }
+}
+
 impl Drop for Nosy {
     fn drop(&mut self) {
         self.look();
@@ -116,12 +132,7 @@ impl Drop for Nosy {
 fn a_place_is_left_while_it_is_woken() {
     explore(3, || {
         let signal = Arc::new(Signal::new(Phase::Running));
-        let subject = Arc::new(Named {
-            kind: Kind::Task,
-            name: "task".into(),
-            since: tokio::time::Instant::now(),
-        });
-        let mut left = signal.join(Some(subject));
+        let mut left = signal.join(Some(Nosy::new(&signal)));
         let setter = thread::spawn({
             let signal = signal.clone();
             move || {
@@ -129,7 +140,7 @@ fn a_place_is_left_while_it_is_woken() {
                 signal.wake();
             }
         });
-        let waker = Waker::from(Arc::new(Nosy(Arc::downgrade(&signal))));
+        let waker = Waker::from(Nosy::new(&signal));
         signal.watch(&mut left, &Context::from_waker(&waker));
         drop(waker);
         signal.leave(&left);
