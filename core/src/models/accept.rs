@@ -13,7 +13,7 @@ use crate::{Graceful, Phase};
 /// the two.
 #[test]
 fn a_drain_waits_for_what_was_just_accepted() {
-    explore(3, || {
+    explore(|| {
         let graceful = Graceful::new();
         let served = Arc::new(AtomicUsize::new(0));
         let accepting = graceful.guard().unwrap();

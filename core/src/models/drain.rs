@@ -19,7 +19,7 @@ fn assert_drained(graceful: &Graceful, changes: std::ops::RangeInclusive<u32>) {
 
 #[test]
 fn the_last_guard_against_drain() {
-    explore(3, || {
+    explore(|| {
         let graceful = Graceful::new();
         let guard = graceful.guard().unwrap();
         let last = thread::spawn(move || drop(guard));
@@ -32,7 +32,7 @@ fn the_last_guard_against_drain() {
 
 #[test]
 fn a_new_guard_against_drain_holds_or_is_refused() {
-    explore(3, || {
+    explore(|| {
         let graceful = Graceful::new();
         let late = thread::spawn({
             let graceful = graceful.clone();
@@ -52,7 +52,7 @@ fn a_new_guard_against_drain_holds_or_is_refused() {
 
 #[test]
 fn a_holder_is_told_and_its_end_ends_the_drain() {
-    explore(2, || {
+    explore(|| {
         let graceful = Graceful::new();
         let mut holder = graceful.hold("task").unwrap();
         let task = thread::spawn(move || {
@@ -72,7 +72,7 @@ fn a_holder_is_told_and_its_end_ends_the_drain() {
 
 #[test]
 fn the_last_guard_against_the_cut() {
-    explore(2, || {
+    explore(|| {
         let graceful = Graceful::new();
         let guard = graceful.guard().unwrap();
         let last = thread::spawn(move || drop(guard));
@@ -86,7 +86,7 @@ fn the_last_guard_against_the_cut() {
 
 #[test]
 fn the_last_guard_against_giving_up() {
-    explore(3, || {
+    explore(|| {
         let policy = Policy::default().with_cut_grace(Duration::ZERO);
         let graceful = Graceful::with_policy(policy);
         let guard = graceful.guard().unwrap();
@@ -102,7 +102,7 @@ fn the_last_guard_against_giving_up() {
 
 #[test]
 fn one_of_two_reasons_wins() {
-    explore(2, || {
+    explore(|| {
         let graceful = Graceful::new();
         let other = thread::spawn({
             let graceful = graceful.clone();

@@ -35,7 +35,7 @@ fn watched(graceful: &Graceful) -> Weak<Stage> {
 
 #[test]
 fn the_last_guard_against_the_last_handle() {
-    explore(3, || {
+    explore(|| {
         let graceful = Graceful::new();
         let stage = watched(&graceful);
         let guard = graceful.guard().unwrap();
@@ -46,7 +46,7 @@ fn the_last_guard_against_the_last_handle() {
 
 #[test]
 fn the_last_handle_goes_in_the_middle_of_a_drain() {
-    explore(3, || {
+    explore(|| {
         let graceful = Graceful::new();
         let jobs = graceful.stage("jobs");
         let stages = [watched(&graceful), watched(&jobs)];

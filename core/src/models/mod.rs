@@ -1,5 +1,5 @@
-//! Every interleaving of two or three threads, within a bound of preemptions: what the modules'
-//! invariants claim, tried by loom.
+//! What the modules' invariants claim, tried by loom in every interleaving of two or three
+//! threads; where those are too many, in those with few preemptions.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test -p handover --lib --release
@@ -30,10 +30,20 @@ use loom::{
     sync::{Condvar, Mutex},
 };
 
-/// Tries all interleavings in which threads are interrupted at most `preemptions` times.
-fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+/// Tries all interleavings.
+fn explore(model: impl Fn() + Send + Sync + 'static) {
+    explore_up_to(None, model);
+}
+
+/// Tries all interleavings in which threads are interrupted at most `preemptions` times: for
+/// models of three threads that take minutes otherwise.
+fn explore_within(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    explore_up_to(Some(preemptions), model);
+}
+
+fn explore_up_to(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    builder.preemption_bound = preemptions;
     builder.max_branches = 10_000;
     let tried = Arc::new(AtomicUsize::new(0));
     let count = tried.clone();

@@ -21,7 +21,7 @@ fn assert_runs(graceful: &Graceful) {
 
 #[test]
 fn resume_against_the_last_guard() {
-    explore(3, || {
+    explore(|| {
         let graceful = Graceful::new();
         let guard = graceful.guard().unwrap();
         graceful.drain_for(UPGRADE);
@@ -39,7 +39,7 @@ fn resume_against_the_last_guard() {
 
 #[test]
 fn resume_against_the_beginning() {
-    explore(3, || {
+    explore(|| {
         let graceful = Graceful::new();
         let drainer = thread::spawn({
             let graceful = graceful.clone();
@@ -57,7 +57,7 @@ fn resume_against_the_beginning() {
 
 #[test]
 fn a_cut_is_never_lost_to_resume() {
-    explore(2, || {
+    explore(|| {
         let graceful = Graceful::new();
         let guard = graceful.guard().unwrap();
         graceful.drain_for(UPGRADE);
@@ -74,7 +74,7 @@ fn a_cut_is_never_lost_to_resume() {
 
 #[test]
 fn resume_against_the_deadline() {
-    explore(3, || {
+    explore(|| {
         let policy = Policy::default().with_upgrade_deadline(Duration::ZERO);
         let graceful = Graceful::with_policy(policy);
         let guard = graceful.guard().unwrap();
@@ -95,7 +95,7 @@ fn resume_against_the_deadline() {
 
 #[test]
 fn the_clock_of_a_drain_taken_back_leaves_the_next_alone() {
-    explore(3, || {
+    explore(|| {
         let policy = Policy::default()
             .with_upgrade_deadline(Duration::ZERO)
             .with_lame_duck(Duration::from_secs(3600))

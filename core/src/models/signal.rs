@@ -9,7 +9,7 @@ use std::{
 
 use loom::thread;
 
-use super::{block_on, explore};
+use super::{block_on, explore, explore_within};
 use crate::{
     Phase,
     holder::{Describe, Holding, Kind},
@@ -26,7 +26,7 @@ async fn wait_for(signal: &Signal, place: &mut Place, phase: Phase) {
 
 #[test]
 fn no_wake_up_is_lost() {
-    explore(3, || {
+    explore(|| {
         let signal = Arc::new(Signal::new(Phase::Running));
         let setter = thread::spawn({
             let signal = signal.clone();
@@ -47,7 +47,7 @@ fn no_wake_up_is_lost() {
 /// polled again: the next change must wake it nevertheless.
 #[test]
 fn a_task_that_has_seen_the_new_word_keeps_its_waker() {
-    explore(3, || {
+    explore(|| {
         let signal = Arc::new(Signal::new(Phase::Running));
         let setter = thread::spawn({
             let signal = signal.clone();
@@ -67,7 +67,7 @@ fn a_task_that_has_seen_the_new_word_keeps_its_waker() {
 /// As when a drain is cut before its beginning has been told to everybody.
 #[test]
 fn a_late_walk_leaves_the_wakers_of_a_newer_word() {
-    explore(3, || {
+    explore_within(4, || {
         let signal = Arc::new(Signal::new(Phase::Running));
         signal.set(Phase::LameDuck);
         let late = thread::spawn({
@@ -130,7 +130,7 @@ impl Drop for Nosy {
 
 #[test]
 fn a_place_is_left_while_it_is_woken() {
-    explore(3, || {
+    explore(|| {
         let signal = Arc::new(Signal::new(Phase::Running));
         let mut left = signal.join(Some(Nosy::new(&signal)));
         let setter = thread::spawn({

@@ -2,12 +2,12 @@
 
 use loom::thread;
 
-use super::{block_on, explore};
+use super::{block_on, explore, explore_within};
 use crate::{Graceful, Guard, Phase};
 
 #[test]
 fn stages_drain_in_order() {
-    explore(2, || {
+    explore_within(4, || {
         let graceful = Graceful::new();
         let jobs = graceful.stage("jobs");
         let request = graceful.guard().unwrap();
@@ -34,7 +34,7 @@ fn stages_drain_in_order() {
 /// A stage that nobody holds is over as soon as the one before it is.
 #[test]
 fn an_empty_stage_does_not_end_before_its_turn() {
-    explore(3, || {
+    explore(|| {
         let graceful = Graceful::new();
         let jobs = graceful.stage("jobs");
         let request = graceful.guard().unwrap();
@@ -53,7 +53,7 @@ fn an_empty_stage_does_not_end_before_its_turn() {
 
 #[test]
 fn the_cut_leaves_a_drained_stage_alone() {
-    explore(3, || {
+    explore(|| {
         let graceful = Graceful::new();
         let jobs = graceful.stage("jobs");
         let request = graceful.guard().unwrap();
@@ -72,7 +72,7 @@ fn the_cut_leaves_a_drained_stage_alone() {
 
 #[test]
 fn a_stage_made_while_the_drain_begins_is_drained_too() {
-    explore(2, || {
+    explore(|| {
         let graceful = Graceful::new();
         let maker = thread::spawn({
             let graceful = graceful.clone();
