@@ -255,7 +255,7 @@ impl Graceful {
         self.drain_ref().count_moved();
     }
 
-    fn drain_ref(&self) -> &Arc<Drain> {
+    pub(crate) fn drain_ref(&self) -> &Arc<Drain> {
         &self.handle.handles.0
     }
 }

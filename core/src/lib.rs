@@ -15,6 +15,9 @@ mod signal;
 mod sync;
 mod wait;
 
+#[cfg(all(test, loom))]
+mod models;
+
 #[cfg(all(unix, feature = "process"))]
 mod conductor;
 #[cfg(all(unix, feature = "process"))]
