@@ -5,7 +5,7 @@
 //! ends before the drain does (as a worker's does that stops early), a thread takes over, so that
 //! a deadline holds whatever becomes of whoever asked for the drain.
 //!
-//! Models have no clock: there, time passes by calling `cut`.
+//! Models have no clock: there, time passes when a model calls `Drain::tick`.
 
 #[cfg(loom)]
 mod imp {
@@ -18,7 +18,9 @@ mod imp {
 
     pub(crate) fn start(_: &Arc<Drain>, _: u64) {}
 
-    pub(crate) fn poke(_: &Drain) {}
+    pub(crate) fn poke(drain: &Drain) {
+        let Clock = drain.clock;
+    }
 }
 
 #[cfg(not(loom))]
@@ -29,7 +31,8 @@ mod imp {
 
     use crate::drain::Drain;
 
-    /// Tells a running clock that its next tick has changed.
+    /// Tells all running clocks that their next tick has changed: beside that of the drain under
+    /// way there may be one whose drain was taken back, and must not catch what is meant for both.
     #[derive(Default)]
     pub(crate) struct Clock(Notify);
 
@@ -47,8 +50,7 @@ mod imp {
     }
 
     pub(crate) fn poke(drain: &Drain) {
-        // A permit is kept for a clock that is not waiting just now.
-        drain.clock.0.notify_one();
+        drain.clock.0.notify_waiters();
     }
 
     fn on_a_thread(drain: Arc<Drain>, ordinal: u64) {
@@ -66,10 +68,15 @@ mod imp {
     }
 
     async fn tick(drain: &Arc<Drain>, ordinal: u64) {
-        while let Some(due) = drain.next_tick(ordinal) {
+        loop {
+            // Made before the time is asked for: from here on no change is missed.
+            let changed = drain.clock.0.notified();
+            let Some(due) = drain.next_tick(ordinal) else {
+                return;
+            };
             tokio::select! {
                 () = time::sleep_until(due) => drain.tick(ordinal),
-                () = drain.clock.0.notified() => {}
+                () = changed => {}
             }
         }
     }
@@ -96,3 +103,25 @@ mod imp {
 }
 
 pub(crate) use imp::{Clock, poke, start};
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::{Policy, Reason, drain::Drain};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_told_to_every_clock() {
+        let drain = Drain::new(Policy::default());
+        let before = Arc::strong_count(&drain);
+        let guard = drain.first_stage().gate().enter();
+        drain.begin(Reason::Upgrade { successor: 7 });
+        super::start(&drain, 1);
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&drain), before + 2);
+        assert!(drain.resume());
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&drain), before, "a clock waits on");
+        drop(guard);
+    }
+}

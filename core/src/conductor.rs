@@ -350,7 +350,7 @@ impl Conductor {
         let status = match ended {
             Ended::Released => {
                 tracing::info!(successor, "successor has ended, as it should");
-                return;
+                return link.take_back();
             }
             Ended::Died(Ok(status)) => status.to_string(),
             Ended::Died(Err(err)) => err.to_string(),
@@ -370,6 +370,8 @@ impl Conductor {
             // Not before the drain is taken back: without the holder it might be over.
             self.probation = None;
         }
+        // Last, so that a connection that comes back is served on as if nothing had been.
+        link.take_back();
     }
 
     fn end(self) {
@@ -411,6 +413,7 @@ async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<L
         ready_timeout: shared.ready_timeout,
         sockets,
         states,
+        route: shared.route.clone(),
         committed,
     };
     drop(shared);

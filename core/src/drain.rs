@@ -8,7 +8,9 @@
 //!    that is not empty. The cut reaches all stages at once.
 //! 3. A stage is `Drained` by the last guard of its closed gate, or, after the cut and its grace,
 //!    by the clock. The drain is over when its last stage is.
-//! 4. No gate is closed and nobody is woken while the state's lock is held: both call back.
+//! 4. A gate is closed under the state's lock, so that whoever takes the drain back finds it
+//!    closed. What closing hands out is dropped, and tasks are woken, with no lock held: both call
+//!    back.
 
 use std::{
     sync::{Arc, Weak},
@@ -19,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::{
     Phase, Policy, Reason, Report, clock,
-    gate::{Gate, Owner},
+    gate::{Base, Gate, Owner},
     holder::Holding,
     report::Tally,
     signal::Signal,
@@ -107,7 +109,8 @@ struct UnderWay {
 #[must_use]
 struct After {
     wake: Vec<Arc<Stage>>,
-    close: Option<Arc<Stage>>,
+    // Of the stage that is being drained.
+    base: Option<Base<Stage>>,
     done: bool,
 }
 
@@ -146,7 +149,7 @@ impl Drain {
             let stage = Stage::new(name, phase, Arc::downgrade(self));
             state.stages.push(stage.clone());
             if self.is_over() {
-                after.close = Some(stage.clone());
+                after.base = Some(stage.gate().close());
             }
             stage
         };
@@ -160,7 +163,7 @@ impl Drain {
 
     /// When the deadline is over, once a drain has begun.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        Some(self.state().under_way.as_ref()?.deadline)
+        self.state().deadline()
     }
 
     pub(crate) fn report(&self) -> Option<Report> {
@@ -225,15 +228,28 @@ impl Drain {
 
     /// Ends what is left, now. Begins the drain if none has begun.
     pub(crate) fn cut(self: &Arc<Self>, reason: Reason) {
-        self.begin(reason);
+        // A drain that is taken back between the two is begun again: what was asked for is an end.
+        loop {
+            self.begin(reason);
+            if self.cut_what_is_under_way(None) {
+                return;
+            }
+        }
+    }
+
+    /// Cuts the drain under way, or that of this ordinal only; false if there is none.
+    fn cut_what_is_under_way(&self, ordinal: Option<u64>) -> bool {
         let holders = self.holders();
         let after = {
             let mut state = self.state();
             if state.is_cut() || self.is_over() {
-                return;
+                return true;
+            }
+            if ordinal.is_some_and(|ordinal| ordinal != state.ordinal) {
+                return false;
             }
             let Some(under_way) = &mut state.under_way else {
-                return;
+                return false;
             };
             under_way.cut_at = Some(Instant::now());
             under_way.cut = holders.into_iter().filter(|h| !h.kind.is_idle()).collect();
@@ -252,6 +268,7 @@ impl Drain {
         };
         self.finish(after);
         clock::poke(self);
+        true
     }
 
     /// Takes back a drain for an upgrade; false if it is too late for that.
@@ -281,6 +298,7 @@ impl Drain {
         true
     }
 
+    #[cfg(all(unix, feature = "process"))]
     pub(crate) fn count_moved(&self) {
         if let Some(under_way) = &mut self.state().under_way {
             under_way.moved += 1;
@@ -288,8 +306,12 @@ impl Drain {
     }
 
     /// When the clock of the drain of this ordinal has something to do next.
+    #[cfg(not(loom))] // Models have no clock to ask.
     pub(crate) fn next_tick(&self, ordinal: u64) -> Option<Instant> {
-        let state = self.state();
+        self.due(&self.state(), ordinal)
+    }
+
+    fn due(&self, state: &State, ordinal: u64) -> Option<Instant> {
         if self.is_over() || state.ordinal != ordinal {
             return None;
         }
@@ -301,31 +323,23 @@ impl Drain {
         })
     }
 
-    /// Does what the time asks for.
+    /// Does what the time asks for in the drain of this ordinal.
     pub(crate) fn tick(self: &Arc<Self>, ordinal: u64) {
-        let now = Instant::now();
-        match self.next_tick(ordinal) {
-            Some(due) if due <= now => {}
-            _ => return,
-        }
         let after = {
             let mut state = self.state();
-            let Some(under_way) = &state.under_way else {
+            let now = Instant::now();
+            if self.due(&state, ordinal).is_none_or(|due| due > now) {
                 return;
-            };
-            if let Some(cut_at) = under_way.cut_at {
-                if cut_at + self.policy.cut_grace() > now {
-                    return;
-                }
+            }
+            if state.is_cut() {
                 self.give_up(&mut state)
-            } else if under_way.deadline <= now {
-                let reason = under_way.reason;
+            } else if state.deadline().is_some_and(|deadline| deadline <= now) {
                 drop(state);
-                return self.cut(reason);
-            } else if state.stages[0].phase() == Phase::LameDuck {
-                state.start_next_stage()
-            } else {
+                self.cut_what_is_under_way(Some(ordinal));
                 return;
+            } else {
+                // What is due before the deadline and the cut is the end of the lame duck.
+                state.start_next_stage()
             }
         };
         self.finish(after);
@@ -340,7 +354,7 @@ impl Drain {
             stage.signal.set(Phase::Drained);
             let mut after = state.start_next_stage();
             after.wake.push(stage.clone());
-            if after.close.is_none() {
+            if after.base.is_none() {
                 self.conclude(&mut state, 0, &mut after);
             }
             after
@@ -390,13 +404,19 @@ impl Drain {
             self.done.wake();
             clock::poke(self);
         }
-        if let Some(stage) = after.close {
-            stage.gate().close();
-        }
+        drop(after.base);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        // An open gate and its shards own each other: let go of those whose turn never came.
+        let stages = self.state().stages.clone();
+        stages.iter().for_each(|stage| drop(stage.gate().close()));
     }
 }
 
@@ -407,7 +427,11 @@ impl State {
             .is_some_and(|under_way| under_way.cut_at.is_some())
     }
 
-    /// Starts the first stage that is not drained, if there is one: it is to be closed.
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.under_way.as_ref()?.deadline)
+    }
+
+    /// Starts the first stage that is not drained, if there is one, and closes its gate.
     fn start_next_stage(&mut self) -> After {
         let next = self.stages.iter().find(|s| s.phase() != Phase::Drained);
         let Some(stage) = next.cloned() else {
@@ -418,7 +442,7 @@ impl State {
             stage.signal.set(Phase::Draining);
             after.wake.push(stage.clone());
         }
-        after.close = Some(stage);
+        after.base = Some(stage.gate().close());
         after
     }
 }
@@ -437,11 +461,11 @@ pub(crate) struct Handles(pub(crate) Arc<Drain>);
 
 impl Drop for Handles {
     fn drop(&mut self) {
-        // An open gate and its shards own each other. Nobody can drain any more, so let go; a
-        // drain that is under way has closed what it needs to.
+        // Nobody can drain any more, so the gates need not wait for a clock that may still hold
+        // the drain. One that is under way goes on by itself.
         let stages = self.0.state().stages.clone();
         if self.0.state().under_way.is_none() {
-            stages.iter().for_each(|stage| stage.gate().close());
+            stages.iter().for_each(|stage| drop(stage.gate().close()));
         }
     }
 }

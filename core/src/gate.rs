@@ -14,7 +14,8 @@
 //! 3. `live` is the number of shards not yet dead. Only a shard's `Drop` lowers it, once for each.
 //!    Whoever takes it to zero reports the gate empty: exactly one thread, exactly once.
 //! 4. After it was reported empty nobody enters (by 2), so the report cannot come too early.
-//! 5. Nothing here is dropped while a lock is held: a shard's `Drop` calls the owner back.
+//! 5. Nothing here is dropped while a lock is held: a shard's `Drop` calls the owner back. Closing
+//!    hands out the base references, for the caller to drop where it holds no lock either.
 
 use std::sync::Arc;
 
@@ -50,9 +51,12 @@ impl<O: Owner> Drop for Shard<O> {
     }
 }
 
+/// What holds an open gate open: a reference to each shard.
+pub(crate) type Base<O> = Vec<Strong<Shard<O>>>;
+
 pub(crate) struct Gate<O: Owner> {
     shards: Box<[WeakRef<Shard<O>>]>,
-    base: Mutex<Vec<Strong<Shard<O>>>>,
+    base: Mutex<Base<O>>,
 }
 
 impl<O: Owner> Gate<O> {
@@ -81,10 +85,11 @@ impl<O: Owner> Gate<O> {
         (0..count).find_map(|i| self.shards[(mine + i) & (count - 1)].upgrade())
     }
 
-    /// Closes the gate: from now on it is empty when the last guard goes, which may be now.
-    pub(crate) fn close(&self) {
-        let base = std::mem::take(&mut *lock(&self.base));
-        drop(base);
+    /// Closes the gate: it is empty when the last guard has gone and what is returned, too, has
+    /// been dropped. To drop it may call the owner back.
+    #[must_use = "dropped where a lock is held, it may call back into it"]
+    pub(crate) fn close(&self) -> Base<O> {
+        std::mem::take(&mut *lock(&self.base))
     }
 
     /// Opens a closed gate again; false if it was empty, and so stays closed.
@@ -127,7 +132,7 @@ mod tests {
         let told = Arc::new(Told::default());
         let gate = Gate::open(4, &told);
         let guard = gate.enter().unwrap();
-        gate.close();
+        drop(gate.close());
         assert_eq!(told.0.load(Ordering::SeqCst), 0);
         let late = gate
             .enter()
@@ -146,12 +151,12 @@ mod tests {
         let told = Arc::new(Told::default());
         let gate = Gate::open(4, &told);
         let guard = gate.enter().unwrap();
-        gate.close();
+        drop(gate.close());
         assert!(gate.reopen());
         drop(guard);
         assert_eq!(told.0.load(Ordering::SeqCst), 0);
         let guard = gate.enter().unwrap();
-        gate.close();
+        drop(gate.close());
         drop(guard);
         assert_eq!(told.0.load(Ordering::SeqCst), 1);
     }

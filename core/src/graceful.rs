@@ -250,7 +250,12 @@ impl Graceful {
         Arc::ptr_eq(self.drain_ref(), other.drain_ref())
     }
 
-    fn drain_ref(&self) -> &Arc<Drain> {
+    #[cfg(all(unix, feature = "process"))]
+    pub(crate) fn count_moved(&self) {
+        self.drain_ref().count_moved();
+    }
+
+    pub(crate) fn drain_ref(&self) -> &Arc<Drain> {
         &self.handle.handles.0
     }
 }

@@ -15,12 +15,17 @@ mod signal;
 mod sync;
 mod wait;
 
+#[cfg(all(test, loom))]
+mod models;
+
 #[cfg(all(unix, feature = "process"))]
 mod conductor;
 #[cfg(all(unix, feature = "process"))]
 mod error;
 #[cfg(all(unix, feature = "process"))]
 mod generation;
+#[cfg(all(unix, feature = "process"))]
+mod moving;
 #[cfg(all(unix, feature = "process"))]
 mod pidfile;
 #[cfg(all(unix, feature = "process"))]

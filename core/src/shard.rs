@@ -1,32 +1,31 @@
 //! Which of several like parts a thread uses, so that threads do not share a cache line.
 
-use std::{cell::Cell, sync::OnceLock};
+pub(crate) use imp::{count, of_this_thread};
 
-/// How many parts a sharded structure has: a power of two, so that a slot is chosen by a mask.
-///
-/// Twice the processors, since two threads then rarely meet in one part; at most 64, beyond which
-/// walking all of them costs more than meeting does.
-pub(crate) fn count() -> usize {
-    static COUNT: OnceLock<usize> = OnceLock::new();
-    // A model of two threads needs two parts, and every more multiplies what there is to explore.
-    if cfg!(loom) {
-        return 2;
-    }
-    *COUNT.get_or_init(|| {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        (threads * 2).next_power_of_two().min(64)
-    })
-}
+#[cfg(not(loom))]
+mod imp {
+    use std::{
+        cell::Cell,
+        sync::{
+            OnceLock,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
 
-/// The part that belongs to the calling thread, out of `count` (a power of two).
-pub(crate) fn of_this_thread(count: usize) -> usize {
-    #[cfg(loom)]
-    {
-        return this_loom_thread() & (count - 1);
+    /// How many parts a sharded structure has: a power of two, so that a slot is chosen by a mask.
+    ///
+    /// Twice the processors, since two threads then rarely meet in one part; at most 64, beyond
+    /// which walking all of them costs more than meeting does.
+    pub(crate) fn count() -> usize {
+        static COUNT: OnceLock<usize> = OnceLock::new();
+        *COUNT.get_or_init(|| {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            (threads * 2).next_power_of_two().min(64)
+        })
     }
-    #[cfg(not(loom))]
-    {
-        use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// The part that belongs to the calling thread, out of `count` (a power of two).
+    pub(crate) fn of_this_thread(count: usize) -> usize {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -43,17 +42,17 @@ pub(crate) fn of_this_thread(count: usize) -> usize {
 }
 
 #[cfg(loom)]
-fn this_loom_thread() -> usize {
-    loom::thread_local! {
-        static SLOT: Cell<usize> = Cell::new(usize::MAX);
+mod imp {
+    // A model of two threads needs two parts, and every more multiplies what there is to explore.
+    pub(crate) fn count() -> usize {
+        2
     }
-    loom::lazy_static! {
-        static ref NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+    // loom numbers its threads anew for each iteration, so that a thread has the same part in all
+    // of them. It tells the number only in the text of the id.
+    pub(crate) fn of_this_thread(count: usize) -> usize {
+        let id = format!("{:?}", loom::thread::current().id());
+        let digits = id.bytes().filter(u8::is_ascii_digit);
+        digits.fold(0, |id, digit| id * 10 + usize::from(digit - b'0')) & (count - 1)
     }
-    SLOT.with(|slot| {
-        if slot.get() == usize::MAX {
-            slot.set(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        }
-        slot.get()
-    })
 }

@@ -40,6 +40,18 @@ impl Word {
         Phase::from_u8(self.0 as u8)
     }
 
+    #[cfg(all(test, loom))]
+    pub(crate) fn changes(self) -> u32 {
+        self.0 >> PHASE_BITS
+    }
+
+    // The counts may wrap round: older is what lies less than half the way round behind.
+    fn is_older_than(self, other: Self) -> bool {
+        let behind = (other.0 >> PHASE_BITS).wrapping_sub(self.0 >> PHASE_BITS);
+        let behind = behind << PHASE_BITS;
+        behind != 0 && behind >> 31 == 0
+    }
+
     fn next(self, phase: Phase) -> Self {
         let changes = (self.0 >> PHASE_BITS).wrapping_add(1);
         Self(changes << PHASE_BITS | phase as u32)
@@ -108,22 +120,30 @@ impl Signal {
     /// The current word; the task is woken when it changes.
     pub(crate) fn watch(&self, place: &mut Place, cx: &Context<'_>) -> Word {
         let mut word = self.word();
+        if let Some((seen, waker)) = &place.seen
+            && *seen == word
+            && waker.will_wake(cx.waker())
+        {
+            return word;
+        }
+        // Stored whatever `will_wake` says of it: that may deny even that a clone is one.
         loop {
-            if let Some((seen, waker)) = &place.seen
-                && *seen == word
-                && waker.will_wake(cx.waker())
+            let waker = cx.waker().clone();
+            let mut stored = Some((word, waker.clone()));
             {
+                let mut lot = lock(&self.lots[place.lot as usize].0);
+                if let Some(entry) = lot.get_mut(place.key as usize) {
+                    std::mem::swap(&mut entry.waker, &mut stored);
+                }
+            }
+            // The old one, if there was one: dropped with no lock held.
+            drop(stored);
+            place.seen = Some((word, waker));
+            let now = self.word();
+            if now == word {
                 return word;
             }
-            let waker = cx.waker().clone();
-            let old = {
-                let mut lot = lock(&self.lots[place.lot as usize].0);
-                lot.get_mut(place.key as usize)
-                    .and_then(|entry| entry.waker.replace((word, waker.clone())))
-            };
-            drop(old);
-            place.seen = Some((word, waker));
-            word = self.word();
+            word = now;
         }
     }
 
@@ -135,13 +155,13 @@ impl Signal {
         self.word.store(next.0, Ordering::Release);
     }
 
-    /// Wakes everybody who has not seen the present word.
+    /// Wakes everybody who has seen no word but older ones.
     pub(crate) fn wake(&self) {
         let word = self.word();
         let mut wakers = Vec::new();
         for lot in &self.lots {
             wakers.extend(lock(&lot.0).iter_mut().filter_map(|(_, entry)| {
-                let (_, waker) = entry.waker.take_if(|(seen, _)| *seen != word)?;
+                let (_, waker) = entry.waker.take_if(|(seen, _)| seen.is_older_than(word))?;
                 Some(waker)
             }));
             wakers.drain(..).for_each(Waker::wake);
@@ -156,5 +176,21 @@ impl Signal {
             all.extend(lot.iter().filter_map(|(_, entry)| entry.subject.clone()));
         }
         all
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_older_than_those_after_them_even_when_the_count_wraps() {
+        let first = Word(u32::MAX << PHASE_BITS);
+        let second = first.next(Phase::Draining);
+        assert_eq!(second, Word(Phase::Draining as u32));
+        assert!(first.is_older_than(second));
+        assert!(!second.is_older_than(first));
+        assert!(!first.is_older_than(first));
+        assert!(second.is_older_than(second.next(Phase::Draining)));
     }
 }

@@ -28,48 +28,45 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(loom)]
 mod counted {
-    use std::{ops::Deref, sync::Arc};
+    use std::{
+        ops::Deref,
+        sync::{Arc, Weak},
+    };
 
     use loom::sync::atomic::{AtomicUsize, Ordering, fence};
 
-    struct Inner<T> {
-        strong: AtomicUsize,
-        value: loom::sync::Mutex<Option<Arc<T>>>,
-    }
-
     /// Counts as `std::sync::Arc` does, with loom's atomics.
+    ///
+    /// The count decides; the `Arc` beside it only keeps the value, and is given up in one step
+    /// with the count, since loom changes threads at its own operations alone. Nothing here
+    /// orders memory that std's would not: models must find what relies on more.
     pub(crate) struct Strong<T> {
-        inner: Arc<Inner<T>>,
-        // A second owner of the value, so that `Deref` needs no lock. Dropped before the count
-        // falls: whoever takes the count to zero then drops the value for good.
+        count: Arc<AtomicUsize>,
+        // `Some` until drop.
         value: Option<Arc<T>>,
     }
 
     impl<T> Strong<T> {
         pub(crate) fn new(value: T) -> Self {
-            let value = Arc::new(value);
-            let inner = Inner {
-                strong: AtomicUsize::new(1),
-                value: loom::sync::Mutex::new(Some(value.clone())),
-            };
             Self {
-                inner: Arc::new(inner),
-                value: Some(value),
+                count: Arc::new(AtomicUsize::new(1)),
+                value: Some(Arc::new(value)),
             }
         }
 
         pub(crate) fn downgrade(this: &Self) -> WeakRef<T> {
             WeakRef {
-                inner: this.inner.clone(),
+                count: this.count.clone(),
+                value: this.value.as_ref().map(Arc::downgrade).unwrap_or_default(),
             }
         }
     }
 
     impl<T> Clone for Strong<T> {
         fn clone(&self) -> Self {
-            self.inner.strong.fetch_add(1, Ordering::Relaxed);
+            self.count.fetch_add(1, Ordering::Relaxed);
             Self {
-                inner: self.inner.clone(),
+                count: self.count.clone(),
                 value: self.value.clone(),
             }
         }
@@ -85,45 +82,36 @@ mod counted {
 
     impl<T> Drop for Strong<T> {
         fn drop(&mut self) {
-            drop(self.value.take());
-            if self.inner.strong.fetch_sub(1, Ordering::Release) == 1 {
+            let last = self.count.fetch_sub(1, Ordering::Release) == 1;
+            let value = self.value.take();
+            if last {
                 fence(Ordering::Acquire);
-                let value = self.inner.value.lock().expect("not poisoned").take();
-                drop(value);
             }
+            drop(value);
         }
     }
 
     pub(crate) struct WeakRef<T> {
-        inner: Arc<Inner<T>>,
+        count: Arc<AtomicUsize>,
+        value: Weak<T>,
     }
 
     impl<T> WeakRef<T> {
         pub(crate) fn upgrade(&self) -> Option<Strong<T>> {
-            let mut count = self.inner.strong.load(Ordering::Relaxed);
-            loop {
-                if count == 0 {
-                    return None;
-                }
-                match self.inner.strong.compare_exchange_weak(
-                    count,
-                    count + 1,
-                    Ordering::Acquire,
-                    Ordering::Relaxed,
-                ) {
-                    Ok(_) => break,
-                    Err(now) => count = now,
-                }
-            }
-            let value = self.inner.value.lock().expect("not poisoned").clone();
+            let up = |count: usize| (count > 0).then(|| count + 1);
+            self.count
+                .fetch_update(Ordering::Acquire, Ordering::Relaxed, up)
+                .ok()?;
+            let value = self.value.upgrade();
+            assert!(value.is_some(), "the value outlives its count");
             Some(Strong {
-                inner: self.inner.clone(),
+                count: self.count.clone(),
                 value,
             })
         }
 
         pub(crate) fn strong_count(&self) -> usize {
-            self.inner.strong.load(Ordering::Relaxed)
+            self.count.load(Ordering::Relaxed)
         }
     }
 }

@@ -73,7 +73,7 @@ async fn half_a_head_is_cut() {
         let mut client = server.connect().await;
         client.send(half).await;
         server.until(Kind::Request).await;
-        let report = server.is_cut().await;
+        let report = server.assert_cut().await;
         assert_eq!(report.abandoned, 0, "{report}");
         assert_eq!(client.end().await, "");
     }
@@ -89,7 +89,7 @@ async fn handlers_and_bodies_that_never_end_are_cut_with_a_pipeline_unread() {
         for _ in 0..50 {
             client.get("/").await;
         }
-        let report = server.is_cut().await;
+        let report = server.assert_cut().await;
         assert!(
             report.to_string().contains(&format!("GET {path}")),
             "{report}"
@@ -116,7 +116,7 @@ async fn a_stalled_upload_is_cut() {
         .send("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf")
         .await;
     server.until(Kind::Stream).await;
-    let report = server.is_cut().await;
+    let report = server.assert_cut().await;
     assert_eq!(report.abandoned, 0, "{report}");
 }
 
@@ -128,7 +128,7 @@ async fn an_http2_peer_that_never_answers_the_ping_is_cut() {
         .send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .await;
     server.until(Kind::Idle).await;
-    let report = server.is_cut().await;
+    let report = server.assert_cut().await;
     assert_eq!(report.abandoned, 0, "{report}");
 }
 
@@ -138,6 +138,6 @@ async fn a_websocket_is_cut() {
     let url = format!("ws://{}/ws", server.addr);
     let (_socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
     server.until(Kind::Idle).await;
-    let report = server.is_cut().await;
+    let report = server.assert_cut().await;
     assert_eq!(report.abandoned, 0, "{report}");
 }

@@ -38,7 +38,7 @@ async fn a_handler_that_never_ends_is_answered_for() {
     let mut client = server.connect().await;
     client.get("/hold").await;
     server.until(Kind::Request).await;
-    let report = server.is_cut().await;
+    let report = server.assert_cut().await;
     assert!(report.to_string().contains("cut 1: GET /hold"), "{report}");
     assert!(client.end().await.starts_with("HTTP/1.1 503 "));
 }
@@ -53,7 +53,7 @@ async fn an_open_websocket_works_through_the_drain_and_is_cut() {
     socket.send(Message::text("still there?")).await.unwrap();
     let echo = socket.next().await.unwrap().unwrap();
     assert_eq!(echo.into_text().unwrap().as_str(), "still there?");
-    let report = server.is_cut().await;
+    let report = server.assert_cut().await;
     assert_eq!(report.cut.len(), 1, "{report}");
     assert!(
         report.to_string().contains("upgraded connection GET /ws"),

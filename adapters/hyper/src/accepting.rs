@@ -12,11 +12,14 @@ use std::{
     future::poll_fn,
     io,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use handover::{Accept, Address, Connection, Graceful, Holder, Phase, Phases};
+use handover::{
+    Accept, Address, Connection, Graceful, Holder, Phase, Phases,
+    accept::{Arrival, Mover},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
@@ -32,10 +35,17 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// A connection, and what it holds.
 pub(crate) struct Accepted<Io> {
-    pub(crate) io: Io,
+    pub(crate) came: Came<Io>,
     pub(crate) connection: Arc<Connection>,
     pub(crate) holder: Holder,
     pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+/// How a connection came here.
+pub(crate) enum Came<Io> {
+    Accepted(Io),
+    /// From a predecessor, whose it is until it is claimed.
+    Given(Arrival<Io>),
 }
 
 pub(crate) struct Accepting<A> {
@@ -46,11 +56,14 @@ pub(crate) struct Accepting<A> {
     phase: Phase,
     holder: Option<Holder>,
     limit: Option<Arc<Semaphore>>,
+    // For the next connection, where there is a limit.
+    permit: Option<OwnedSemaphorePermit>,
     said: Option<Instant>,
 }
 
 impl<A: Accept> Accepting<A> {
     pub(crate) fn new(listener: A, graceful: Graceful, options: &Options) -> io::Result<Self> {
+        listener.will_adopt();
         let limit = options.connections.map(|n| n.min(Semaphore::MAX_PERMITS));
         Ok(Self {
             name: format!("accept on {}", listener.local_addr()?),
@@ -60,8 +73,14 @@ impl<A: Accept> Accepting<A> {
             graceful,
             holder: None,
             limit: limit.map(|n| Arc::new(Semaphore::new(n))),
+            permit: None,
             said: None,
         })
+    }
+
+    /// What gives connections to a successor, if anything does.
+    pub(crate) fn mover(&self) -> Option<Arc<dyn Mover<A::Io>>> {
+        self.listener.mover()
     }
 
     /// The next connection; `None` once there will be no more.
@@ -69,23 +88,36 @@ impl<A: Accept> Accepting<A> {
         loop {
             if self.phase.accepts() {
                 self.hold()?;
-                let permit = tokio::select! {
+                let needs_permit = self.limit.is_some() && self.permit.is_none();
+                let listener = &mut self.listener;
+                let next = tokio::select! {
                     biased;
                     phase = self.phases.next() => { self.phase = phase; continue }
-                    permit = permit(&self.limit) => permit,
+                    permit = permit(&self.limit), if needs_permit => {
+                        self.permit = permit;
+                        continue;
+                    }
+                    next = poll_fn(|cx| poll_next(listener, !needs_permit, cx)) => next,
                 };
-                let accepted = tokio::select! {
-                    biased;
-                    phase = self.phases.next() => { self.phase = phase; continue }
-                    accepted = poll_fn(|cx| self.listener.poll_accept(cx)) => accepted,
-                };
-                match accepted {
-                    Ok((io, peer)) => return self.accepted(io, peer, permit),
-                    Err(error) => self.failed(&error).await,
+                match next {
+                    Next::Given(arrival) => return self.given(arrival),
+                    Next::Accepted(Ok((io, peer))) => return self.accepted(io, peer),
+                    Next::Accepted(Err(error)) => self.failed(&error).await,
                 }
             } else if self.phase == Phase::Draining && self.is_upgrade() {
                 self.holder = None;
-                self.phase = self.phases.next().await;
+                self.permit = None;
+                let listener = &mut self.listener;
+                let arrival = tokio::select! {
+                    biased;
+                    phase = self.phases.next() => { self.phase = phase; continue }
+                    arrival = poll_fn(|cx| listener.poll_adopt(cx)) => arrival,
+                };
+                // It goes on to the next generation as soon as it is ours; refused if our own
+                // drain is over.
+                if let Some(accepted) = self.given(arrival) {
+                    return Some(accepted);
+                }
             } else if self.phase == Phase::Draining {
                 let queued = self.queued().await;
                 if queued.is_none() {
@@ -109,35 +141,44 @@ impl<A: Accept> Accepting<A> {
         Some(())
     }
 
-    fn accepted(
-        &self,
-        io: A::Io,
-        peer: Address,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Option<Accepted<A::Io>> {
+    fn accepted(&mut self, io: A::Io, peer: Address) -> Option<Accepted<A::Io>> {
         let connection = Connection::new(peer);
         let holder = connection.hold(&self.graceful)?;
         Some(Accepted {
-            io,
+            came: Came::Accepted(io),
             connection,
             holder,
-            permit,
+            permit: self.permit.take(),
+        })
+    }
+
+    /// These were accepted long ago, and so are not held up by the limit.
+    fn given(&self, arrival: Arrival<A::Io>) -> Option<Accepted<A::Io>> {
+        let connection = arrival.connection().clone();
+        let holder = connection.hold(&self.graceful)?;
+        Some(Accepted {
+            came: Came::Given(arrival),
+            connection,
+            holder,
+            permit: None,
         })
     }
 
     /// What waits in the kernel's queue.
     async fn queued(&mut self) -> Option<Accepted<A::Io>> {
-        let permit = tokio::select! {
-            permit = permit(&self.limit) => permit,
-            () = self.graceful.cutting() => return None,
-        };
+        if self.permit.is_none() {
+            self.permit = tokio::select! {
+                permit = permit(&self.limit) => permit,
+                () = self.graceful.cutting() => return None,
+            };
+        }
         // A connection that has just come may not have been reported yet: let the reactor look.
         for _ in 0..3 {
             let polled = tokio::task::unconstrained(poll_fn(|cx| {
                 Poll::Ready(self.listener.poll_accept(cx))
             }));
             match polled.await {
-                Poll::Ready(Ok((io, peer))) => return self.accepted(io, peer, permit),
+                Poll::Ready(Ok((io, peer))) => return self.accepted(io, peer),
                 Poll::Ready(Err(_)) => {}
                 Poll::Pending => tokio::task::yield_now().await,
             }
@@ -182,6 +223,25 @@ impl<A: Accept> Accepting<A> {
             phase = self.phases.next() => self.phase = phase,
             () = sleep(PAUSE) => {}
         }
+    }
+}
+
+enum Next<Io> {
+    Accepted(io::Result<(Io, Address)>),
+    Given(Arrival<Io>),
+}
+
+fn poll_next<A: Accept>(
+    listener: &mut A,
+    accepts: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Next<A::Io>> {
+    if let Poll::Ready(arrival) = listener.poll_adopt(cx) {
+        return Poll::Ready(Next::Given(arrival));
+    }
+    match accepts {
+        true => listener.poll_accept(cx).map(Next::Accepted),
+        false => Poll::Pending,
     }
 }
 

@@ -1,15 +1,24 @@
 //! One connection, from `accept` to its end.
 
-use std::{error::Error, future::poll_fn, sync::Arc, task::Poll};
+use std::{
+    error::Error,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
-use handover::{Connection, Graceful, Holder};
+use handover::{
+    Graceful,
+    accept::{Mover, Parcel},
+};
 use http::{Request, Response};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 use crate::{
+    accepting::{Accepted, Came},
     body::RequestBody,
     http1, http2, linger,
     link::Link,
@@ -57,13 +66,12 @@ pub(crate) struct Conn<Io, S> {
     pub(crate) link: Arc<Link>,
     pub(crate) pace: Pace,
     pub(crate) service: S,
-    pub(crate) graceful: Graceful,
+    pub(crate) mover: Option<Arc<dyn Mover<Io>>>,
 }
 
 pub(crate) async fn serve<Io, S, B>(
-    mut io: Io,
-    connection: Arc<Connection>,
-    holder: Holder,
+    accepted: Accepted<Io>,
+    mover: Option<Arc<dyn Mover<Io>>>,
     service: S,
     graceful: Graceful,
     options: &Options,
@@ -72,17 +80,36 @@ pub(crate) async fn serve<Io, S, B>(
     S: HttpService<B>,
     B: HttpBody,
 {
-    let link = Link::new(connection);
-    let mut pace = Pace::new(holder, graceful.clone(), options);
-    let mut sniff = Sniff::default();
-    let sniffed = match (&options.http1, &options.http2) {
-        (Some(_), None) => Some(Protocol::Http1),
-        (None, Some(_)) => Some(Protocol::Http2),
-        _ => poll_fn(|cx| poll_sniff(&mut sniff, &mut io, &mut pace, &link, cx)).await,
+    let Accepted {
+        came,
+        connection,
+        holder,
+        permit,
+    } = accepted;
+    // What a predecessor gives is claimed before it is read.
+    let (mut io, unread) = match came {
+        Came::Accepted(io) => (io, Vec::new()),
+        Came::Given(arrival) => {
+            let parcel = arrival.claim().await;
+            (parcel.io, parcel.unread)
+        }
     };
-    let Some(protocol) = sniffed else {
-        // A client that says nothing, or not enough to know what it speaks.
-        return linger::close(io, &mut pace, &link).await;
+    let link = Link::new(connection, graceful, mover.is_some());
+    let mut pace = Pace::new(holder, options);
+    let mut sniff = Sniff::new(unread);
+    let protocol = match (&options.http1, &options.http2) {
+        (Some(_), None) => Protocol::Http1,
+        (None, Some(_)) => Protocol::Http2,
+        _ => {
+            let mover = mover.as_deref();
+            match until_known(&mut sniff, io, &mut pace, &link, mover).await {
+                Some((known, protocol)) => {
+                    io = known;
+                    protocol
+                }
+                None => return,
+            }
+        }
     };
     let conn = Conn {
         io,
@@ -90,32 +117,77 @@ pub(crate) async fn serve<Io, S, B>(
         link,
         pace,
         service,
-        graceful,
+        mover,
     };
     match (protocol, &options.http1, &options.http2) {
         (Protocol::Http1, Some(builder), _) => http1::serve(conn, builder).await,
         (Protocol::Http2, _, Some(builder)) => http2::serve(conn, builder).await,
         _ => {}
     }
+    drop(permit);
 }
 
-/// The protocol, or `None` if the connection ends before it is known.
+/// Waits for the protocol. `None` if the connection has ended, or moved, before that.
+async fn until_known<Io>(
+    sniff: &mut Sniff,
+    mut io: Io,
+    pace: &mut Pace,
+    link: &Link,
+    mover: Option<&dyn Mover<Io>>,
+) -> Option<(Io, Protocol)>
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    loop {
+        let event = poll_fn(|cx| poll_sniff(sniff, &mut io, pace, link, cx)).await;
+        match (event, mover) {
+            (Sniffed::Known(protocol), _) => return Some((io, protocol)),
+            (Sniffed::Movable, Some(mover)) if mover.is_open() => {
+                let unread = std::mem::take(sniff).into_bytes().to_vec();
+                let parcel = Parcel::new(io, unread, link.connection.clone());
+                let back = mover.give(parcel).await.err()?;
+                io = back.io;
+                *sniff = Sniff::new(back.unread);
+                pace.stay(link);
+            }
+            (Sniffed::Movable, _) => pace.stay(link),
+            (Sniffed::Over, _) => {
+                // A client that says nothing, or not enough to know what it speaks.
+                linger::close(io, pace, link).await;
+                return None;
+            }
+        }
+    }
+}
+
+enum Sniffed {
+    Known(Protocol),
+    /// A successor may have it.
+    Movable,
+    /// It ends.
+    Over,
+}
+
 fn poll_sniff<Io: AsyncRead + Unpin>(
     sniff: &mut Sniff,
     io: &mut Io,
     pace: &mut Pace,
     link: &Link,
-    cx: &mut std::task::Context<'_>,
-) -> Poll<Option<Protocol>> {
+    cx: &mut Context<'_>,
+) -> Poll<Sniffed> {
     let mut closes = false;
     while let Poll::Ready(wish) = pace.poll(cx, link) {
-        closes |= matches!(wish, Wish::Close | Wish::GiveUp);
+        match wish {
+            Wish::Move => return Poll::Ready(Sniffed::Movable),
+            Wish::Close | Wish::GiveUp => closes = true,
+            Wish::Stay | Wish::Announce => {}
+        }
     }
     match sniff.poll(io, cx) {
-        Poll::Ready(Ok(protocol)) => Poll::Ready(protocol),
-        Poll::Ready(Err(_)) => Poll::Ready(None),
+        Poll::Ready(Ok(Some(protocol))) => Poll::Ready(Sniffed::Known(protocol)),
+        Poll::Ready(_) => Poll::Ready(Sniffed::Over),
         // What has come by now has been read by this very poll: it was no request.
-        Poll::Pending if closes => Poll::Ready(None),
+        Poll::Pending if closes => Poll::Ready(Sniffed::Over),
         Poll::Pending => {
             if sniff.has_read() {
                 link.has_read();

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use handover::accept::Parcel;
 use hyper::server::conn::http1::{Builder, UpgradeableConnection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,8 +32,10 @@ type Hyper<Io, S> = UpgradeableConnection<TokioIo<ConnIo<Io>>, ConnService<S>>;
 enum End {
     /// hyper is done: closed, failed or upgraded.
     Done,
-    /// The connection is to be closed, and nothing is owed.
-    Boundary,
+    /// Nothing is owed, and the connection is to be moved.
+    Move,
+    /// Nothing is owed, and the connection is to be closed.
+    Close,
     /// There is no time left.
     GivenUp,
 }
@@ -49,15 +52,18 @@ where
         link,
         mut pace,
         service,
-        graceful,
+        mover,
     } = conn;
     let mut builder = builder.clone();
-    let mut closing = false;
+    let mut wants = Wants {
+        can_move: mover.is_some(),
+        ..Wants::default()
+    };
     loop {
-        let service = ConnService::new(service.clone(), graceful.clone(), link.clone());
+        let service = ConnService::new(service.clone(), link.clone());
         let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone()));
         let mut hyper = builder.serve_connection(conn_io, service).with_upgrades();
-        let end = poll_fn(|cx| poll_turn(&mut hyper, &mut pace, &link, &mut closing, cx)).await;
+        let end = poll_fn(|cx| poll_turn(&mut hyper, &mut pace, &link, &mut wants, cx)).await;
         if matches!(end, End::GivenUp) {
             return;
         }
@@ -67,28 +73,50 @@ where
         };
         let (rest, replay) = parts.io.into_inner().into_parts();
         io = rest;
-        if matches!(end, End::Done) {
-            break;
-        }
-        // The last look: what has arrived by now is served, once, and told.
         read = join(parts.read_buf, replay);
-        let mut scratch = [0; 4096];
-        match linger::read_now(&mut io, &mut scratch).await {
-            Some(0) => break,
-            Some(n) => read = join(read, Bytes::copy_from_slice(&scratch[..n])),
-            None if read.is_empty() => break,
-            None => {}
+        match end {
+            End::Done | End::GivenUp => break,
+            End::Move => {
+                wants.moves = false;
+                if let Some(mover) = mover.as_deref().filter(|mover| mover.is_open()) {
+                    let parcel = Parcel::new(io, read.to_vec(), link.connection.clone());
+                    let Err(back) = mover.give(parcel).await else {
+                        return;
+                    };
+                    io = back.io;
+                    read = back.unread.into();
+                }
+                pace.stay(&link);
+            }
+            End::Close => {
+                // The last look: what has arrived by now is served, once, and told.
+                let mut scratch = [0; 4096];
+                match linger::read_now(&mut io, &mut scratch).await {
+                    Some(0) => break,
+                    Some(n) => read = join(read, Bytes::copy_from_slice(&scratch[..n])),
+                    None if read.is_empty() => break,
+                    None => {}
+                }
+                builder.keep_alive(false);
+            }
         }
-        builder.keep_alive(false);
     }
     linger::close(io, &mut pace, &link).await;
+}
+
+/// What is to happen at the next boundary.
+#[derive(Default)]
+struct Wants {
+    can_move: bool,
+    moves: bool,
+    closes: bool,
 }
 
 fn poll_turn<Io, S, B>(
     hyper: &mut Hyper<Io, S>,
     pace: &mut Pace,
     link: &Arc<Link>,
-    closing: &mut bool,
+    wants: &mut Wants,
     cx: &mut Context<'_>,
 ) -> Poll<End>
 where
@@ -96,24 +124,45 @@ where
     S: HttpService<B>,
     B: HttpBody,
 {
-    while let Poll::Ready(wish) = pace.poll(cx, link) {
-        match wish {
-            // The service adds the header; a connection that is idle is told by its next answer.
-            Wish::Announce => {}
-            Wish::Close => *closing = true,
-            Wish::GiveUp => return Poll::Ready(End::GivenUp),
+    loop {
+        while let Poll::Ready(wish) = pace.poll(cx, link) {
+            match wish {
+                Wish::Move => {
+                    wants.moves = true;
+                    link.hold_reads(true);
+                }
+                Wish::Stay => {
+                    wants.moves = false;
+                    link.stay();
+                    link.set_movable(wants.can_move);
+                }
+                // The service adds the header; a connection that is idle is told by its next
+                // answer.
+                Wish::Announce => {}
+                Wish::Close => wants.closes = true,
+                Wish::GiveUp => return Poll::Ready(End::GivenUp),
+            }
         }
-    }
-    // The order matters: first hyper, then the decision, in one task.
-    match Pin::new(hyper).poll(cx) {
-        Poll::Ready(result) => {
+        // The order matters: first hyper, then the decision, in one task.
+        if let Poll::Ready(result) = Pin::new(&mut *hyper).poll(cx) {
             if let Err(error) = result {
                 tracing::debug!(peer = %link.connection.peer(), %error, "connection failed");
             }
-            Poll::Ready(End::Done)
+            return Poll::Ready(End::Done);
         }
-        Poll::Pending if *closing && link.is_at_boundary() => Poll::Ready(End::Boundary),
-        Poll::Pending => Poll::Pending,
+        if wants.moves && link.is_answered() {
+            if link.is_at_boundary() {
+                return Poll::Ready(End::Move);
+            }
+            // A request whose body nobody has read: hyper reads on, or closes.
+            wants.moves = false;
+            pace.stay(link);
+            continue;
+        }
+        if wants.closes && link.is_at_boundary() && !link.has_half_a_head() {
+            return Poll::Ready(End::Close);
+        }
+        return Poll::Pending;
     }
 }
 

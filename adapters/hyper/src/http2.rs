@@ -30,22 +30,27 @@ where
         link,
         mut pace,
         service,
-        graceful,
+        ..
     } = conn;
     link.share();
-    let service = ConnService::new(service, graceful, link.clone());
+    let service = ConnService::new(service, link.clone());
     let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone()));
     let mut hyper = builder.serve_connection(conn_io, service);
     let mut closing = false;
     poll_fn(|cx| {
         while let Poll::Ready(wish) = pace.poll(cx, &link) {
             match wish {
+                Wish::Move => {
+                    // Its state is inside hyper, and GOAWAY loses nothing.
+                    pace.stay(&link);
+                    Pin::new(&mut hyper).graceful_shutdown();
+                }
                 Wish::Announce => Pin::new(&mut hyper).graceful_shutdown(),
                 Wish::Close if !closing => {
                     closing = true;
                     Pin::new(&mut hyper).graceful_shutdown();
                 }
-                Wish::Close => {}
+                Wish::Stay | Wish::Close => {}
                 Wish::GiveUp => return Poll::Ready(()),
             }
         }

@@ -70,6 +70,10 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
         {
             return Poll::Ready(Err(cut));
         }
+        if this.link.holds_reads() {
+            // No waker: the driver, which asked for this, polls again.
+            return Poll::Pending;
+        }
         if this.replay.has_remaining() {
             let n = this.replay.len().min(buf.remaining());
             buf.put_slice(&this.replay.split_to(n));

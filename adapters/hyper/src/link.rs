@@ -18,11 +18,14 @@ use std::sync::{
 };
 
 use atomic_waker::AtomicWaker;
-use handover::{Connection, Holder, Kind};
+use handover::{Connection, Graceful, Holder, Kind, Phase};
 
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) connection: Arc<Connection>,
+    pub(crate) graceful: Graceful,
+    // Given to the successor in an upgrade, and so not announced.
+    movable: AtomicBool,
     /// The next answer is to carry `Connection: close`.
     pub(crate) closing: AtomicBool,
     in_flight: AtomicU32,
@@ -35,6 +38,8 @@ pub(crate) struct Link {
     // Counts reads, so that quiet can be told from slow.
     reads: AtomicU32,
     tunnels: AtomicBool,
+    // A hand-over is wanted: nothing new is read, so that a boundary comes soon.
+    holds_reads: AtomicBool,
     // HTTP/2: heads and answers are the streams' affair, which list themselves.
     shared: AtomicBool,
     upgraded: Mutex<Option<Holder>>,
@@ -42,9 +47,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(connection: Arc<Connection>) -> Arc<Self> {
+    pub(crate) fn new(connection: Arc<Connection>, graceful: Graceful, movable: bool) -> Arc<Self> {
         Arc::new(Self {
             connection,
+            graceful,
+            movable: AtomicBool::new(movable),
             closing: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             body_open: AtomicBool::new(false),
@@ -52,10 +59,18 @@ impl Link {
             head_begun: AtomicBool::new(false),
             reads: AtomicU32::new(0),
             tunnels: AtomicBool::new(false),
+            holds_reads: AtomicBool::new(false),
             shared: AtomicBool::new(false),
             upgraded: Mutex::new(None),
             driver: AtomicWaker::new(),
         })
+    }
+
+    // ===== asked by the IO =====
+
+    /// Reads are held back, save for what a request under way still has to receive.
+    pub(crate) fn holds_reads(&self) -> bool {
+        self.holds_reads.load(Relaxed) && !self.body_open.load(Relaxed)
     }
 
     // ===== told by the IO =====
@@ -87,7 +102,39 @@ impl Link {
         self.unflushed.store(false, Relaxed);
     }
 
+    /// Whether the answer that begins now is to say that it is the last.
+    ///
+    /// The phase is looked at here as well, because the driver may not have seen it yet.
+    pub(crate) fn announces(&self) -> bool {
+        self.closing.load(Relaxed)
+            || self.graceful.phase() != Phase::Running
+                && !(self.is_movable() && self.drains_for_an_upgrade())
+    }
+
     // ===== told by the driver =====
+
+    pub(crate) fn is_movable(&self) -> bool {
+        self.movable.load(Relaxed)
+    }
+
+    pub(crate) fn set_movable(&self, movable: bool) {
+        self.movable.store(movable, Relaxed);
+    }
+
+    /// It cannot move in this drain, or not any more.
+    pub(crate) fn stay(&self) {
+        self.set_movable(false);
+        self.hold_reads(false);
+    }
+
+    pub(crate) fn drains_for_an_upgrade(&self) -> bool {
+        self.graceful.reason().is_some_and(|r| r.is_upgrade())
+    }
+
+    /// Holds reads back, or lets them go again.
+    pub(crate) fn hold_reads(&self, hold: bool) {
+        self.holds_reads.store(hold, Relaxed);
+    }
 
     /// Many requests share this connection: it speaks HTTP/2.
     pub(crate) fn share(&self) {
@@ -148,17 +195,21 @@ impl Link {
         self.head_begun.load(Relaxed)
     }
 
-    /// Nothing is owed, either way; invariant 2, but for hyper's `Pending`.
+    /// Nothing is owed, either way; invariant 2, but for hyper's `Pending`. Half a head may have
+    /// been read.
     pub(crate) fn is_at_boundary(&self) -> bool {
-        self.is_quiet()
-            && !self.has_half_a_head()
-            && !self.body_open.load(Relaxed)
-            && !self.unflushed.load(Relaxed)
+        self.is_answered() && !self.body_open.load(Relaxed)
+    }
+
+    /// The last answer is out, although its request may not have been read to its end.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.is_quiet() && !self.unflushed.load(Relaxed)
     }
 
     // ===== after an upgrade =====
 
     pub(crate) fn upgrade(&self, holder: Holder) {
+        self.hold_reads(false);
         self.connection.set_kind(Kind::Upgraded);
         let mut upgraded = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
         *upgraded = Some(holder);

@@ -12,6 +12,7 @@ pub(crate) struct Options {
     pub(crate) idle: Duration,
     pub(crate) age: Option<Duration>,
     pub(crate) connections: Option<usize>,
+    pub(crate) moves: bool,
     pub(crate) http1: Option<http1::Builder>,
     pub(crate) http2: Option<http2::Builder<TokioExecutor>>,
 }
@@ -29,6 +30,7 @@ impl Default for Options {
             idle: Duration::from_secs(75),
             age: None,
             connections: None,
+            moves: true,
             http1: Some(http1),
             http2: Some(http2),
         }

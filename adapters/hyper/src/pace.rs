@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use handover::{Graceful, Holder, Kind, Phase};
+use handover::{Holder, Kind, Phase};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{link::Link, options::Options};
@@ -19,6 +19,10 @@ use crate::{link::Link, options::Options};
 /// What the driver of a connection is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
+    /// Give it to the successor at the next boundary.
+    Move,
+    /// A successor that should have had it has died: serve on.
+    Stay,
     /// Tell the client to go elsewhere, and serve on.
     Announce,
     /// Close as soon as nothing is owed.
@@ -29,7 +33,6 @@ pub(crate) enum Wish {
 
 pub(crate) struct Pace {
     holder: Holder,
-    graceful: Graceful,
     timer: Pin<Box<Sleep>>,
     // Polled once since it was set; then it wakes this task by itself.
     timer_armed: bool,
@@ -50,13 +53,12 @@ struct Quiet {
 }
 
 impl Pace {
-    pub(crate) fn new(holder: Holder, graceful: Graceful, options: &Options) -> Self {
+    pub(crate) fn new(holder: Holder, options: &Options) -> Self {
         let now = Instant::now();
         let age_at = options.age.map(|age| now + jitter(age, 0.9, 1.1));
         let first = age_at.map_or(now + options.tick(), |at| at.min(now + options.tick()));
         Self {
             holder,
-            graceful,
             timer: Box::pin(sleep_until(first)),
             timer_armed: false,
             tick: options.tick(),
@@ -76,6 +78,15 @@ impl Pace {
 
     pub(crate) fn into_holder(self) -> Holder {
         self.holder
+    }
+
+    /// It will not move after all: what else a drain does with it begins now.
+    pub(crate) fn stay(&mut self, link: &Link) {
+        link.stay();
+        if self.holder.phase() == Phase::Draining {
+            self.close_within_the_window(link);
+            self.announce(link);
+        }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<Wish> {
@@ -111,19 +122,23 @@ impl Pace {
                     link.closing.store(false, Relaxed);
                     self.close_at = None;
                 }
-                None
+                Some(Wish::Stay)
+            }
+            // Aged connections are on their way out already.
+            Phase::Draining
+                if link.is_movable()
+                    && !link.closing.load(Relaxed)
+                    && link.drains_for_an_upgrade() =>
+            {
+                Some(Wish::Move)
             }
             Phase::LameDuck => Some(self.announce(link)),
             Phase::Draining => {
-                let remaining = self.graceful.remaining().unwrap_or_default();
-                let window = self.graceful.policy().announce(remaining);
-                // Spread, so that the clients do not come back all at once; late in the window,
-                // because each closes an idle connection that it may be about to use.
-                self.close_at = Some(now + jitter(window, 0.8, 1.0));
+                self.close_within_the_window(link);
                 Some(self.announce(link))
             }
             _ => {
-                let grace = self.graceful.policy().cut_grace();
+                let grace = link.graceful.policy().cut_grace();
                 self.give_up_at = Some(now + grace * 3 / 4);
                 self.close_at = Some(now);
                 link.closing.store(true, Relaxed);
@@ -132,6 +147,16 @@ impl Pace {
         };
         self.set_timer(now);
         wish
+    }
+
+    fn close_within_the_window(&mut self, link: &Link) {
+        let now = Instant::now();
+        let remaining = link.graceful.remaining().unwrap_or_default();
+        let window = link.graceful.policy().announce(remaining);
+        // Spread, so that the clients do not come back all at once; late in the window, because
+        // each closes an idle connection that it may be about to use.
+        self.close_at = Some(now + jitter(window, 0.8, 1.0));
+        self.set_timer(now);
     }
 
     fn announce(&self, link: &Link) -> Wish {
@@ -149,7 +174,7 @@ impl Pace {
         }
         if self.age_at.is_some_and(|at| at <= now) {
             self.age_at = None;
-            let window = self.graceful.policy().announce(Duration::MAX / 8);
+            let window = link.graceful.policy().announce(Duration::MAX / 8);
             self.close_at = Some(now + jitter(window, 0.8, 1.0));
             return Some(self.announce(link));
         }

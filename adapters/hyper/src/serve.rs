@@ -18,7 +18,7 @@ use hyper_util::rt::TokioExecutor;
 use tower_service::Service;
 
 use crate::{
-    accepting::{Accepted, Accepting},
+    accepting::Accepting,
     body::RequestBody,
     connection::{self, BoxError, HttpBody, HttpService},
     options::Options,
@@ -46,7 +46,9 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-pub fn serve<A, S>(listener: A, service: S) -> Serve<A, S> {
+pub fn serve<A: Accept, S>(listener: A, service: S) -> Serve<A, S> {
+    // Said as early as can be: a predecessor may give connections before this is awaited.
+    listener.will_adopt();
     Serve {
         listener,
         service,
@@ -93,6 +95,14 @@ impl<A, S> Serve<A, S> {
     /// `Connection: close` or GOAWAY, and closed when it is idle. No limit by default.
     pub fn max_connection_age(mut self, limit: Duration) -> Self {
         self.options.age = Some(limit);
+        self
+    }
+
+    /// Whether connections without a request are given to the successor in an upgrade, so that no
+    /// client sees one closed. Default true; it takes a listener that can, such as a
+    /// generation's. Otherwise they are told to go elsewhere, and closed.
+    pub fn move_connections(mut self, moves: bool) -> Self {
+        self.options.moves = moves;
         self
     }
 
@@ -148,19 +158,14 @@ impl<A, S> Serve<A, S> {
     {
         let mut accepting = Accepting::new(self.listener, self.graceful.clone(), &self.options)?;
         let options = Arc::new(self.options);
+        let mover = accepting.mover().filter(|_| options.moves);
         while let Some(accepted) = accepting.next().await {
-            let Accepted {
-                io,
-                connection,
-                holder,
-                permit,
-            } = accepted;
             let service = self.service.clone();
             let graceful = self.graceful.clone();
             let options = options.clone();
+            let mover = mover.clone();
             tokio::spawn(async move {
-                connection::serve(io, connection, holder, service, graceful, &options).await;
-                drop(permit);
+                connection::serve(accepted, mover, service, graceful, &options).await;
             });
         }
         // Closes the socket: what comes from now on is refused, and can be tried elsewhere.

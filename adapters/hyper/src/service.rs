@@ -3,11 +3,11 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use handover::{Graceful, layer};
+use handover::layer;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -22,17 +22,12 @@ use crate::{
 
 pub(crate) struct ConnService<S> {
     service: S,
-    graceful: Graceful,
     link: Arc<Link>,
 }
 
 impl<S> ConnService<S> {
-    pub(crate) fn new(service: S, graceful: Graceful, link: Arc<Link>) -> Self {
-        Self {
-            service,
-            graceful,
-            link,
-        }
+    pub(crate) fn new(service: S, link: Arc<Link>) -> Self {
+        Self { service, link }
     }
 }
 
@@ -57,11 +52,11 @@ where
         let stream = shares.then(|| (request.method().clone(), request.uri().clone()));
         let extensions = request.extensions_mut();
         extensions.insert(self.link.connection.clone());
-        extensions.insert(self.graceful.clone());
+        extensions.insert(self.link.graceful.clone());
         let oneshot = self.service.clone().oneshot(request);
         // Without a guard the drain is over: the request is served all the same, since it was
         // read, and the process ends when it ends.
-        let inner = match (self.graceful.guard(), stream) {
+        let inner = match (self.link.graceful.guard(), stream) {
             (Some(guard), None) => layer::ResponseFuture::of_connection(oneshot, guard),
             (Some(guard), Some((method, uri))) => {
                 let connection = self.link.connection.clone();
@@ -109,7 +104,7 @@ where
             link.tunnel();
         }
         let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if *this.version <= Version::HTTP_11 && !upgrades && link.closing.load(Relaxed) {
+        if *this.version <= Version::HTTP_11 && !upgrades && link.announces() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }

@@ -23,11 +23,16 @@ pub(crate) enum Protocol {
 /// A single byte is enough to know HTTP/1, unless it is the one that the preface begins with.
 #[derive(Debug, Default)]
 pub(crate) struct Sniff {
-    bytes: [u8; PREFACE.len()],
-    len: usize,
+    // Longer than the preface only if somebody else has read it.
+    bytes: Vec<u8>,
 }
 
 impl Sniff {
+    /// Begins with what was read before.
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+
     /// The protocol; `None` if the peer has closed before it was certain.
     pub(crate) fn poll<Io: AsyncRead + Unpin>(
         &mut self,
@@ -35,36 +40,37 @@ impl Sniff {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Option<Protocol>>> {
         loop {
-            let mut buf = ReadBuf::new(&mut self.bytes[self.len..]);
-            ready!(Pin::new(&mut *io).poll_read(cx, &mut buf))?;
-            let read = buf.filled().len();
-            self.len += read;
-            if read == 0 {
-                return Poll::Ready(Ok(None));
-            }
-            if let Some(protocol) = decide(&self.bytes[..self.len]) {
+            if let Some(protocol) = decide(&self.bytes) {
                 return Poll::Ready(Ok(Some(protocol)));
             }
+            let mut scratch = [0; PREFACE.len()];
+            // No more than the preface: the rest is for who speaks the protocol.
+            let mut buf = ReadBuf::new(&mut scratch[self.bytes.len()..]);
+            ready!(Pin::new(&mut *io).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(None));
+            }
+            self.bytes.extend_from_slice(buf.filled());
         }
     }
 
     /// Whether anything has come.
     pub(crate) fn has_read(&self) -> bool {
-        self.len > 0
+        !self.bytes.is_empty()
     }
 
     pub(crate) fn into_bytes(self) -> Bytes {
-        Bytes::copy_from_slice(&self.bytes[..self.len])
+        self.bytes.into()
     }
 }
 
 fn decide(bytes: &[u8]) -> Option<Protocol> {
-    if !PREFACE.starts_with(bytes) {
-        Some(Protocol::Http1)
-    } else if bytes.len() == PREFACE.len() {
+    if bytes.starts_with(PREFACE) {
         Some(Protocol::Http2)
-    } else {
+    } else if PREFACE.starts_with(bytes) {
         None
+    } else {
+        Some(Protocol::Http1)
     }
 }
 

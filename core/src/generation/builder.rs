@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Graceful, conductor,
     error::{Error, Kind},
+    moving::{inbound::Adopters, outbound::Route},
     signals::Signals,
     sockets::{foreign, gate::Gate, registry::Registry},
     upgrade::{
@@ -186,6 +187,8 @@ impl GenerationBuilder {
         signals.listen(&requests, &self.graceful);
         let alone = AtomicBool::new(predecessor.is_none());
         let shared = Arc::new(Shared {
+            route: Route::new(self.graceful.clone()),
+            adopters: Adopters::default(),
             graceful: self.graceful,
             number,
             program,

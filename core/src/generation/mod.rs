@@ -147,7 +147,9 @@ impl Generation {
         let target = Target::resolve(&spec, &self.shared().program.dir).await?;
         let kind = target.stream_kind();
         let (name, kind, fd) = self.shared().registry().obtain(&spec, kind, &target)?;
-        Listener::new(name, kind, fd, &self.shared().gate)
+        let shared = self.shared();
+        let adopting = shared.adopters.register(&name);
+        Listener::new(name, kind, fd, &shared.gate, adopting, shared.route.clone())
             .map_err(|err| Error::io(Kind::Listen, format!("cannot listen on {text:?}"), err))
     }
 

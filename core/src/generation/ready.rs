@@ -138,6 +138,13 @@ async fn watch(
     let mut drained = false;
     while let Ok(Some(received)) = channel.recv().await {
         match received.message {
+            Decoded::Known(Message::Connections { connections }) => {
+                // Without a generation nobody adopts: dropped, they are refused.
+                if let Some(shared) = shared.upgrade() {
+                    let (payload, fds) = (&received.payload, received.fds);
+                    shared.adopters.receive(&channel, connections, payload, fds);
+                }
+            }
             Decoded::Known(message) => drained |= message == Message::Bye,
             Decoded::Unknown(what) => {
                 let _ = channel.try_send(&Message::Unknown { what });

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc::UnboundedSender, watch};
 use crate::{
     Graceful,
     conductor::Request,
+    moving::{inbound::Adopters, outbound::Route},
     pidfile::{PidFile, Prepared},
     sockets::{gate::Gate, registry::Registry},
     upgrade::{channel::Channel, frame::Message, spawn::Program},
@@ -40,6 +41,9 @@ pub(crate) struct Shared {
     pub(crate) ready_timeout: Duration,
     pub(crate) probation: Duration,
     pub(crate) gate: Gate,
+    /// How connections go to a successor, and come from a predecessor.
+    pub(crate) route: Route,
+    pub(crate) adopters: Adopters,
     pub(crate) registry: Mutex<Registry>,
     pub(crate) providers: Mutex<BTreeMap<String, Provider>>,
     pub(crate) left: Mutex<HashMap<String, Vec<u8>>>,

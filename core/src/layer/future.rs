@@ -61,9 +61,10 @@ impl<F> ResponseFuture<F> {
     }
 
     /// What the layer does, for a serve loop that has counted the request itself, and whose
-    /// connection lists it, runs it in its own task, and polls it at the cut: HTTP/1.
+    /// connection lists it, runs it in its own task, polls it at the cut, and announces its own
+    /// close: HTTP/1.
     pub fn of_connection(inner: F, guard: Guard) -> Self {
-        Self::new(inner, Watch::OfConnection(guard), true)
+        Self::new(inner, Watch::OfConnection(guard), false)
     }
 
     /// The same for a request with a task of its own: a stream of HTTP/2. It is listed, with its

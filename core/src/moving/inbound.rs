@@ -19,7 +19,6 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpStream, UnixStream},
     sync::{mpsc, watch},
     time::timeout,
 };
@@ -203,10 +202,7 @@ fn open(arrived: Arrived) -> Result<Arrival<Stream>, std::io::Error> {
         answer,
     } = arrived;
     let peer: Address = record.peer.parse().map_err(std::io::Error::other)?;
-    let io = match peer {
-        Address::Tcp(_) => Stream::Tcp(TcpStream::from_std(fd.into())?),
-        Address::Unix(_) => Stream::Unix(UnixStream::from_std(fd.into())?),
-    };
+    let io = Stream::from_fd(fd, &peer)?;
     let age = Duration::from_millis(record.age_ms);
     let connection = Connection::adopted(peer, age, record.requests);
     let parcel = Parcel::new(io, unread, connection);

@@ -12,7 +12,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex},
     time::Duration,
@@ -178,6 +178,14 @@ impl Route {
     }
 }
 
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("open", &self.is_open())
+            .finish_non_exhaustive()
+    }
+}
+
 fn give_back(given: Given, reply: Reply) {
     // Nobody waits any more if the connection was cut meanwhile: then it is closed here.
     let _ = reply.send(Err(given));
@@ -237,6 +245,7 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
             state.next += 1;
             let id = state.next;
             given.record.id = id;
+            given.record.unread = given.unread.len();
             // One more duplicate, because the entry may be answered for while this is being sent.
             match given.fd.try_clone() {
                 Ok(fd) => fds.push(fd),
@@ -291,4 +300,3 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
 
 /// `ETOOMANYREFS`.
 const TOO_MANY_REFERENCES: i32 = rustix::io::Errno::TOOMANYREFS.raw_os_error();
-

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,7 +14,14 @@ use super::{
     gate::{Gate, Pass},
     record::SocketKind,
 };
-use crate::accept::{Accept, Address};
+use crate::{
+    accept::{Accept, Address, Arrival, Connection, Giving, Mover, Parcel},
+    moving::{
+        inbound::Adopting,
+        outbound::{Given, Route},
+    },
+    upgrade::frame::Moved,
+};
 
 /// A TCP or Unix listener that this generation opened or inherited.
 ///
@@ -43,6 +51,8 @@ pub struct Listener {
     name: String,
     socket: Socket,
     pass: Pass,
+    adopting: Adopting,
+    route: Route,
 }
 
 enum Socket {
@@ -57,6 +67,8 @@ impl Listener {
         kind: SocketKind,
         fd: OwnedFd,
         gate: &Gate,
+        adopting: Adopting,
+        route: Route,
     ) -> io::Result<Self> {
         let socket = match kind {
             SocketKind::Unix => Socket::Unix(UnixListener::from_std(fd.into())?),
@@ -72,6 +84,8 @@ impl Listener {
             name,
             socket,
             pass: gate.pass(),
+            adopting,
+            route,
         })
     }
 
@@ -179,6 +193,83 @@ impl Accept for Listener {
 
     fn local_addr(&self) -> io::Result<Address> {
         Self::local_addr(self)
+    }
+
+    fn poll_adopt(&mut self, cx: &mut Context<'_>) -> Poll<Arrival<Stream>> {
+        // Not held back by the gate: what is given after we have handed over ourselves goes on to
+        // the next generation, by way of this one.
+        self.adopting.poll(cx)
+    }
+
+    fn will_adopt(&self) {
+        self.adopting.will_adopt();
+    }
+
+    fn mover(&self) -> Option<Arc<dyn Mover<Stream>>> {
+        Some(Arc::new(ToSuccessor {
+            listener: self.name.clone(),
+            route: self.route.clone(),
+        }))
+    }
+}
+
+/// Gives connections of one listener to the successor's listener of the same name.
+struct ToSuccessor {
+    listener: String,
+    route: Route,
+}
+
+impl Mover<Stream> for ToSuccessor {
+    fn is_open(&self) -> bool {
+        self.route.is_open()
+    }
+
+    fn give(&self, parcel: Parcel<Stream>) -> Giving<Stream> {
+        let route = self.route.clone();
+        let listener = self.listener.clone();
+        Box::pin(async move {
+            let Parcel {
+                io,
+                unread,
+                connection,
+                ..
+            } = parcel;
+            // Out of epoll before it is sent: a descriptor that is shared keeps firing otherwise.
+            let given = match io.into_fd() {
+                Ok(fd) => Given {
+                    fd,
+                    unread,
+                    record: record_of(listener, &connection),
+                },
+                Err(err) => {
+                    // tokio has closed it, so there is nothing to give back.
+                    tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
+                    return Ok(());
+                }
+            };
+            let Err(back) = route.give(given).await else {
+                return Ok(());
+            };
+            match Stream::from_fd(back.fd, connection.peer()) {
+                Ok(io) => Err(Parcel::new(io, back.unread, connection)),
+                Err(err) => {
+                    tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
+                    Ok(())
+                }
+            }
+        })
+    }
+}
+
+fn record_of(listener: String, connection: &Connection) -> Moved {
+    Moved {
+        // Chosen when it is sent.
+        id: 0,
+        listener,
+        peer: connection.peer().to_string(),
+        unread: 0,
+        age_ms: u64::try_from(connection.since().elapsed().as_millis()).unwrap_or(u64::MAX),
+        requests: connection.requests(),
     }
 }
 

@@ -12,6 +12,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+use crate::Address;
+
 /// A connection that a [`Listener`](super::Listener) accepted.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -32,6 +34,14 @@ macro_rules! either {
 }
 
 impl Stream {
+    /// Puts a connection from this peer into the runtime. It is nonblocking already.
+    pub(crate) fn from_fd(fd: std::os::fd::OwnedFd, peer: &Address) -> io::Result<Self> {
+        Ok(match peer {
+            Address::Tcp(_) => Self::Tcp(TcpStream::from_std(fd.into())?),
+            Address::Unix(_) => Self::Unix(UnixStream::from_std(fd.into())?),
+        })
+    }
+
     /// Takes the connection out of the runtime, as the bare descriptor.
     ///
     /// It stays open and nonblocking. What tokio has not read is still in the kernel.

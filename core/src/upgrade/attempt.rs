@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
+    moving::outbound::Route,
     sockets::record::Record,
 };
 
@@ -41,13 +42,14 @@ const SERVING: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a successor gets.
-#[derive(Debug)]
 pub(crate) struct Offer {
     pub(crate) program: Program,
     pub(crate) generation: u64,
     pub(crate) ready_timeout: Duration,
     pub(crate) sockets: Vec<(Record, OwnedFd)>,
     pub(crate) states: Vec<(String, Vec<u8>)>,
+    /// Opened once the successor serves.
+    pub(crate) route: Route,
     /// Set once the successor may accept.
     pub(crate) committed: Arc<AtomicBool>,
 }
@@ -87,6 +89,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     );
 
     let limit = offer.ready_timeout;
+    let route = offer.route.clone();
     let mut attempt = Attempt {
         candidate,
         channel,
@@ -127,6 +130,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         Successor::new(pid, generation),
         candidate.keep(),
         channel,
+        route,
         relay,
     ))
 }

@@ -40,6 +40,8 @@ pub(crate) struct Received {
     pub(crate) message: Decoded,
     pub(crate) payload: Vec<u8>,
     pub(crate) fds: Vec<OwnedFd>,
+    /// More descriptors were sent than this process has room for; those that came are the first.
+    pub(crate) fds_lost: bool,
 }
 
 /// Makes a channel. Both ends are close-on-exec and nonblocking.
@@ -179,19 +181,15 @@ fn recv(fd: BorrowedFd<'_>, peek: bool) -> io::Result<Option<Received>> {
         if got.bytes == 0 {
             return Ok(None);
         }
-        if got
-            .flags
-            .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-        {
-            return Err(invalid(
-                "a message, or its descriptors, did not arrive whole",
-            ));
+        if got.flags.contains(ReturnFlags::TRUNC) {
+            return Err(invalid("a message did not arrive whole"));
         }
         let (message, payload) = frame::decode(&bytes[..got.bytes]).map_err(invalid)?;
         return Ok(Some(Received {
             message,
             payload: payload.to_vec(),
             fds,
+            fds_lost: got.flags.contains(ReturnFlags::CTRUNC),
         }));
     }
 }

@@ -143,7 +143,13 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
             message,
             payload,
             fds,
+            fds_lost,
         } = received;
+        if fds_lost {
+            break Err(invalid(
+                "this process may not have as many open files as there are sockets",
+            ));
+        }
         match message {
             Decoded::Known(Message::Hello(Hello {
                 predecessor,

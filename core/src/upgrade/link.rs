@@ -1,6 +1,6 @@
 //! The predecessor's view of a successor that serves, until this process has drained.
 
-use std::{io, process::ExitStatus};
+use std::{io, process::ExitStatus, sync::Arc};
 
 use tokio::process::Child;
 
@@ -10,13 +10,16 @@ use super::{
     frame::{Decoded, Message},
     relay::Relay,
 };
+use crate::moving::outbound::Route;
 
 /// A successor that serves, and is watched while we drain.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) successor: Successor,
     child: Option<Child>,
-    channel: Option<Channel>,
+    channel: Option<Arc<Channel>>,
+    // How connections go to it.
+    route: Route,
     // Ends by itself. Kept, so that standard error is carried as long as we are here.
     _relay: Option<Relay>,
     /// It was told to stop, or has handed over itself: its end is no concern of ours.
@@ -37,12 +40,16 @@ impl Link {
         successor: Successor,
         child: Option<Child>,
         channel: Channel,
+        route: Route,
         relay: Option<Relay>,
     ) -> Self {
+        let channel = Arc::new(channel);
+        route.open(channel.clone());
         Self {
             successor,
             child,
             channel: Some(channel),
+            route,
             _relay: relay,
             released: false,
         }
@@ -54,7 +61,7 @@ impl Link {
             let Some(child) = &mut self.child else {
                 return Ended::Released;
             };
-            let Some(channel) = &self.channel else {
+            let Some(channel) = self.channel.clone() else {
                 let status = child.wait().await;
                 return self.verdict(status);
             };
@@ -62,23 +69,54 @@ impl Link {
                 status = child.wait() => {
                     // What it said before it ended counts.
                     while let Ok(Some(received)) = channel.try_recv() {
-                        self.released |= received.message == Decoded::Known(Message::Bye);
+                        self.heard(&channel, received.message);
                     }
                     return self.verdict(status);
                 }
                 received = channel.recv() => match received {
-                    Ok(Some(received)) => match received.message {
-                        Decoded::Known(Message::Bye) => self.released = true,
-                        Decoded::Known(_) => {}
-                        Decoded::Unknown(what) => {
-                            let _ = channel.try_send(&Message::Unknown { what });
-                        }
-                    },
-                    // Its process may have closed it and live on: only its end counts.
-                    Ok(None) | Err(_) => self.channel = None,
+                    Ok(Some(received)) => self.heard(&channel, received.message),
+                    // Its process may have closed it and live on: only its end counts. But it
+                    // claims no connection any more.
+                    Ok(None) | Err(_) => {
+                        self.channel = None;
+                        self.route.close();
+                    }
                 },
+                () = self.route.stalled() => {
+                    tracing::error!(
+                        successor = self.successor.pid(),
+                        "the successor neither takes nor refuses connections, killing it"
+                    );
+                    let _ = child.start_kill();
+                    let status = child.wait().await;
+                    while let Ok(Some(received)) = channel.try_recv() {
+                        self.heard(&channel, received.message);
+                    }
+                    return self.verdict(status);
+                }
             }
         }
+    }
+
+    fn heard(&mut self, channel: &Channel, message: Decoded) {
+        match message {
+            Decoded::Known(Message::Bye) => self.released = true,
+            Decoded::Known(Message::Claimed { ids }) => self.route.claimed(&ids),
+            Decoded::Known(Message::Refused { ids }) => self.route.refused(&ids),
+            // An older release, which takes none.
+            Decoded::Known(Message::Unknown { what }) if what == "connections" => {
+                self.route.close();
+            }
+            Decoded::Known(_) => {}
+            Decoded::Unknown(what) => {
+                let _ = channel.try_send(&Message::Unknown { what });
+            }
+        }
+    }
+
+    /// Takes back what the successor, which has ended, has not claimed.
+    pub(crate) fn take_back(&self) {
+        self.route.close();
     }
 
     fn verdict(&self, status: io::Result<ExitStatus>) -> Ended {

@@ -40,7 +40,7 @@ async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     }
     let mut servers = JoinSet::new();
     for listener in listeners {
-        let server = handover_axum::serve(listener, router(info));
+        let server = handover_axum::serve(listener, router(info)).move_connections(!flags.no_move);
         servers.spawn(server.with_graceful(generation.graceful()).into_future());
     }
     let mut report = None;

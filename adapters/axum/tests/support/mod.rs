@@ -91,7 +91,7 @@ impl Server {
     }
 
     /// Drains, and asserts that this took as long as the deadline and no longer.
-    pub async fn is_cut(self) -> Report {
+    pub async fn assert_cut(self) -> Report {
         let (report, took) = self.drained().await;
         assert!(report.took >= DEADLINE, "{report}");
         assert!(took < DEADLINE + Duration::from_millis(100), "{took:?}");
