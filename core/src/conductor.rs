@@ -308,6 +308,9 @@ impl Conductor {
         }
         // We were told to stop, so a predecessor that still drains must not start to serve again.
         self.shared.tell_predecessor(&Message::Bye);
+        if self.shared.is_ready() {
+            self.shared.become_alone();
+        }
         if let Some(attempt) = &mut self.attempt
             && attempt.committed.load(Ordering::Acquire)
         {
@@ -352,7 +355,6 @@ impl Conductor {
             Ended::Died(Ok(status)) => status.to_string(),
             Ended::Died(Err(err)) => err.to_string(),
         };
-        self.probation = None;
         shared.handed_over.store(false, Ordering::Release);
         if shared.graceful.resume() {
             tracing::error!(successor, status, "the successor died, serving again");
@@ -365,6 +367,8 @@ impl Conductor {
                 status,
                 "the successor died, too late to serve again"
             );
+            // Not before the drain is taken back: without the holder it might be over.
+            self.probation = None;
         }
     }
 

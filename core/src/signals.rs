@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use crate::{
+    Graceful,
     conductor::Request,
     error::{Error, Kind},
 };
@@ -45,7 +46,8 @@ pub enum Action {
 ///
 /// All others are left alone. Hooks run in the runtime, not in a signal handler, so that they may
 /// do what they like; the action waits for the hooks before it, and those after it run once it is
-/// done: the drain or cut has begun, the upgrade has succeeded or failed. A signal that comes while
+/// done: the drain or cut has begun, the upgrade has succeeded or failed. A drain is not over before
+/// the hooks are, up to its deadline. A signal that comes while
 /// hooks of its kind run is not lost; several of a kind are one, as in the kernel.
 ///
 /// # Examples
@@ -176,16 +178,23 @@ pub(crate) struct Installed(Vec<(Rule, Signal)>);
 
 impl Installed {
     /// Listens, each kind in a task, until the conductor has ended.
-    pub(crate) fn listen(self, requests: &UnboundedSender<Request>) {
+    pub(crate) fn listen(self, requests: &UnboundedSender<Request>, graceful: &Graceful) {
         for (rule, stream) in self.0 {
-            tokio::spawn(listen(rule, stream, requests.clone()));
+            tokio::spawn(listen(rule, stream, requests.clone(), graceful.clone()));
         }
     }
 }
 
-async fn listen(rule: Rule, mut stream: Signal, requests: UnboundedSender<Request>) {
+async fn listen(
+    rule: Rule,
+    mut stream: Signal,
+    requests: UnboundedSender<Request>,
+    graceful: Graceful,
+) {
     let number = rule.kind.as_raw_value();
     while stream.recv().await.is_some() {
+        // What the action begins must not be over, and the process gone, before the hooks are.
+        let _guard = graceful.guard();
         for hook in &rule.before {
             hook().await;
         }
@@ -253,7 +262,7 @@ mod tests {
                 }
             });
         let (send, mut requests) = mpsc::unbounded_channel();
-        signals.install().unwrap().listen(&send);
+        signals.install().unwrap().listen(&send, &Graceful::new());
 
         kill_process(getpid(), Number::USR1).unwrap();
         let Some(Request::Signal { action, done, .. }) = requests.recv().await else {

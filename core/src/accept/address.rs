@@ -2,8 +2,9 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{AddrParseError, IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 /// The address of a listener or of a peer.
@@ -56,6 +57,19 @@ impl fmt::Display for Address {
     }
 }
 
+impl FromStr for Address {
+    type Err = AddrParseError;
+
+    /// Reads what [`Display`](fmt::Display) writes. No name is resolved.
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        match text.strip_prefix("unix:") {
+            Some("") => Ok(Self::Unix(None)),
+            Some(path) => Ok(Self::Unix(Some(path.into()))),
+            None => text.parse().map(Self::Tcp),
+        }
+    }
+}
+
 impl From<SocketAddr> for Address {
     fn from(addr: SocketAddr) -> Self {
         Self::Tcp(addr)
@@ -95,5 +109,9 @@ mod tests {
         let unix = Address::Unix(Some("/run/app.sock".into()));
         assert_eq!(unix.to_string(), "unix:/run/app.sock");
         assert_eq!(Address::Unix(None).to_string(), "unix:");
+        for address in [tcp, unix, Address::Unix(None)] {
+            assert_eq!(address.to_string().parse(), Ok(address));
+        }
+        assert!("localhost:80".parse::<Address>().is_err());
     }
 }

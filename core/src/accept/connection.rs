@@ -7,9 +7,12 @@
 //!    A reader who sees an odd number, or another one after than before, has read a mix and says
 //!    nothing of the line. No lock and no locked instruction is on the writer's path.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+    },
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -46,6 +49,20 @@ impl Connection {
             since: Instant::now(),
             kind: AtomicU8::new(Kind::Fresh as u8),
             requests: AtomicU32::new(0),
+            line: Line::default(),
+        })
+    }
+
+    /// A connection that a predecessor accepted this long ago, and that has sent so many requests.
+    #[must_use]
+    pub fn adopted(peer: Address, age: Duration, requests: u32) -> Arc<Self> {
+        let now = Instant::now();
+        let kind = if requests == 0 { Kind::Fresh } else { Kind::Idle };
+        Arc::new(Self {
+            peer,
+            since: now.checked_sub(age).unwrap_or(now),
+            kind: AtomicU8::new(kind as u8),
+            requests: AtomicU32::new(requests),
             line: Line::default(),
         })
     }

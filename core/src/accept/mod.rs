@@ -6,16 +6,24 @@
 mod address;
 mod connection;
 mod deadline;
+mod moving;
 mod tracked;
 
 use std::{
     io,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::{address::Address, connection::Connection, deadline::IoDeadline, tracked::Tracked};
+pub use self::{
+    address::Address,
+    connection::Connection,
+    deadline::IoDeadline,
+    moving::{Arrival, Giving, Mover, Parcel},
+    tracked::Tracked,
+};
 
 /// A source of connections.
 ///
@@ -50,6 +58,24 @@ pub trait Accept: Send + 'static {
     ///
     /// What `getsockname(2)` reports.
     fn local_addr(&self) -> io::Result<Address>;
+
+    /// Takes the next connection that a predecessor gives. Nothing ever comes by default.
+    ///
+    /// A serve loop that polls this says so first, by [`will_adopt`](Self::will_adopt), and goes on
+    /// polling it until its drain is over.
+    fn poll_adopt(&mut self, cx: &mut Context<'_>) -> Poll<Arrival<Self::Io>> {
+        let _ = cx;
+        Poll::Pending
+    }
+
+    /// Says that [`poll_adopt`](Self::poll_adopt) will be polled. Without it what a predecessor
+    /// gives is refused.
+    fn will_adopt(&self) {}
+
+    /// What gives this listener's connections to a successor; `None` if nothing can.
+    fn mover(&self) -> Option<Arc<dyn Mover<Self::Io>>> {
+        None
+    }
 }
 
 impl Accept for tokio::net::TcpListener {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::OsString,
+    panic,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -19,7 +20,7 @@ use tokio::{
 
 use super::{
     Generation,
-    shared::{Predecessor, Shared},
+    shared::{Predecessor, Shared, lock},
 };
 use crate::{
     Graceful, conductor,
@@ -182,7 +183,8 @@ impl GenerationBuilder {
             None => (0, Default::default(), None),
         };
         let (requests, received) = mpsc::unbounded_channel();
-        signals.listen(&requests);
+        signals.listen(&requests, &self.graceful);
+        let alone = AtomicBool::new(predecessor.is_none());
         let shared = Arc::new(Shared {
             graceful: self.graceful,
             number,
@@ -199,6 +201,8 @@ impl GenerationBuilder {
             ready: AtomicBool::new(false),
             becoming_ready: tokio::sync::Mutex::new(()),
             handed_over: AtomicBool::new(false),
+            alone,
+            panic: Mutex::new(None),
             requests,
             finished: watch::Sender::new(false),
         });
@@ -208,6 +212,9 @@ impl GenerationBuilder {
             .map(|predecessor| predecessor.pid);
         let pid = std::process::id();
         tracing::info!(generation = number, pid, inherited, predecessor, "started");
+        if predecessor.is_some() {
+            remember_panics(&shared);
+        }
         tokio::spawn(conductor::run(Arc::clone(&shared), received));
         Ok(Generation::new(shared))
     }
@@ -243,11 +250,25 @@ pub(super) fn abandon(shared: &Shared) {
     if shared.is_ready() {
         return;
     }
-    let message = match std::thread::panicking() {
-        true => "it panicked before it was ready",
-        false => "it ended before it was ready",
+    let message = match lock(&shared.panic).take() {
+        Some(panic) => format!("it {panic}"),
+        None => "it ended before it was ready".to_owned(),
     };
-    shared.tell_predecessor(&Message::Failed {
-        message: message.to_owned(),
-    });
+    shared.tell_predecessor(&Message::Failed { message });
+}
+
+/// Keeps the first panic of a starting successor, for its predecessor: who asked for the upgrade
+/// is to learn of it, and not only who reads standard error. The hook that is there is run as well.
+fn remember_panics(shared: &Arc<Shared>) {
+    let shared = Arc::downgrade(shared);
+    let next = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if let Some(shared) = shared.upgrade().filter(|shared| !shared.is_ready()) {
+            // `try_lock`: a hook must not wait for the thread that it interrupts.
+            if let Ok(mut panic) = shared.panic.try_lock() {
+                panic.get_or_insert_with(|| info.to_string());
+            }
+        }
+        next(info);
+    }));
 }

@@ -5,7 +5,7 @@
 //! 3. Put the pid file in its place, close what is not used, open the gates.
 //! 4. Say that we serve.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{Arc, Weak, atomic::Ordering};
 
 use super::shared::{Predecessor, Shared, lock};
 use crate::{
@@ -60,7 +60,12 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     if let Some(predecessor) = predecessor {
         shared.tell_predecessor(&Message::Serving);
         let channel = Arc::clone(&predecessor.channel);
-        tokio::spawn(watch(channel, predecessor.pid, rest));
+        tokio::spawn(watch(
+            Arc::downgrade(&shared),
+            channel,
+            predecessor.pid,
+            rest,
+        ));
     }
     Ok(())
 }
@@ -77,6 +82,7 @@ fn take_over_stderr(predecessor: &Predecessor) -> Option<std::os::fd::OwnedFd> {
 async fn wait_for_commit(shared: &Shared, predecessor: &Predecessor) -> Result<(), Error> {
     let channel = &predecessor.channel;
     let heir = || {
+        shared.become_alone();
         let predecessor = predecessor.pid;
         tracing::warn!(
             predecessor,
@@ -87,6 +93,10 @@ async fn wait_for_commit(shared: &Shared, predecessor: &Predecessor) -> Result<(
         heir();
         return Ok(());
     }
+    tracing::debug!(
+        predecessor = predecessor.pid,
+        "ready, waiting for the commit"
+    );
     loop {
         let received = tokio::select! {
             biased;
@@ -119,7 +129,12 @@ async fn wait_for_commit(shared: &Shared, predecessor: &Predecessor) -> Result<(
 }
 
 /// Waits until the predecessor has gone, and says so.
-async fn watch(channel: Arc<Channel>, predecessor: u32, rest: Option<std::os::fd::OwnedFd>) {
+async fn watch(
+    shared: Weak<Shared>,
+    channel: Arc<Channel>,
+    predecessor: u32,
+    rest: Option<std::os::fd::OwnedFd>,
+) {
     let mut drained = false;
     while let Ok(Some(received)) = channel.recv().await {
         match received.message {
@@ -128,6 +143,9 @@ async fn watch(channel: Arc<Channel>, predecessor: u32, rest: Option<std::os::fd
                 let _ = channel.try_send(&Message::Unknown { what });
             }
         }
+    }
+    if let Some(shared) = shared.upgrade() {
+        shared.become_alone();
     }
     tracing::info!(predecessor, drained, "predecessor gone");
     if let Some(rest) = rest {

@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //! 1. The pid file and the socket files are removed at most once, by [`Shared::end`], and only if
-//!    no successor has them. It runs when the drain is over, or, if the program ends earlier, when
-//!    the last reference goes: that is at the latest when the runtime is dropped.
+//!    no successor has them and no predecessor can come back to them. It runs when the drain is
+//!    over, or, if the program ends earlier, when the last reference goes: that is at the latest
+//!    when the runtime is dropped.
 //! 2. The gate is open only from the commit (or `ready`, in a first generation) on, and shut while
 //!    a successor serves.
 
@@ -46,10 +47,14 @@ pub(crate) struct Shared {
     pub(crate) pid_file: Mutex<Option<PidFile>>,
     /// Set at the end of `ready`, once.
     pub(crate) ready: AtomicBool,
+    /// There is no predecessor that may serve again: [`Shared::become_alone`].
+    pub(crate) alone: AtomicBool,
     /// Held while `ready` is under way.
     pub(crate) becoming_ready: tokio::sync::Mutex<()>,
     /// A successor serves.
     pub(crate) handed_over: AtomicBool,
+    /// The first panic before we were ready, in words.
+    pub(crate) panic: Mutex<Option<String>>,
     pub(crate) requests: UnboundedSender<Request>,
     pub(crate) finished: watch::Sender<bool>,
 }
@@ -95,15 +100,21 @@ impl Shared {
         }
     }
 
+    /// No predecessor will serve again: it has gone, or knows that what becomes of us is meant.
+    pub(crate) fn become_alone(&self) {
+        self.alone.store(true, Ordering::Release);
+        self.registry().remove_unused_paths();
+    }
+
     /// Removes what only the last generation may remove.
     pub(crate) fn end(&self) {
-        let mut registry = self.registry();
-        if self.handed_over.load(Ordering::Acquire) {
-            registry.leave_paths();
-        } else {
-            registry.remove_paths();
+        if !self.handed_over.load(Ordering::Acquire) {
+            let mut registry = self.registry();
+            registry.remove_opened_paths();
+            if self.alone.load(Ordering::Acquire) {
+                registry.remove_claimed_paths();
+            }
         }
-        drop(registry);
         // Looks itself whether the file is still ours.
         if let Some(file) = lock(&self.pid_file).take() {
             file.remove();

@@ -50,7 +50,7 @@ pub(crate) fn inspect(fd: BorrowedFd<'_>) -> Result<SocketKind, String> {
         FileType::Fifo => Some("a pipe"),
         FileType::CharacterDevice => Some("a character device"),
         FileType::BlockDevice => Some("a block device"),
-        _ => Some("something without a type"),
+        _ => Some("not even a file"),
     };
     if let Some(file) = file {
         return Err(format!("is {file}, not a socket"));

@@ -24,8 +24,10 @@ pub(crate) struct Registry {
     inherited: Vec<(Record, OwnedFd)>,
     used: Vec<(Record, OwnedFd)>,
     closed: bool,
-    // Survives `close`, which comes before the end.
-    paths: Vec<OwnedPath>,
+    // Both survive `close`, which comes before the end.
+    opened_paths: Vec<OwnedPath>,
+    claimed_paths: Vec<OwnedPath>,
+    unused_paths: Vec<OwnedPath>,
 }
 
 impl Registry {
@@ -81,6 +83,7 @@ impl Registry {
         let duplicate = fd.try_clone()?;
         tracing::debug!(socket = name, address, "opened");
         let name = name.to_owned();
+        self.opened_paths.extend(path.clone());
         self.keep(
             Record {
                 name,
@@ -130,6 +133,7 @@ impl Registry {
         tracing::debug!(socket = name, address = %record.address, was = %record.name, "inherited");
         let (kind, duplicate) = (record.kind, fd.try_clone()?);
         name.clone_into(&mut record.name);
+        self.claimed_paths.extend(record.path.clone());
         self.keep(record, fd);
         Ok(Some((kind, duplicate)))
     }
@@ -156,13 +160,13 @@ impl Registry {
 
     /// Keeps a socket that this generation uses, for the next one.
     pub(crate) fn keep(&mut self, record: Record, fd: OwnedFd) {
-        self.paths.extend(record.path.clone());
         if !self.closed {
             self.used.push((record, fd));
         }
     }
 
-    /// Closes what was inherited and nobody asked for, and returns how many.
+    /// Closes what was inherited and nobody asked for, and returns how many. The files stay until
+    /// [`remove_unused_paths`](Self::remove_unused_paths).
     pub(crate) fn close_unused(&mut self) -> usize {
         let unused = std::mem::take(&mut self.inherited);
         for (record, _) in &unused {
@@ -172,9 +176,7 @@ impl Registry {
             } else {
                 tracing::info!(name = %record.name, address = %record.address, "closed an inherited socket that is not used any more");
             }
-            if let Some(path) = &record.path {
-                path.remove();
-            }
+            self.unused_paths.extend(record.path.clone());
         }
         unused.len()
     }
@@ -198,16 +200,20 @@ impl Registry {
         self.used.clear();
     }
 
-    /// Removes the socket files that this service made. For the last generation.
-    pub(crate) fn remove_paths(&mut self) {
-        for path in self.paths.drain(..) {
-            path.remove();
-        }
+    /// Removes the files of inherited sockets that are not used. Once the predecessor cannot come
+    /// back to them.
+    pub(crate) fn remove_unused_paths(&mut self) {
+        self.unused_paths.drain(..).for_each(|path| path.remove());
     }
 
-    /// Forgets the socket files: they are the successor's.
-    pub(crate) fn leave_paths(&mut self) {
-        self.paths.clear();
+    /// Removes the files of the sockets that this process opened. Their listeners end with it.
+    pub(crate) fn remove_opened_paths(&mut self) {
+        self.opened_paths.drain(..).for_each(|path| path.remove());
+    }
+
+    /// Removes the files of the sockets that were inherited and used. For the last generation.
+    pub(crate) fn remove_claimed_paths(&mut self) {
+        self.claimed_paths.drain(..).for_each(|path| path.remove());
     }
 }
 
@@ -321,6 +327,8 @@ mod tests {
         let text = format!("unix:{}", path.display());
         registry.inherit(vec![opened(&text, SocketKind::Unix, false).await]);
         assert_eq!(registry.close_unused(), 1);
+        assert!(path.exists(), "the predecessor may come back");
+        registry.remove_unused_paths();
         assert!(!path.exists());
     }
 }

@@ -55,6 +55,13 @@ pub(crate) enum Message {
     /// To the successor: we have drained, and go. To the predecessor: what becomes of us is no
     /// longer yours to mend; we were told to stop, or have a successor of our own.
     Bye,
+    /// To the successor: one descriptor for each record, in this order; what was read ahead from
+    /// them, one after the other, is the payload.
+    Connections { connections: Vec<Moved> },
+    /// To the predecessor: these are ours.
+    Claimed { ids: Vec<u64> },
+    /// To the predecessor: these are yours again.
+    Refused { ids: Vec<u64> },
     /// The other end sent something that is not known here.
     Unknown { what: String },
 }
@@ -78,6 +85,26 @@ pub(crate) struct Hello {
     /// How many blobs follow.
     #[serde(default)]
     pub(crate) states: u64,
+}
+
+/// A connection between two requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Moved {
+    /// For the answer; no two of one channel are alike.
+    pub(crate) id: u64,
+    /// The name of the listener that accepted it.
+    pub(crate) listener: String,
+    /// The peer, as the application sees it.
+    pub(crate) peer: String,
+    /// How many bytes of the payload are its.
+    #[serde(default)]
+    pub(crate) unread: usize,
+    /// Since it was accepted.
+    #[serde(default)]
+    pub(crate) age_ms: u64,
+    /// How many requests it has sent.
+    #[serde(default)]
+    pub(crate) requests: u32,
 }
 
 /// What a frame holds.
@@ -138,9 +165,9 @@ pub(crate) fn decode(frame: &[u8]) -> Result<(Decoded, &[u8]), String> {
     Ok((Decoded::Known(message), payload))
 }
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 16] = [
     "hello", "sockets", "stderr", "state", "start", "starting", "progress", "ready", "commit",
-    "serving", "failed", "bye", "unknown",
+    "serving", "failed", "bye", "connections", "claimed", "refused", "unknown",
 ];
 
 #[cfg(test)]
@@ -221,6 +248,22 @@ mod tests {
                 b"",
             ),
             ("bye", Message::Bye, b""),
+            (
+                "connections",
+                Message::Connections {
+                    connections: vec![Moved {
+                        id: 7,
+                        listener: "web".into(),
+                        peer: "127.0.0.1:51234".into(),
+                        unread: 4,
+                        age_ms: 1500,
+                        requests: 3,
+                    }],
+                },
+                b"GET ",
+            ),
+            ("claimed", Message::Claimed { ids: vec![7, 8] }, b""),
+            ("refused", Message::Refused { ids: vec![9] }, b""),
             (
                 "unknown",
                 Message::Unknown {

@@ -246,6 +246,13 @@ mod tests {
         ] {
             assert!(receive(OsStr::new(&value)).unwrap().is_none(), "{value}");
         }
+        let (gone, ended) = channel::pair().unwrap();
+        drop(gone);
+        let value = format!("1:{}:{us}", ended.as_raw_fd());
+        assert!(
+            receive(OsStr::new(&value)).unwrap().is_none(),
+            "nothing was inherited"
+        );
         let deadline = Instant::now() + LIMIT;
         let left_there = channel::recv_until(right.as_fd(), deadline)
             .unwrap()

@@ -1,0 +1,90 @@
+//! What a connection is while it goes from one generation to the next.
+//!
+//! The protocol has two phases, so that at each instant exactly one process reads from a connection:
+//!
+//! 1. The predecessor takes the connection out of its runtime at a message boundary, and gives it:
+//!    descriptor, unread bytes, facts. It keeps a duplicate and reads no more.
+//! 2. The successor claims it, which tells the predecessor, *before* its first read. Or it refuses,
+//!    by dropping the [`Arrival`].
+//! 3. Claimed, the predecessor closes its duplicate (never `shutdown(2)`). Refused, or if the
+//!    successor has gone and left no claim in the channel, the connection is the predecessor's
+//!    again.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use super::Connection;
+
+/// A connection at a message boundary, and all that belongs to it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Parcel<Io> {
+    /// The connection.
+    pub io: Io,
+    /// What was read from it and has not been used: to be read again, first.
+    pub unread: Vec<u8>,
+    /// What is known of it.
+    pub connection: Arc<Connection>,
+}
+
+impl<Io> Parcel<Io> {
+    /// A connection, what was read ahead, and what is known of it.
+    pub fn new(io: Io, unread: Vec<u8>, connection: Arc<Connection>) -> Self {
+        Self {
+            io,
+            unread,
+            connection,
+        }
+    }
+}
+
+/// Gives connections to the successor. A listener that can has one; see
+/// [`Accept::mover`](super::Accept::mover).
+pub trait Mover<Io>: Send + Sync + 'static {
+    /// Returns true while there is a successor that may take connections.
+    fn is_open(&self) -> bool;
+
+    /// Gives a connection. Once this has ended well it is the successor's.
+    ///
+    /// The future fails with the parcel if the connection is the caller's again: the successor
+    /// has refused it or has gone, or it cannot be moved at all.
+    fn give(&self, parcel: Parcel<Io>) -> Giving<Io>;
+}
+
+/// A connection on its way; see [`Mover::give`].
+pub type Giving<Io> = Pin<Box<dyn Future<Output = Result<(), Parcel<Io>>> + Send>>;
+
+/// A connection that a predecessor offers. Dropped, it is refused, and goes back.
+#[must_use = "an arrival that is dropped is refused"]
+pub struct Arrival<Io> {
+    parcel: Parcel<Io>,
+    claim: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl<Io> Arrival<Io> {
+    /// An offer, and the future that tells the predecessor that it was taken.
+    pub fn new(parcel: Parcel<Io>, claim: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self {
+            parcel,
+            claim: Box::pin(claim),
+        }
+    }
+
+    /// What is known of the connection.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.parcel.connection
+    }
+
+    /// Takes it: from here on it is this process's, and may be read.
+    pub async fn claim(self) -> Parcel<Io> {
+        self.claim.await;
+        self.parcel
+    }
+}
+
+impl<Io> fmt::Debug for Arrival<Io> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Arrival")
+            .field(&self.parcel.connection.peer())
+            .finish()
+    }
+}

@@ -1,0 +1,214 @@
+//! Connections that a predecessor gives.
+//!
+//! # Invariants
+//!
+//! 1. What arrives is refused when it is dropped unclaimed, wherever that happens: in a queue that
+//!    nobody reads any more, on an error, at the end of the runtime. So the predecessor always
+//!    learns, and until the claim the connection is its own.
+//! 2. The claim is in the channel before the connection is handed to who reads it. After the death
+//!    of either process the channel says whose it is.
+//! 3. A listener that nobody adopts from refuses after a moment, so that a connection is not kept
+//!    from being served by a program that does not know of moving.
+
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use crate::{
+    Address, Connection, Stream,
+    accept::{Arrival, Parcel},
+    upgrade::{
+        channel::Channel,
+        frame::{Message, Moved},
+    },
+};
+
+/// For how long what arrives waits for a listener that nobody serves yet: a program makes its
+/// server right before or after it says that it is ready.
+const UNSERVED: Duration = Duration::from_secs(1);
+
+/// The listeners of a generation that may adopt, by name.
+#[derive(Default)]
+pub(crate) struct Adopters {
+    by_name: Mutex<HashMap<String, Adopter>>,
+}
+
+struct Adopter {
+    queue: mpsc::UnboundedSender<Arrived>,
+    adopts: watch::Receiver<bool>,
+}
+
+/// A listener's end.
+pub(crate) struct Adopting {
+    queue: mpsc::UnboundedReceiver<Arrived>,
+    adopts: watch::Sender<bool>,
+}
+
+/// A connection that has arrived and is still the predecessor's.
+struct Arrived {
+    record: Moved,
+    unread: Vec<u8>,
+    fd: OwnedFd,
+    answer: Answer,
+}
+
+/// Refuses when it is dropped.
+struct Answer {
+    id: u64,
+    channel: Option<Arc<Channel>>,
+}
+
+impl Answer {
+    async fn claim(mut self) {
+        if let Some(channel) = self.channel.take() {
+            // If it cannot be sent the predecessor has gone, and the connection is ours anyway.
+            let claimed = Message::Claimed { ids: vec![self.id] };
+            let _ = channel.send(&claimed, b"", &[]).await;
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let Some(channel) = self.channel.take() else {
+            return;
+        };
+        let refused = Message::Refused { ids: vec![self.id] };
+        if channel.try_send(&refused).is_ok() {
+            return;
+        }
+        // The channel is full, or its other end has gone.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let _ = channel.send(&refused, b"", &[]).await;
+            });
+        }
+    }
+}
+
+impl Adopters {
+    /// A place for the connections of the listener of this name.
+    pub(crate) fn register(&self, name: &str) -> Adopting {
+        let (queue, arrivals) = mpsc::unbounded_channel();
+        let (adopts, seen) = watch::channel(false);
+        let adopter = Adopter {
+            queue,
+            adopts: seen,
+        };
+        self.lock().insert(name.to_owned(), adopter);
+        Adopting {
+            queue: arrivals,
+            adopts,
+        }
+    }
+
+    /// Takes a message apart, and gives each connection to its listener.
+    pub(crate) fn receive(
+        &self,
+        channel: &Arc<Channel>,
+        records: Vec<Moved>,
+        mut payload: &[u8],
+        fds: Vec<OwnedFd>,
+    ) {
+        let mut fds = fds.into_iter();
+        for record in records {
+            let answer = Answer {
+                id: record.id,
+                channel: Some(channel.clone()),
+            };
+            // Fewer descriptors than records: this process has no more room for them. Those that
+            // have come are the first.
+            let (Some(fd), Some((unread, rest))) =
+                (fds.next(), payload.split_at_checked(record.unread))
+            else {
+                tracing::warn!(
+                    peer = record.peer,
+                    "a connection did not arrive whole, its predecessor keeps it"
+                );
+                continue;
+            };
+            payload = rest;
+            let arrived = Arrived {
+                unread: unread.to_vec(),
+                record,
+                fd,
+                answer,
+            };
+            self.deliver(arrived);
+        }
+    }
+
+    fn deliver(&self, arrived: Arrived) {
+        let adopters = self.lock();
+        let Some(adopter) = adopters.get(&arrived.record.listener) else {
+            return;
+        };
+        let queue = adopter.queue.clone();
+        if *adopter.adopts.borrow() {
+            // An error is a listener that has been dropped.
+            let _ = queue.send(arrived);
+            return;
+        }
+        let mut adopts = adopter.adopts.clone();
+        drop(adopters);
+        tokio::spawn(async move {
+            let served = timeout(UNSERVED, adopts.wait_for(|adopts| *adopts)).await;
+            if matches!(served, Ok(Ok(_))) {
+                let _ = queue.send(arrived);
+            }
+        });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Adopter>> {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Adopting {
+    pub(crate) fn will_adopt(&self) {
+        self.adopts.send_replace(true);
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Arrival<Stream>> {
+        loop {
+            let arrived = match self.queue.poll_recv(cx) {
+                Poll::Ready(Some(arrived)) => arrived,
+                // Without a generation nothing comes any more.
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            };
+            match open(arrived) {
+                Ok(arrival) => return Poll::Ready(arrival),
+                // Its answer has been dropped, and so it goes back.
+                Err(err) => tracing::warn!(%err, "a connection cannot be adopted"),
+            }
+        }
+    }
+}
+
+fn open(arrived: Arrived) -> Result<Arrival<Stream>, std::io::Error> {
+    let Arrived {
+        record,
+        unread,
+        fd,
+        answer,
+    } = arrived;
+    let peer: Address = record.peer.parse().map_err(std::io::Error::other)?;
+    let io = match peer {
+        Address::Tcp(_) => Stream::Tcp(TcpStream::from_std(fd.into())?),
+        Address::Unix(_) => Stream::Unix(UnixStream::from_std(fd.into())?),
+    };
+    let age = Duration::from_millis(record.age_ms);
+    let connection = Connection::adopted(peer, age, record.requests);
+    let parcel = Parcel::new(io, unread, connection);
+    Ok(Arrival::new(parcel, answer.claim()))
+}

@@ -1,0 +1,7 @@
+//! Open connections go from one generation to the next.
+//!
+//! [`outbound`] is the predecessor's half, [`inbound`] the successor's; the protocol is told where
+//! its types are, in [`accept`](crate::accept).
+
+pub(crate) mod inbound;
+pub(crate) mod outbound;

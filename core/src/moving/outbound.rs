@@ -1,0 +1,294 @@
+//! Connections that are given to the successor.
+//!
+//! # Invariants
+//!
+//! 1. A connection that was sent stays in `sent`, with our duplicate, until it is answered for:
+//!    claimed, refused, or given back because the channel has ended. Nobody reads it meanwhile.
+//! 2. Each entry of `sent` is answered exactly once: whoever removes it, under the lock, answers.
+//! 3. The route closes only after every claim that the successor had sent was taken from the
+//!    channel. So what is given back at the end was never claimed.
+//! 4. At most [`WINDOW`] connections are unanswered: that bounds what a successor that dies takes
+//!    with it, and the memory of the channel.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    Graceful,
+    generation::shared::lock,
+    upgrade::{
+        channel::Channel,
+        frame::{self, Message, Moved},
+    },
+};
+
+/// Connections without an answer.
+const WINDOW: usize = 1024;
+/// Connections in one message. The kernel passes at most 253 descriptors in one.
+const BATCH: usize = 64;
+/// The most that may have been read ahead from one connection: what its message can carry.
+const UNREAD: usize = 32 * 1024;
+/// For how long a living successor may leave a connection without an answer. Nobody serves it
+/// meanwhile, and it cannot be taken back while the successor might still claim it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is to be given, without the type of its connection.
+pub(crate) struct Given {
+    pub(crate) fd: OwnedFd,
+    pub(crate) unread: Vec<u8>,
+    pub(crate) record: Moved,
+}
+
+/// The way to the successor: closed, then open while there is one that serves.
+#[derive(Clone)]
+pub(crate) struct Route {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    window: Arc<Semaphore>,
+    graceful: Graceful,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    open: Option<mpsc::UnboundedSender<(Given, Reply)>>,
+    sent: HashMap<u64, Sent>,
+    next: u64,
+}
+
+type Reply = oneshot::Sender<Result<(), Given>>;
+
+struct Sent {
+    given: Given,
+    reply: Reply,
+    since: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Route {
+    pub(crate) fn new(graceful: Graceful) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                window: Arc::new(Semaphore::new(WINDOW)),
+                graceful,
+                changed: Notify::new(),
+            }),
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.shared.state).open.is_some()
+    }
+
+    /// Gives a connection; comes back with it if it is the caller's again.
+    pub(crate) async fn give(&self, given: Given) -> Result<(), Given> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let state = lock(&self.shared.state);
+            match &state.open {
+                Some(queue) if given.unread.len() <= UNREAD => {
+                    if let Err(closed) = queue.send((given, reply)) {
+                        return Err(closed.0.0);
+                    }
+                }
+                _ => return Err(given),
+            }
+        }
+        match answer.await {
+            Ok(answer) => answer,
+            // Every entry is answered; only a runtime that is shut down drops one.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// A successor serves: from here on connections can be given to it.
+    pub(crate) fn open(&self, channel: Arc<Channel>) {
+        let (queue, given) = mpsc::unbounded_channel();
+        lock(&self.shared.state).open = Some(queue);
+        tokio::spawn(send_all(self.shared.clone(), channel, given));
+    }
+
+    /// The successor has gone, and all that it sent was taken: what it has not claimed is ours.
+    pub(crate) fn close(&self) {
+        let sent = {
+            let mut state = lock(&self.shared.state);
+            // The sender's end goes, so that the task ends; it answers what is in its hands.
+            state.open = None;
+            std::mem::take(&mut state.sent)
+        };
+        for sent in sent.into_values() {
+            give_back(sent.given, sent.reply);
+        }
+    }
+
+    /// The successor has claimed these.
+    pub(crate) fn claimed(&self, ids: &[u64]) {
+        for sent in self.answered(ids) {
+            self.shared.graceful.count_moved();
+            // The successor has it; ours is closed, and nothing is shut down.
+            drop(sent.given);
+            let _ = sent.reply.send(Ok(()));
+        }
+    }
+
+    /// The successor does not want these.
+    pub(crate) fn refused(&self, ids: &[u64]) {
+        for sent in self.answered(ids) {
+            give_back(sent.given, sent.reply);
+        }
+    }
+
+    fn answered(&self, ids: &[u64]) -> Vec<Sent> {
+        let mut state = lock(&self.shared.state);
+        let answered = ids.iter().filter_map(|id| state.sent.remove(id)).collect();
+        self.shared.changed.notify_one();
+        answered
+    }
+
+    /// Ends when a connection has waited too long for its answer. Cancel safe.
+    pub(crate) async fn stalled(&self) {
+        loop {
+            let oldest = {
+                let state = lock(&self.shared.state);
+                state.sent.values().map(|sent| sent.since).min()
+            };
+            match oldest {
+                Some(since) if since + PATIENCE <= Instant::now() => return,
+                Some(since) => tokio::select! {
+                    () = sleep_until(since + PATIENCE) => {}
+                    () = self.shared.changed.notified() => {}
+                },
+                None => self.shared.changed.notified().await,
+            }
+        }
+    }
+}
+
+fn give_back(given: Given, reply: Reply) {
+    // Nobody waits any more if the connection was cut meanwhile: then it is closed here.
+    let _ = reply.send(Err(given));
+}
+
+/// Sends what is given, in batches, until the route is closed.
+async fn send_all(
+    shared: Arc<Shared>,
+    channel: Arc<Channel>,
+    mut given: mpsc::UnboundedReceiver<(Given, Reply)>,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut carried = None;
+    loop {
+        if let Some(first) = carried.take() {
+            batch.push(first);
+        } else {
+            match given.recv().await {
+                Some(first) => batch.push(first),
+                None => return,
+            }
+        }
+        let mut payload = batch[0].0.unread.len();
+        while batch.len() < BATCH {
+            let Ok(next) = given.try_recv() else { break };
+            payload += next.0.unread.len();
+            if payload > frame::PAYLOAD {
+                carried = Some(next);
+                break;
+            }
+            batch.push(next);
+        }
+        send(&shared, &channel, &mut batch).await;
+    }
+}
+
+async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)>) {
+    let mut permits = Vec::with_capacity(batch.len());
+    while permits.len() < batch.len() {
+        // The semaphore is never closed.
+        permits.extend(shared.window.clone().acquire_owned().await.ok());
+    }
+    let mut connections = Vec::with_capacity(batch.len());
+    let mut payload = Vec::new();
+    let mut fds = Vec::with_capacity(batch.len());
+    {
+        let mut state = lock(&shared.state);
+        if state.open.is_none() {
+            drop(state);
+            for (given, reply) in batch.drain(..) {
+                give_back(given, reply);
+            }
+            return;
+        }
+        let since = Instant::now();
+        for ((mut given, reply), permit) in batch.drain(..).zip(permits) {
+            state.next += 1;
+            let id = state.next;
+            given.record.id = id;
+            // One more duplicate, because the entry may be answered for while this is being sent.
+            match given.fd.try_clone() {
+                Ok(fd) => fds.push(fd),
+                Err(_) => {
+                    give_back(given, reply);
+                    continue;
+                }
+            }
+            payload.extend_from_slice(&given.unread);
+            connections.push(given.record.clone());
+            let sent = Sent {
+                given,
+                reply,
+                since,
+                _permit: permit,
+            };
+            state.sent.insert(id, sent);
+        }
+    }
+    shared.changed.notify_one();
+    if connections.is_empty() {
+        return;
+    }
+    let ids: Vec<u64> = connections.iter().map(|moved| moved.id).collect();
+    let message = Message::Connections { connections };
+    let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    let sent = loop {
+        match channel.send(&message, &payload, &borrowed).await {
+            // Too many descriptors of this user are under way in the kernel; it takes them out as
+            // the successor reads.
+            Err(err) if err.raw_os_error() == Some(TOO_MANY_REFERENCES) => {
+                sleep(Duration::from_millis(5)).await;
+                if lock(&shared.state).open.is_none() {
+                    break Err(err);
+                }
+            }
+            sent => break sent,
+        }
+    };
+    if let Err(err) = sent {
+        // What was not sent was not claimed. The end of the channel is seen by who reads it.
+        tracing::debug!(%err, "connections could not be sent to the successor");
+        let route: Vec<Sent> = {
+            let mut state = lock(&shared.state);
+            ids.iter().filter_map(|id| state.sent.remove(id)).collect()
+        };
+        for sent in route {
+            give_back(sent.given, sent.reply);
+        }
+    }
+}
+
+/// `ETOOMANYREFS`.
+const TOO_MANY_REFERENCES: i32 = rustix::io::Errno::TOOMANYREFS.raw_os_error();
+

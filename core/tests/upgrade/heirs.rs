@@ -1,0 +1,107 @@
+//! Predecessors that die: the successor carries on alone.
+
+use rustix::process::Signal;
+
+use super::service::{Service, alive, ask, connect, send, state};
+
+fn pid_of(text: &str) -> u32 {
+    text.strip_prefix(" pid=").unwrap().parse().unwrap()
+}
+
+#[test]
+fn killed_before_the_successor_is_ready() {
+    let (mut service, first) = Service::start(&[]);
+    service.fault("hang");
+    send(first.pid, Signal::HUP);
+    let second = pid_of(&service.line("hanging"));
+    send(first.pid, Signal::KILL);
+    assert!(!service.first_ended().success());
+    service.no_fault();
+    let ready = service.ready();
+    assert_eq!((ready.pid, ready.generation), (second, 1));
+    assert_eq!(ready.addresses, first.addresses);
+    service.served_by(&first.addresses[0], second);
+    assert_eq!(service.pid_file(), Some(second));
+    // Standard error is whole again, and the line of succession goes on.
+    assert_eq!(ask(&first.addresses[0], "speak"), "ok");
+    service.logged("spoken 1");
+    service.logged("carrying on alone");
+    send(second, Signal::HUP);
+    let third = service.ready();
+    service.served_by(&first.addresses[0], third.pid);
+    assert_eq!(service.pid_file(), Some(third.pid));
+}
+
+/// Fails if the end of the channel is taken for an error, where a commit was awaited.
+#[test]
+fn killed_when_it_should_commit() {
+    let (mut service, first) = Service::start(&[]);
+    service.fault("hang");
+    send(first.pid, Signal::HUP);
+    let second = pid_of(&service.line("hanging"));
+    send(first.pid, Signal::STOP);
+    service.wait_until("the stop", || state(first.pid) == Some('T'));
+    service.no_fault();
+    service.logged("waiting for the commit");
+    send(first.pid, Signal::KILL);
+    assert!(!service.first_ended().success());
+    assert_eq!(service.ready().pid, second);
+    service.served_by(&first.addresses[0], second);
+    assert_eq!(service.pid_file(), Some(second));
+}
+
+#[test]
+fn killed_while_it_drains() {
+    let (mut service, first) = Service::start(&[]);
+    let mut held = connect(&first.addresses[0]);
+    assert_eq!(held.ask("pid"), first.pid.to_string());
+    send(first.pid, Signal::HUP);
+    let second = service.ready();
+    assert!(alive(first.pid));
+    send(first.pid, Signal::KILL);
+    assert!(!service.first_ended().success());
+    service.logged("predecessor gone");
+    service.served_by(&first.addresses[0], second.pid);
+    assert_eq!(service.pid_file(), Some(second.pid));
+    send(second.pid, Signal::TERM);
+    service.gone(second.pid);
+    assert_eq!(service.pid_file(), None);
+}
+
+/// Fails if a predecessor takes over again from a successor that was told to stop.
+#[test]
+fn a_successor_that_is_told_to_stop_is_not_replaced() {
+    let (mut service, first) = Service::start(&[]);
+    let mut held = connect(&first.addresses[0]);
+    assert_eq!(held.ask("pid"), first.pid.to_string());
+    send(first.pid, Signal::HUP);
+    let second = service.ready();
+    send(second.pid, Signal::TERM);
+    service.gone(second.pid);
+    service.logged("as it should");
+    assert_eq!(held.ask("phase"), "draining");
+    assert!(!service.log().contains("serving again"));
+    drop(held);
+    assert!(service.first_ended().success());
+    assert_eq!(service.pid_file(), None);
+}
+
+/// Fails if a predecessor takes over again although its successor has a successor of its own.
+#[test]
+fn three_generations_at_once() {
+    let (mut service, first) = Service::start(&[]);
+    let mut one = connect(&first.addresses[0]);
+    assert_eq!(one.ask("pid"), first.pid.to_string());
+    send(first.pid, Signal::HUP);
+    let second = service.ready();
+    send(second.pid, Signal::HUP);
+    let third = service.ready();
+    service.gone(second.pid);
+    service.logged("as it should");
+    assert_eq!(one.ask("phase"), "draining");
+    service.served_by(&first.addresses[0], third.pid);
+    assert_eq!(service.pid_file(), Some(third.pid));
+    drop(one);
+    assert!(service.first_ended().success());
+    service.served_by(&first.addresses[0], third.pid);
+}

@@ -1,0 +1,15 @@
+//! Real processes that hand over to each other.
+//!
+//! The program under test is this test's own binary, called with the name of one test,
+//! [`server::runs_if_asked`], which serves instead of testing when the environment says so.
+
+#![cfg(unix)]
+
+mod environment;
+mod failures;
+mod heirs;
+mod server;
+mod service;
+mod sockets;
+mod stops;
+mod upgrades;
