@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use handover::{Accept, Address, Connection, Graceful, Holder, Phase, Phases};
+use handover::{Accept, Address, Connection, Graceful, Guard, Holder, Phase, Phases};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
@@ -44,7 +44,7 @@ pub(crate) struct Accepting<A> {
     graceful: Graceful,
     phases: Phases,
     phase: Phase,
-    holder: Option<Holder>,
+    guard: Option<Guard>,
     limit: Option<Arc<Semaphore>>,
     said: Option<Instant>,
 }
@@ -58,7 +58,7 @@ impl<A: Accept> Accepting<A> {
             phases: graceful.phases(),
             phase: graceful.phase(),
             graceful,
-            holder: None,
+            guard: None,
             limit: limit.map(|n| Arc::new(Semaphore::new(n))),
             said: None,
         })
@@ -84,12 +84,12 @@ impl<A: Accept> Accepting<A> {
                     Err(error) => self.failed(&error).await,
                 }
             } else if self.phase == Phase::Draining && self.is_upgrade() {
-                self.holder = None;
+                self.guard = None;
                 self.phase = self.phases.next().await;
             } else if self.phase == Phase::Draining {
                 let queued = self.queued().await;
                 if queued.is_none() {
-                    self.holder = None;
+                    self.guard = None;
                 }
                 return queued;
             } else {
@@ -103,8 +103,8 @@ impl<A: Accept> Accepting<A> {
     }
 
     fn hold(&mut self) -> Option<()> {
-        if self.holder.is_none() {
-            self.holder = Some(self.graceful.hold(self.name.clone())?);
+        if self.guard.is_none() {
+            self.guard = Some(self.graceful.guard()?);
         }
         Some(())
     }

@@ -57,7 +57,11 @@ impl Connection {
     #[must_use]
     pub fn adopted(peer: Address, age: Duration, requests: u32) -> Arc<Self> {
         let now = Instant::now();
-        let kind = if requests == 0 { Kind::Fresh } else { Kind::Idle };
+        let kind = if requests == 0 {
+            Kind::Fresh
+        } else {
+            Kind::Idle
+        };
         Arc::new(Self {
             peer,
             since: now.checked_sub(age).unwrap_or(now),

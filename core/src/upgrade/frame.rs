@@ -166,8 +166,22 @@ pub(crate) fn decode(frame: &[u8]) -> Result<(Decoded, &[u8]), String> {
 }
 
 const KNOWN: [&str; 16] = [
-    "hello", "sockets", "stderr", "state", "start", "starting", "progress", "ready", "commit",
-    "serving", "failed", "bye", "connections", "claimed", "refused", "unknown",
+    "hello",
+    "sockets",
+    "stderr",
+    "state",
+    "start",
+    "starting",
+    "progress",
+    "ready",
+    "commit",
+    "serving",
+    "failed",
+    "bye",
+    "connections",
+    "claimed",
+    "refused",
+    "unknown",
 ];
 
 #[cfg(test)]
