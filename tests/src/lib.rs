@@ -4,8 +4,11 @@
 //!   its requests,
 //! * [`harness`] starts real server programs, signals them, and follows their
 //!   generations,
+//! * [`network`] is a network between the two that takes its time,
 //! * [`reference`](mod@reference) is what those programs serve, and their flags.
 
 pub mod harness;
 pub mod load;
+#[cfg(target_os = "linux")]
+pub mod network;
 pub mod reference;

@@ -2,6 +2,7 @@
 
 use std::{
     process::Child,
+    str::FromStr,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -151,6 +152,26 @@ impl Server {
                 .cloned()
         })
         .await
+    }
+
+    /// Waits for a log line on stderr that contains `text`, and returns the value of its field
+    /// `key`. For programs that print no `ready` line; give them `NO_COLOR=1`.
+    ///
+    /// # Errors
+    ///
+    /// As [`ready`](Self::ready), or if the line has no such field or its value is another type's.
+    pub async fn logged<T: FromStr>(
+        &self,
+        text: &str,
+        key: &str,
+        within: Duration,
+    ) -> anyhow::Result<T> {
+        let line = self.stderr_line(text, within).await?;
+        let mut words = line.split_whitespace();
+        words
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+            .and_then(|value| value.parse().ok())
+            .with_context(|| format!("no usable field {key} in {line:?}"))
     }
 
     async fn seen<T>(

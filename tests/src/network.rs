@@ -1,0 +1,112 @@
+//! A network between a server and its clients, for what the loopback device is too fast to show.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    net::IpAddr,
+    os::fd::AsFd as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Two network namespaces with a delay line between them.
+///
+/// A request across it meets whatever the server did during the last round trip, as on a real
+/// network: that is when closing an idle connection costs a request. Needs root, `ip`, `python3` and
+/// `/dev/net/tun`; `tests/network/delay_line.py` is the line itself. The namespaces go when this is
+/// dropped, also if this process is killed.
+#[derive(Debug)]
+pub struct DelayLine {
+    server: End,
+    client: End,
+    line: Child,
+}
+
+/// One side of a [`DelayLine`].
+#[derive(Debug)]
+pub struct End {
+    namespace: File,
+    address: IpAddr,
+}
+
+impl DelayLine {
+    /// Lays a line that takes `each_way` from one end to the other.
+    ///
+    /// # Errors
+    ///
+    /// If this machine does not let us; says what is missing.
+    pub fn lay(each_way: Duration) -> anyhow::Result<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("network/delay_line.py");
+        let mut line = Command::new("python3")
+            .arg(script)
+            .arg((each_way.as_secs_f64() * 1000.0).to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .context("start python3 for the delay line")?;
+        let mut ends = String::new();
+        let stdout = line.stdout.take().context("stdout is no pipe")?;
+        BufReader::new(stdout).read_line(&mut ends)?;
+        let words: Vec<&str> = ends.split_whitespace().collect();
+        let &[server, at_server, client, at_client] = words.as_slice() else {
+            let status = line.wait()?;
+            bail!("there is no delay line ({status}): it needs root, ip and /dev/net/tun");
+        };
+        Ok(Self {
+            server: End::open(server, at_server)?,
+            client: End::open(client, at_client)?,
+            line,
+        })
+    }
+
+    /// The server's side.
+    #[must_use]
+    pub fn server(&self) -> &End {
+        &self.server
+    }
+
+    /// The clients' side.
+    #[must_use]
+    pub fn client(&self) -> &End {
+        &self.client
+    }
+}
+
+impl Drop for DelayLine {
+    fn drop(&mut self) {
+        // The end of its stdin is what it waits for.
+        drop(self.line.stdin.take());
+        let _ = self.line.wait();
+    }
+}
+
+impl End {
+    fn open(name: &str, address: &str) -> anyhow::Result<Self> {
+        let path = Path::new("/run/netns").join(name);
+        let namespace = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        let address = address.parse()?;
+        Ok(Self { namespace, address })
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Moves the calling thread here: the sockets that it opens, and the processes that it starts,
+    /// from now on belong to this side. Leave no other work to that thread.
+    ///
+    /// # Errors
+    ///
+    /// If this process may not.
+    pub fn enter(&self) -> anyhow::Result<()> {
+        move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .context("enter the network namespace")
+    }
+}

@@ -1,0 +1,83 @@
+//! Upgrades across a network on which a round trip takes ten milliseconds.
+#![cfg(target_os = "linux")]
+
+use std::{panic::resume_unwind, thread, time::Duration};
+
+use handover_tests::{
+    harness::{Exit, Program, Signal},
+    load::{Clients, Config, Kind, Report, Storm},
+    network::DelayLine,
+};
+use tokio::{runtime, time::sleep};
+
+const EACH_WAY: Duration = Duration::from_millis(5);
+const UPGRADES: u64 = 5;
+const BETWEEN: Duration = Duration::from_millis(700);
+const BOUND: Duration = Duration::from_secs(20);
+
+#[test]
+#[ignore = "needs root, ip and /dev/net/tun; run by tests/all"]
+fn upgrades_of_our_loop_across_a_delay_line_lose_nothing() {
+    judge(&under_load(env!("CARGO_BIN_EXE_ref-axum")));
+}
+
+#[test]
+#[ignore = "needs root, ip and /dev/net/tun; run by tests/all"]
+fn upgrades_of_axums_loop_across_a_delay_line_lose_nothing() {
+    judge(&under_load(env!("CARGO_BIN_EXE_ref-axum-foreign")));
+}
+
+fn judge(report: &Report) {
+    eprintln!("{report}");
+    assert_eq!(report.lost(), 0, "{report}");
+    assert_eq!(report.restarts_taken() as u64, UPGRADES, "{report}");
+    // Or else it was not across the line.
+    let keepalive = report.kind(Kind::Keepalive).unwrap();
+    assert!(keepalive.p99 >= 2 * EACH_WAY, "{report}");
+}
+
+/// Upgrades the server at one end while clients ask it from the other.
+fn under_load(program: &'static str) -> Report {
+    // A thread of its own, since it does not come back to where it was.
+    thread::spawn(move || {
+        let line = DelayLine::lay(EACH_WAY).unwrap();
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(drive(program, &line))
+    })
+    .join()
+    .unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+async fn drive(program: &str, line: &DelayLine) -> Report {
+    line.server().enter().unwrap();
+    let listen = format!("{}:0", line.server().address());
+    let program = Program::new(program).args(["--listen", &listen]);
+    let server = program.start().await.unwrap();
+
+    line.client().enter().unwrap();
+    let mut config = Config::new(server.newest().tcp().unwrap());
+    config.clients = Clients::persistent(32);
+    let storm = Storm::start(config);
+    let mut replaced = Vec::new();
+    for generation in 1..=UPGRADES {
+        sleep(BETWEEN).await;
+        let old = server.newest().process;
+        let mark = storm.mark(generation);
+        old.signal(Signal::HUP).unwrap();
+        server.ready(generation, BOUND).await.unwrap();
+        replaced.push((mark, old));
+    }
+    for (mark, old) in replaced {
+        let exit = old.exit(BOUND).await.unwrap();
+        // One that goes before its predecessor is that one's to wait for.
+        let clean = matches!(exit, Exit::Status(0) | Exit::Unknown);
+        assert!(clean, "process {}: {exit}", old.pid());
+        storm.gone(mark);
+    }
+    let report = storm.stop().await;
+    assert!(server.terminate(BOUND).await.unwrap().is_success());
+    report
+}
