@@ -13,22 +13,16 @@
 
 use std::{
     fmt,
-    future::{Future, pending, poll_fn},
+    future::{Future, poll_fn},
     io,
     marker::PhantomData,
     net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
-use handover::{Accept, Address, Connection, Graceful, Holder, Phase, Tracked};
-use pin_project_lite::pin_project;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::mpsc,
-    time::sleep,
-};
+use handover::{Accept, Address, Connection, Graceful, Guard, Phase, Phases, Tracked};
+use tokio::time::{sleep, timeout};
 
 /// A listener for `axum::serve` whose connections are tracked.
 ///
@@ -46,7 +40,7 @@ use tokio::{
 /// # async fn main() -> std::io::Result<()> {
 /// let graceful = Graceful::new();
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-/// let mut incoming = Incoming::tcp(listener, &graceful);
+/// let incoming = Incoming::tcp(listener, &graceful);
 /// let signal = incoming.signal();
 /// let app = Router::new()
 ///     .route("/", get(async || "hello"))
@@ -63,10 +57,10 @@ use tokio::{
 pub struct Incoming<A, Addr = Address> {
     listener: A,
     graceful: Graceful,
-    holder: Option<Holder>,
-    // A clone is in each connection: when all are gone, so is the channel.
-    open: Option<mpsc::Sender<()>>,
-    closed: Option<mpsc::Receiver<()>>,
+    phases: Phases,
+    phase: Phase,
+    // While it may accept, a drain cannot end between `accept` and the connection's own holder.
+    guard: Option<Guard>,
     addr: PhantomData<fn() -> Addr>,
 }
 
@@ -88,61 +82,75 @@ impl<A: Accept> Incoming<A, SocketAddr> {
 
 impl<A: Accept, Addr> Incoming<A, Addr> {
     fn of(listener: A, graceful: &Graceful) -> Self {
-        let (open, closed) = mpsc::channel(1);
         Self {
             listener,
-            holder: graceful.hold("accept"),
+            phases: graceful.phases(),
+            phase: graceful.phase(),
+            guard: graceful.guard(),
             graceful: graceful.clone(),
-            open: Some(open),
-            closed: Some(closed),
             addr: PhantomData,
         }
     }
 
     /// The shutdown signal for `with_graceful_shutdown`.
     ///
-    /// It ends when the announce window of the drain is over, or as soon as no connection is left:
-    /// until then idle connections are answered once more, with `Connection: close`, where axum
-    /// would close them at once.
+    /// It ends when the announce window of the drain is over, or as soon as nothing is left to wait
+    /// for: until then idle connections are answered once more, with `Connection: close`, where
+    /// axum would close them at once.
     ///
-    /// # Panics
-    ///
-    /// If it is taken a second time.
-    pub fn signal(&mut self) -> impl Future<Output = ()> + Send + use<A, Addr> {
+    /// If a successor dies within the window, accepting goes on. Later it cannot: axum's loop has
+    /// ended.
+    pub fn signal(&self) -> impl Future<Output = ()> + Send + use<A, Addr> {
         let graceful = self.graceful.clone();
-        let mut closed = self.closed.take().expect("the signal is taken once");
         async move {
-            graceful.draining().await;
-            let remaining = graceful.remaining().unwrap_or_default();
-            let window: Duration = graceful.policy().announce(remaining);
-            tokio::select! {
-                _ = closed.recv() => {}
-                () = sleep(window) => {}
+            let mut phases = graceful.phases();
+            loop {
+                graceful.draining().await;
+                let remaining = graceful.remaining().unwrap_or_default();
+                let window = graceful.policy().announce(remaining);
+                let left = async {
+                    loop {
+                        match phases.next().await {
+                            Phase::Drained => return true,
+                            Phase::Running => return false,
+                            _ => {}
+                        }
+                    }
+                };
+                if timeout(window, left).await.unwrap_or(true) {
+                    return;
+                }
             }
         }
     }
 
-    async fn next(&mut self) -> (Connected<A::Io>, Address) {
+    async fn next(&mut self) -> (Tracked<A::Io>, Address) {
         loop {
-            let Some(open) = self.open.clone() else {
-                return pending().await;
-            };
-            let graceful = self.graceful.clone();
-            let accepted = tokio::select! {
-                biased;
-                () = graceful.draining() => self.queued().await,
-                accepted = poll_fn(|cx| self.listener.poll_accept(cx)) => Some(accepted),
+            let accepted = if self.phase.accepts() {
+                if self.guard.is_none() {
+                    self.guard = self.graceful.guard();
+                }
+                tokio::select! {
+                    biased;
+                    phase = self.phases.next() => { self.phase = phase; continue }
+                    accepted = poll_fn(|cx| self.listener.poll_accept(cx)) => Some(accepted),
+                }
+            } else {
+                self.queued().await
             };
             match accepted {
                 Some(Ok((io, peer))) => {
                     let connection = Connection::new(peer.clone());
-                    match Tracked::new(io, connection, &self.graceful) {
-                        Ok(io) => return (Connected { io, _open: open }, peer),
-                        Err(_) => self.stop(),
+                    if let Ok(io) = Tracked::new(io, connection, &self.graceful) {
+                        return (io, peer);
                     }
                 }
                 Some(Err(error)) => pause(&error).await,
-                None => self.stop(),
+                // Until a drain is taken back.
+                None => {
+                    self.guard = None;
+                    self.phase = self.phases.next().await;
+                }
             }
         }
     }
@@ -153,17 +161,17 @@ impl<A: Accept, Addr> Incoming<A, Addr> {
         if inherited || self.graceful.phase() > Phase::Draining {
             return None;
         }
-        let polled =
-            tokio::task::unconstrained(poll_fn(|cx| Poll::Ready(self.listener.poll_accept(cx))));
-        match polled.await {
-            Poll::Ready(accepted) => Some(accepted),
-            Poll::Pending => None,
+        // A connection that has just come may not have been reported yet: let the reactor look.
+        for _ in 0..3 {
+            let polled = tokio::task::unconstrained(poll_fn(|cx| {
+                Poll::Ready(self.listener.poll_accept(cx))
+            }));
+            match polled.await {
+                Poll::Ready(accepted) => return Some(accepted),
+                Poll::Pending => tokio::task::yield_now().await,
+            }
         }
-    }
-
-    fn stop(&mut self) {
-        self.open = None;
-        self.holder = None;
+        None
     }
 }
 
@@ -177,7 +185,7 @@ async fn pause(error: &io::Error) {
 }
 
 impl<A: Accept> axum::serve::Listener for Incoming<A, Address> {
-    type Io = Connected<A::Io>;
+    type Io = Tracked<A::Io>;
     type Addr = Address;
 
     async fn accept(&mut self) -> (Self::Io, Address) {
@@ -190,7 +198,7 @@ impl<A: Accept> axum::serve::Listener for Incoming<A, Address> {
 }
 
 impl<A: Accept> axum::serve::Listener for Incoming<A, SocketAddr> {
-    type Io = Connected<A::Io>;
+    type Io = Tracked<A::Io>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
@@ -218,67 +226,5 @@ impl<A, Addr> fmt::Debug for Incoming<A, Addr> {
         f.debug_struct("Incoming")
             .field("graceful", &self.graceful)
             .finish_non_exhaustive()
-    }
-}
-
-pin_project! {
-    /// A connection from [`Incoming`].
-    #[derive(Debug)]
-    pub struct Connected<Io> {
-        #[pin]
-        io: Tracked<Io>,
-        _open: mpsc::Sender<()>,
-    }
-}
-
-impl<Io> Connected<Io> {
-    /// What is known of the connection.
-    pub fn connection(&self) -> &Connection {
-        self.io.connection()
-    }
-
-    /// The connection below.
-    pub fn get_ref(&self) -> &Io {
-        self.io.get_ref()
-    }
-}
-
-impl<Io: AsyncRead + Unpin> AsyncRead for Connected<Io> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.project().io.poll_read(cx, buf)
-    }
-}
-
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Connected<Io> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.project().io.poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.project().io.poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().io.poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().io.poll_shutdown(cx)
     }
 }

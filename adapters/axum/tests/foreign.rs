@@ -15,7 +15,7 @@ async fn start() -> Server {
     let graceful = Graceful::builder().deadline(DEADLINE).build();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let mut incoming = Incoming::tcp(listener, &graceful);
+    let incoming = Incoming::tcp(listener, &graceful);
     let signal = incoming.signal();
     let app = app().layer(GracefulLayer::new(graceful.clone()));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();

@@ -17,7 +17,7 @@ use std::{
 };
 
 use handover::{
-    Accept, Address, Connection, Graceful, Holder, Phase, Phases,
+    Accept, Address, Connection, Graceful, Guard, Holder, Phase, Phases,
     accept::{Arrival, Mover},
 };
 use tokio::{
@@ -54,7 +54,7 @@ pub(crate) struct Accepting<A> {
     graceful: Graceful,
     phases: Phases,
     phase: Phase,
-    holder: Option<Holder>,
+    guard: Option<Guard>,
     limit: Option<Arc<Semaphore>>,
     // For the next connection, where there is a limit.
     permit: Option<OwnedSemaphorePermit>,
@@ -71,7 +71,7 @@ impl<A: Accept> Accepting<A> {
             phases: graceful.phases(),
             phase: graceful.phase(),
             graceful,
-            holder: None,
+            guard: None,
             limit: limit.map(|n| Arc::new(Semaphore::new(n))),
             permit: None,
             said: None,
@@ -105,7 +105,7 @@ impl<A: Accept> Accepting<A> {
                     Next::Accepted(Err(error)) => self.failed(&error).await,
                 }
             } else if self.phase == Phase::Draining && self.is_upgrade() {
-                self.holder = None;
+                self.guard = None;
                 self.permit = None;
                 let listener = &mut self.listener;
                 let arrival = tokio::select! {
@@ -121,7 +121,7 @@ impl<A: Accept> Accepting<A> {
             } else if self.phase == Phase::Draining {
                 let queued = self.queued().await;
                 if queued.is_none() {
-                    self.holder = None;
+                    self.guard = None;
                 }
                 return queued;
             } else {
@@ -135,8 +135,8 @@ impl<A: Accept> Accepting<A> {
     }
 
     fn hold(&mut self) -> Option<()> {
-        if self.holder.is_none() {
-            self.holder = Some(self.graceful.hold(self.name.clone())?);
+        if self.guard.is_none() {
+            self.guard = Some(self.graceful.guard()?);
         }
         Some(())
     }

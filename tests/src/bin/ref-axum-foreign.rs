@@ -42,7 +42,7 @@ async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     }
     let mut servers = JoinSet::new();
     for listener in listeners {
-        let mut incoming = Incoming::new(listener, &graceful);
+        let incoming = Incoming::new(listener, &graceful);
         let signal = incoming.signal();
         let app = router(info).layer(GracefulLayer::new(graceful.clone()));
         let server = axum::serve(incoming, app).with_graceful_shutdown(signal);

@@ -25,6 +25,7 @@ mod process;
 mod program;
 mod ready;
 mod server;
+mod tcp;
 mod wait;
 mod watchdog;
 
@@ -33,6 +34,7 @@ pub use self::{
     program::Program,
     ready::Ready,
     server::Server,
+    tcp::ServerEnd,
     wait::eventually,
 };
 pub use rustix::process::Signal;

@@ -1,0 +1,109 @@
+//! One drain of one process, and how long it took.
+
+use std::time::{Duration, Instant};
+
+use handover_tests::harness::{Exit, Server, Signal};
+use tokio::task::JoinHandle;
+
+use super::BOUND;
+
+/// A server that was sent SIGTERM.
+#[derive(Debug)]
+pub(crate) struct Draining {
+    pub(crate) server: Server,
+    began: Instant,
+    exit: JoinHandle<(Exit, Instant)>,
+}
+
+/// A server that has ended.
+#[derive(Debug)]
+pub(crate) struct Drained {
+    pub(crate) exit: Exit,
+    /// From the signal to the end of the process.
+    pub(crate) took: Duration,
+    pub(crate) ended: Instant,
+    /// The report on its stderr.
+    pub(crate) report: String,
+}
+
+impl Draining {
+    /// Sends SIGTERM and waits until the server says that it drains.
+    pub(crate) async fn begin(server: Server) -> Self {
+        let process = server.newest().process;
+        let waits = process.clone();
+        let exit = tokio::spawn(async move {
+            let exit = waits.exit(BOUND).await.unwrap();
+            (exit, Instant::now())
+        });
+        let began = Instant::now();
+        process.signal(Signal::TERM).unwrap();
+        server.stderr_line("draining", BOUND).await.unwrap();
+        Self {
+            server,
+            began,
+            exit,
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.server.newest().process.signal(signal).unwrap();
+    }
+
+    pub(crate) async fn end(self) -> Drained {
+        let (exit, ended) = self.exit.await.unwrap();
+        let report = self.server.stderr_line("drained in", BOUND).await.unwrap();
+        Drained {
+            exit,
+            took: ended - self.began,
+            ended,
+            report,
+        }
+    }
+}
+
+impl Drained {
+    /// Nothing was cut: returns how long after `done`, when the last work was, the process lived.
+    pub(crate) fn complete_since(&self, done: Instant) -> Duration {
+        assert_eq!(self.exit, Exit::Status(0), "{}", self.report);
+        assert!(!self.report.contains("cut"), "{}", self.report);
+        self.ended.saturating_duration_since(done)
+    }
+
+    /// Something was cut, which the report names: returns how long after the deadline the process
+    /// lived.
+    pub(crate) fn cut_at(&self, deadline: Duration, names: &[&str]) -> Duration {
+        assert_eq!(self.exit, Exit::Status(3), "{}", self.report);
+        for name in names {
+            assert!(
+                self.report.contains(name),
+                "no {name:?} in {:?}",
+                self.report
+            );
+        }
+        assert!(!self.report.contains("abandoned"), "{}", self.report);
+        assert!(
+            self.took >= deadline,
+            "{:?}, before the deadline: {}",
+            self.took,
+            self.report
+        );
+        self.took - deadline
+    }
+}
+
+/// Runs a trial, which returns how late something was and panics if anything else is wrong, until
+/// it is within `bound`; three times at most.
+///
+/// That it is late once says that the machine was busy: the process shares it with other tests and
+/// is not scheduled at once. A delay of the server's own comes each time.
+pub(crate) async fn in_time(bound: Duration, trial: impl AsyncFn() -> Duration) {
+    let mut late = Vec::new();
+    for _ in 0..3 {
+        let by = trial().await;
+        if by <= bound {
+            return;
+        }
+        late.push(by);
+    }
+    panic!("within {bound:?} was wanted, and it took {late:?}");
+}
