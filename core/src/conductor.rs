@@ -276,7 +276,7 @@ impl Conductor {
         tracing::info!(
             successor = successor.pid(),
             generation = successor.generation(),
-            "successor serves, draining"
+            "successor serves"
         );
         // What becomes of us is the successor's concern now.
         shared.tell_predecessor(&Message::Bye);
@@ -302,7 +302,6 @@ impl Conductor {
             return;
         }
         let reason = self.shared.graceful.reason().unwrap_or_default();
-        tracing::info!(%reason, "draining");
         if reason.is_upgrade() {
             return;
         }
