@@ -11,17 +11,25 @@ use std::{
 
 use handover_tests::{
     harness::{Exit, Program, Ready, Server, Signal, eventually, proc},
-    load::{Clients, Config, Report, Storm, Target, get},
+    load::{Clients, Config, Report, Storm, Target},
 };
 use tokio::{task::JoinSet, time::sleep};
 
-use self::support::{BOUND, Peer, Way, directory, listening};
+use self::support::{BOUND, Peer, Way, answers, directory, listening};
 
-/// Sends SIGHUP and waits for the successor.
+/// Sends SIGHUP, and waits for the successor, and for the predecessor to accept no more.
 async fn upgrade(server: &Server) -> Ready {
     let newest = server.newest();
     newest.process.signal(Signal::HUP).unwrap();
-    server.ready(newest.generation + 1, BOUND).await.unwrap()
+    let ready = server.ready(newest.generation + 1, BOUND).await.unwrap();
+    let said = format!("successor={}", ready.pid());
+    eventually("the predecessor to drain", BOUND, async || {
+        let mut lines = server.stderr().into_iter();
+        lines.find(|line| line.contains("successor serves") && line.contains(&said))
+    })
+    .await
+    .unwrap();
+    ready
 }
 
 /// Ends the service, which leaves nothing.
@@ -133,9 +141,7 @@ async fn every_socket_keeps_its_name_and_address(way: Way) {
         assert_eq!(last.sockets.len(), 4, "{:?}", last.sockets);
         names(&pid_file, &last).await;
         for (name, _) in &first.sockets {
-            let answer = get(&last.target(name).unwrap(), "/").await.unwrap();
-            assert_eq!(answer.head.generation, Some(generation), "{name}");
-            assert_eq!(answer.head.pid, Some(last.pid()), "{name}");
+            answers(&last.target(name).unwrap(), &last).await;
         }
         if generation < 3 {
             let old = std::mem::replace(&mut last, upgrade(&server).await);
@@ -315,8 +321,7 @@ async fn relative_names_are_taken_from_the_start(way: Way) {
         .unwrap();
     let second = upgrade(&server).await;
     names(&path("app.pid"), &second).await;
-    let answer = get(&Target::Unix(path("app.socket")), "/").await.unwrap();
-    assert_eq!(answer.head.pid, Some(second.pid()));
+    answers(&Target::Unix(path("app.socket")), &second).await;
     is_gone(&server).await;
     assert!(!path("app.pid").exists() && !path("app.socket").exists());
 }
