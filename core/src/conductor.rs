@@ -26,6 +26,7 @@ use crate::{
     error::{Error, Kind},
     generation::shared::{Shared, lock},
     signals::Action,
+    systemd,
     upgrade::{
         Successor,
         attempt::{self, Offer},
@@ -222,6 +223,7 @@ impl Conductor {
             pid = std::process::id(),
             "upgrading"
         );
+        systemd::reloading();
         let committed = Arc::new(AtomicBool::new(false));
         let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&committed)));
         self.attempt = Some(Attempt {
@@ -244,6 +246,7 @@ impl Conductor {
                 if attempt.committed.load(Ordering::Acquire) {
                     self.shared.reclaim_pid_file();
                 }
+                systemd::serves(self.shared.number);
                 Err(err)
             }
         };
@@ -290,10 +293,24 @@ impl Conductor {
             self.probation = holder.map(|holder| (holder, until));
         }
         self.link = Some(link);
+        self.tell_manager(successor);
+        let shared = &self.shared;
         shared.graceful.drain_for(Reason::Upgrade {
             successor: successor.pid(),
         });
         successor
+    }
+
+    /// Tells the service manager who is the main process, and is there until it knows.
+    fn tell_manager(&self, successor: Successor) {
+        if !systemd::is_listening() {
+            return;
+        }
+        let guard = self.shared.graceful.guard();
+        tokio::task::spawn_blocking(move || {
+            systemd::handed_over(successor.pid(), successor.generation());
+            drop(guard);
+        });
     }
 
     /// Readiness has been withdrawn, by whomever.
@@ -305,6 +322,7 @@ impl Conductor {
         if reason.is_upgrade() {
             return;
         }
+        systemd::stopping();
         // We were told to stop, so a predecessor that still drains must not start to serve again.
         self.shared.tell_predecessor(&Message::Bye);
         if self.shared.is_ready() {
@@ -358,6 +376,7 @@ impl Conductor {
         if shared.graceful.resume() {
             tracing::error!(successor, status, "the successor died, serving again");
             shared.reclaim_pid_file();
+            systemd::alone(shared.number);
             shared.gate.open();
             (self.stops, self.begun, self.closed) = (0, false, false);
         } else {
@@ -373,15 +392,27 @@ impl Conductor {
         link.take_back();
     }
 
-    fn end(self) {
+    fn end(mut self) {
         self.shared.end();
-        if let Some(link) = self.link {
-            link.farewell();
+        if let Some(link) = self.link.take() {
+            link.say_farewell();
+            link.reap_in_the_end();
         }
-        for done in self.waiting {
+        for done in self.waiting.drain(..) {
             let _ = done.send(());
         }
         self.shared.finished.send_replace(true);
+    }
+}
+
+impl Drop for Conductor {
+    fn drop(&mut self) {
+        // A `main` that returns with the report may take the runtime away before `end`.
+        if let Some(link) = &self.link
+            && self.shared.graceful.report().is_some()
+        {
+            link.say_farewell();
+        }
     }
 }
 

@@ -35,6 +35,8 @@ mod sockets;
 #[cfg(all(unix, feature = "process"))]
 mod sys;
 #[cfg(all(unix, feature = "process"))]
+mod systemd;
+#[cfg(all(unix, feature = "process"))]
 mod upgrade;
 
 #[cfg(feature = "accept")]

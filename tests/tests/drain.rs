@@ -479,7 +479,8 @@ async fn a_lame_duck_serves_and_tells(way: Way) {
 async fn the_kernels_queue_is_served(way: Way) {
     let server = start(way).await;
     let target = server.newest().first_target().unwrap();
-    // Nobody accepts while it is stopped.
+    // The accept loop runs by now; and nobody accepts while the process is stopped.
+    assert_eq!(get(&target, "/").await.unwrap().head.status, 200);
     server.first().signal(Signal::STOP).unwrap();
     let mut peers = Vec::new();
     for _ in 0..20 {
