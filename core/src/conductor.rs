@@ -178,6 +178,8 @@ impl Conductor {
                     graceful.cut();
                 } else {
                     tracing::info!(signal = %reason, "told to stop, draining already; once more cuts");
+                    // We are to go, so the successor is on its own.
+                    self.probation = None;
                     if let Some(link) = &mut self.link {
                         link.release();
                     }
