@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    Graceful, Holder, Phase, Reason,
+    Graceful, Guard, Phase, Reason,
     error::{Error, Kind},
     generation::shared::{Shared, lock},
     signals::Action,
@@ -89,7 +89,7 @@ struct Conductor {
     waiting: Vec<oneshot::Sender<()>>,
     /// The successor, while we drain.
     link: Option<Link>,
-    probation: Option<(Holder, Instant)>,
+    probation: Option<(Guard, Instant)>,
     /// How often we were told to stop.
     stops: u32,
     begun: bool,
@@ -119,7 +119,7 @@ async fn ended(link: &mut Option<Link>) -> Ended {
     }
 }
 
-async fn probation_over(probation: &Option<(Holder, Instant)>, graceful: &Graceful) {
+async fn probation_over(probation: &Option<(Guard, Instant)>, graceful: &Graceful) {
     match probation {
         Some((_, until)) => tokio::select! {
             () = tokio::time::sleep_until(*until) => {}
@@ -178,6 +178,8 @@ impl Conductor {
                     graceful.cut();
                 } else {
                     tracing::info!(signal = %reason, "told to stop, draining already; once more cuts");
+                    // We are to go, so the successor is on its own.
+                    self.probation = None;
                     if let Some(link) = &mut self.link {
                         link.release();
                     }
@@ -289,8 +291,9 @@ impl Conductor {
         }
         if shared.probation > std::time::Duration::ZERO && !stop {
             let until = Instant::now() + shared.probation;
-            let holder = shared.graceful.hold("probation of the successor");
-            self.probation = holder.map(|holder| (holder, until));
+            // Not a holder: should the deadline come first, nothing was cut that anybody waits for.
+            let guard = shared.graceful.guard();
+            self.probation = guard.map(|guard| (guard, until));
         }
         self.link = Some(link);
         self.tell_manager(successor);

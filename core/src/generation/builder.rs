@@ -59,7 +59,7 @@ impl GenerationBuilder {
             graceful: Graceful::new(),
             pid_file: None,
             ready_timeout: Duration::from_secs(60),
-            probation: Duration::ZERO,
+            probation: Duration::from_secs(1),
             signals: Signals::new(),
             program: None,
             args: None,
@@ -89,7 +89,8 @@ impl GenerationBuilder {
     }
 
     /// How long, at least, this process stays behind a successor, to take over again should it die.
-    /// Zero by default: as long as the drain takes anyhow.
+    /// One second by default, in which most of what fails at its first requests has failed; zero is
+    /// as long as the drain takes anyhow, which may be no time at all.
     ///
     /// It holds the drain open, and so ends at the drain's deadline at the latest.
     pub fn probation(mut self, time: Duration) -> Self {
