@@ -38,9 +38,9 @@ const WINDOW: usize = 1024;
 const BATCH: usize = 64;
 /// The most that may have been read ahead from one connection: what its message can carry.
 const UNREAD: usize = 32 * 1024;
-/// For how long a living successor may leave a connection without an answer. Nobody serves it
-/// meanwhile, and it cannot be taken back while the successor might still claim it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long a living successor may leave a connection without an answer, by default. Nobody
+/// serves it meanwhile, and it cannot be taken back while the successor might still claim it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be given, without the type of its connection.
 pub(crate) struct Given {
@@ -58,6 +58,7 @@ pub(crate) struct Route {
 struct Shared {
     state: Mutex<State>,
     window: Arc<Semaphore>,
+    patience: Duration,
     graceful: Graceful,
     changed: Notify,
 }
@@ -79,11 +80,12 @@ struct Sent {
 }
 
 impl Route {
-    pub(crate) fn new(graceful: Graceful) -> Self {
+    pub(crate) fn new(graceful: Graceful, patience: Duration) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 window: Arc::new(Semaphore::new(WINDOW)),
+                patience,
                 graceful,
                 changed: Notify::new(),
             }),
@@ -159,17 +161,25 @@ impl Route {
         answered
     }
 
+    /// Whether a connection has waited too long for its answer.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.time_limit().is_some_and(|at| at <= Instant::now())
+    }
+
+    /// When the oldest connection without an answer will have waited too long.
+    fn time_limit(&self) -> Option<Instant> {
+        let state = lock(&self.shared.state);
+        let oldest = state.sent.values().map(|sent| sent.since).min();
+        oldest.map(|since| since + self.shared.patience)
+    }
+
     /// Ends when a connection has waited too long for its answer. Cancel safe.
     pub(crate) async fn stalled(&self) {
         loop {
-            let oldest = {
-                let state = lock(&self.shared.state);
-                state.sent.values().map(|sent| sent.since).min()
-            };
-            match oldest {
-                Some(since) if since + PATIENCE <= Instant::now() => return,
-                Some(since) => tokio::select! {
-                    () = sleep_until(since + PATIENCE) => {}
+            match self.time_limit() {
+                Some(until) if until <= Instant::now() => return,
+                Some(until) => tokio::select! {
+                    () = sleep_until(until) => {}
                     () = self.shared.changed.notified() => {}
                 },
                 None => self.shared.changed.notified().await,
