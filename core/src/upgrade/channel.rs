@@ -69,6 +69,17 @@ impl Channel {
         send(self.io.as_fd(), &frame, &[])
     }
 
+    /// Sends bytes that need not be a frame.
+    #[cfg(test)]
+    pub(crate) fn try_send_raw(&self, bytes: &[u8]) -> io::Result<()> {
+        send(self.io.as_fd(), bytes, &[])
+    }
+
+    #[cfg(test)]
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
+    }
+
     /// Sends, when there is room.
     pub(crate) async fn send(
         &self,
