@@ -1,5 +1,5 @@
 //! What the process tests share: the programs under test, a bare client, and one drain.
-#![allow(dead_code)] // each test program uses a part
+#![allow(dead_code, unused_imports)] // each test program uses a part
 
 mod drained;
 mod peer;
