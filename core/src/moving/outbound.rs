@@ -11,7 +11,7 @@
 //!    with it, and the memory of the channel.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex},
@@ -41,6 +41,9 @@ const UNREAD: usize = 32 * 1024;
 /// For how long a living successor may leave a connection without an answer, by default. Nobody
 /// serves it meanwhile, and it cannot be taken back while the successor might still claim it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long to try again where the kernel has too many descriptors under way. Much less than
+/// [`PATIENCE`]: the successor would be killed for what it has not even been sent.
+const PATIENCE_WITH_KERNEL: Duration = Duration::from_millis(500);
 
 /// What is to be given, without the type of its connection.
 pub(crate) struct Given {
@@ -66,7 +69,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     open: Option<mpsc::UnboundedSender<(Given, Reply)>>,
-    sent: HashMap<u64, Sent>,
+    // The oldest first: numbers and times grow together.
+    sent: BTreeMap<u64, Sent>,
     next: u64,
 }
 
@@ -169,8 +173,8 @@ impl Route {
     /// When the oldest connection without an answer will have waited too long.
     fn time_limit(&self) -> Option<Instant> {
         let state = lock(&self.shared.state);
-        let oldest = state.sent.values().map(|sent| sent.since).min();
-        oldest.map(|since| since + self.shared.patience)
+        let (_, oldest) = state.sent.first_key_value()?;
+        Some(oldest.since + self.shared.patience)
     }
 
     /// Ends when a connection has waited too long for its answer. Cancel safe.
@@ -282,11 +286,14 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
     let ids: Vec<u64> = connections.iter().map(|moved| moved.id).collect();
     let message = Message::Connections { connections };
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    let until = Instant::now() + PATIENCE_WITH_KERNEL;
     let sent = loop {
         match channel.send(&message, &payload, &borrowed).await {
             // Too many descriptors of this user are under way in the kernel; it takes them out as
-            // the successor reads.
-            Err(err) if err.raw_os_error() == Some(TOO_MANY_REFERENCES) => {
+            // the successor reads. If it is not the successor's doing, these stay here.
+            Err(err)
+                if err.raw_os_error() == Some(TOO_MANY_REFERENCES) && Instant::now() < until =>
+            {
                 sleep(Duration::from_millis(5)).await;
                 if lock(&shared.state).open.is_none() {
                     break Err(err);
