@@ -22,10 +22,11 @@ use tokio::{
 };
 
 use crate::{
-    Graceful, Holder, Phase, Reason,
+    Graceful, Guard, Phase, Reason,
     error::{Error, Kind},
     generation::shared::{Shared, lock},
     signals::Action,
+    systemd,
     upgrade::{
         Successor,
         attempt::{self, Offer},
@@ -88,7 +89,7 @@ struct Conductor {
     waiting: Vec<oneshot::Sender<()>>,
     /// The successor, while we drain.
     link: Option<Link>,
-    probation: Option<(Holder, Instant)>,
+    probation: Option<(Guard, Instant)>,
     /// How often we were told to stop.
     stops: u32,
     begun: bool,
@@ -118,7 +119,7 @@ async fn ended(link: &mut Option<Link>) -> Ended {
     }
 }
 
-async fn probation_over(probation: &Option<(Holder, Instant)>, graceful: &Graceful) {
+async fn probation_over(probation: &Option<(Guard, Instant)>, graceful: &Graceful) {
     match probation {
         Some((_, until)) => tokio::select! {
             () = tokio::time::sleep_until(*until) => {}
@@ -177,6 +178,8 @@ impl Conductor {
                     graceful.cut();
                 } else {
                     tracing::info!(signal = %reason, "told to stop, draining already; once more cuts");
+                    // We are to go, so the successor is on its own.
+                    self.probation = None;
                     if let Some(link) = &mut self.link {
                         link.release();
                     }
@@ -222,6 +225,7 @@ impl Conductor {
             pid = std::process::id(),
             "upgrading"
         );
+        systemd::reloading();
         let committed = Arc::new(AtomicBool::new(false));
         let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&committed)));
         self.attempt = Some(Attempt {
@@ -244,6 +248,7 @@ impl Conductor {
                 if attempt.committed.load(Ordering::Acquire) {
                     self.shared.reclaim_pid_file();
                 }
+                systemd::serves(self.shared.number);
                 Err(err)
             }
         };
@@ -276,7 +281,7 @@ impl Conductor {
         tracing::info!(
             successor = successor.pid(),
             generation = successor.generation(),
-            "successor serves, draining"
+            "successor serves"
         );
         // What becomes of us is the successor's concern now.
         shared.tell_predecessor(&Message::Bye);
@@ -286,14 +291,29 @@ impl Conductor {
         }
         if shared.probation > std::time::Duration::ZERO && !stop {
             let until = Instant::now() + shared.probation;
-            let holder = shared.graceful.hold("probation of the successor");
-            self.probation = holder.map(|holder| (holder, until));
+            // Not a holder: should the deadline come first, nothing was cut that anybody waits for.
+            let guard = shared.graceful.guard();
+            self.probation = guard.map(|guard| (guard, until));
         }
         self.link = Some(link);
+        self.tell_manager(successor);
+        let shared = &self.shared;
         shared.graceful.drain_for(Reason::Upgrade {
             successor: successor.pid(),
         });
         successor
+    }
+
+    /// Tells the service manager who is the main process, and is there until it knows.
+    fn tell_manager(&self, successor: Successor) {
+        if !systemd::is_listening() {
+            return;
+        }
+        let guard = self.shared.graceful.guard();
+        tokio::task::spawn_blocking(move || {
+            systemd::handed_over(successor.pid(), successor.generation());
+            drop(guard);
+        });
     }
 
     /// Readiness has been withdrawn, by whomever.
@@ -302,10 +322,10 @@ impl Conductor {
             return;
         }
         let reason = self.shared.graceful.reason().unwrap_or_default();
-        tracing::info!(%reason, "draining");
         if reason.is_upgrade() {
             return;
         }
+        systemd::stopping();
         // We were told to stop, so a predecessor that still drains must not start to serve again.
         self.shared.tell_predecessor(&Message::Bye);
         if self.shared.is_ready() {
@@ -359,6 +379,7 @@ impl Conductor {
         if shared.graceful.resume() {
             tracing::error!(successor, status, "the successor died, serving again");
             shared.reclaim_pid_file();
+            systemd::alone(shared.number);
             shared.gate.open();
             (self.stops, self.begun, self.closed) = (0, false, false);
         } else {
@@ -374,15 +395,27 @@ impl Conductor {
         link.take_back();
     }
 
-    fn end(self) {
+    fn end(mut self) {
         self.shared.end();
-        if let Some(link) = self.link {
-            link.farewell();
+        if let Some(link) = self.link.take() {
+            link.say_farewell();
+            link.reap_in_the_end();
         }
-        for done in self.waiting {
+        for done in self.waiting.drain(..) {
             let _ = done.send(());
         }
         self.shared.finished.send_replace(true);
+    }
+}
+
+impl Drop for Conductor {
+    fn drop(&mut self) {
+        // A `main` that returns with the report may take the runtime away before `end`.
+        if let Some(link) = &self.link
+            && self.shared.graceful.report().is_some()
+        {
+            link.say_farewell();
+        }
     }
 }
 

@@ -1,4 +1,57 @@
 //! Lets a server stop or be replaced without losing one request.
+//!
+//! Three things, each useful without the others:
+//!
+//! - [`Graceful`], a token that triggers, observes and holds open a *drain*: what a server does to
+//!   end well. It needs no framework and no feature.
+//! - `Accept` and `Tracked` connections (feature `accept`), and `GracefulLayer` (feature
+//!   `layer`), which make connections and requests hold a drain open, and end at its deadline.
+//! - `Generation` (feature `process`, Unix), one process of a service: it starts the next one, hands
+//!   it the listening sockets and the open connections, and takes back if that fails.
+//!
+//! Serve loops stand on it: `handover-hyper` for any tower service, `handover-axum` for axum. Most
+//! programs want one of those, and of this crate the token.
+//!
+//! # A drain
+//!
+//! | [`Phase`] | ready | accepts | a request on an open connection | left when |
+//! |---|---|---|---|---|
+//! | `Running` | yes | yes | served | [`Graceful::drain`] |
+//! | `LameDuck` | no | yes | served, and told to go elsewhere | its time is over |
+//! | `Draining` | no | no | served, and told to go elsewhere | the last guard has gone |
+//! | `Cutting` | no | no | answered with 503, or broken off | the last guard has gone, or a short grace |
+//! | `Drained` | no | no | | the process may exit |
+//!
+//! One deadline covers all of it. What was cut is in the [`Report`].
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! use std::time::Duration;
+//!
+//! use handover::{Graceful, Phase};
+//!
+//! let graceful = Graceful::builder().deadline(Duration::from_secs(10)).build();
+//!
+//! // Work that a stop has to wait for, and that ends when it is told of one.
+//! let token = graceful.clone();
+//! tokio::spawn(async move { token.track("index", token.draining()).await });
+//! # tokio::task::yield_now().await;
+//!
+//! // On a signal, say.
+//! graceful.drain();
+//! let report = graceful.drained().await;
+//! assert!(report.is_complete());
+//! assert_eq!(graceful.phase(), Phase::Drained);
+//! println!("{report}");
+//! # }
+//! ```
+//!
+//! # Cost
+//!
+//! A guard is one locked instruction to take and one to drop, on a cache line that the thread has to
+//! itself; looking at the phase is a load. Nothing is allocated for either. What can be listed is
+//! listed only where somebody waits anyway.
 
 mod clock;
 mod drain;
@@ -34,6 +87,8 @@ mod signals;
 mod sockets;
 #[cfg(all(unix, feature = "process"))]
 mod sys;
+#[cfg(all(unix, feature = "process"))]
+mod systemd;
 #[cfg(all(unix, feature = "process"))]
 mod upgrade;
 

@@ -13,7 +13,7 @@ use handover_tests::{
     harness::{Server, Signal, eventually},
     load::get,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::{
     client_async,
     tungstenite::{Message, protocol::frame::coding::CloseCode},
@@ -312,6 +312,8 @@ async fn an_idle_connection_that_is_used_again(way: Way) {
         let answer = peer.until("ok\n").await;
         assert!(!answer.contains("connection: close"), "{answer}");
         let draining = Draining::begin(server).await;
+        // The pause of an idle client: the connection has to outlast it.
+        sleep(WINDOW / 4).await;
         peer.get("/").await;
         let (answer, clean) = peer.end().await;
         let done = Instant::now();
@@ -479,7 +481,8 @@ async fn a_lame_duck_serves_and_tells(way: Way) {
 async fn the_kernels_queue_is_served(way: Way) {
     let server = start(way).await;
     let target = server.newest().first_target().unwrap();
-    // Nobody accepts while it is stopped.
+    // The accept loop runs by now; and nobody accepts while the process is stopped.
+    assert_eq!(get(&target, "/").await.unwrap().head.status, 200);
     server.first().signal(Signal::STOP).unwrap();
     let mut peers = Vec::new();
     for _ in 0..20 {

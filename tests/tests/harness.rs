@@ -132,7 +132,7 @@ async fn a_drop_leaves_nobody_behind() {
 async fn zombies_descriptors_and_environment_are_seen() {
     let server = shell(
         r#"exec 7</dev/null
-           sh -c 'exit 0' &
+           sh -c 'until grep -q sleep /proc/$PPID/comm; do :; done' &
            echo "ready pid=$$ generation=0"
            exec sleep 60"#,
     )
@@ -141,7 +141,7 @@ async fn zombies_descriptors_and_environment_are_seen() {
     .await
     .unwrap();
     let pid = server.first().pid();
-    // The shell is replaced by a program that waits for no child.
+    // The shell is replaced by a program that waits for no child; only then does the child end.
     let zombies = eventually("a zombie", BOUND, async || {
         proc::zombies(pid)
             .ok()

@@ -52,6 +52,15 @@ fn answered_by(answers: &[Option<Answer>], generation: u64) -> usize {
     answers.iter().flatten().filter(by).count()
 }
 
+/// A server that goes as soon as nothing is left with it.
+fn program() -> Program {
+    program_on("127.0.0.1:0")
+}
+
+fn program_on(at: &str) -> Program {
+    listening(Way::Axum.path(), at).args(["--probation", "0"])
+}
+
 /// How many connections each of so many reports says were moved.
 async fn moved(server: &Server, reports: usize) -> Vec<usize> {
     let moved = |line: &str| {
@@ -71,7 +80,7 @@ async fn moved(server: &Server, reports: usize) -> Vec<usize> {
 
 async fn upgrades_lose_nothing(at: &str) {
     const UPGRADES: u64 = 10;
-    let server = listening(Way::Axum.path(), at).start().await.unwrap();
+    let server = program_on(at).start().await.unwrap();
     let to = target(&server, at);
     let mut first = idle(&to, 3).await;
     let mut clients = Clients::none();
@@ -121,7 +130,7 @@ async fn ten_upgrades_over_a_unix_socket() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_moving_clients_are_told() {
-    let program = Way::Axum.program().arg("--no-move");
+    let program = program().arg("--no-move");
     let server = program.start().await.unwrap();
     let to = target(&server, "127.0.0.1:0");
     let clients = Clients::persistent(32);
@@ -172,7 +181,7 @@ async fn has_been_sent(pid: u32, count: usize) {
 }
 
 async fn come_back_when_the_successor_gets(signal: Signal) {
-    let program = Way::Axum.program().args(["--move-timeout", "0.6"]);
+    let program = program().args(["--move-timeout", "0.6"]);
     let (_directory, server) = with_a_faulty_next(program).await;
     let to = target(&server, "127.0.0.1:0");
     let mut connections = idle(&to, 200).await;
@@ -199,7 +208,7 @@ async fn a_stopped_successor_is_killed_and_leaves_what_it_had_not_claimed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_successor_that_serves_nothing_refuses_and_clients_are_told() {
-    let (_directory, server) = with_a_faulty_next(Way::Axum.program()).await;
+    let (_directory, server) = with_a_faulty_next(program()).await;
     let to = target(&server, "127.0.0.1:0");
     let mut connections = idle(&to, 100).await;
     upgrade(&server).await;
@@ -215,7 +224,7 @@ async fn a_successor_that_serves_nothing_refuses_and_clients_are_told() {
 /// predecessor what it has not sent. Nothing hangs, and somebody serves.
 async fn killed_meanwhile(successor: bool) {
     for sent in [0, 80, 200] {
-        let server = Way::Axum.program().start().await.unwrap();
+        let server = program().start().await.unwrap();
         let to = target(&server, "127.0.0.1:0");
         let mut connections = idle(&to, 300).await;
         let old = server.newest();
@@ -264,7 +273,7 @@ async fn a_predecessor_killed_meanwhile() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_heir_serves_what_lies_in_the_channel() {
-    let server = Way::Axum.program().start().await.unwrap();
+    let server = program().start().await.unwrap();
     let to = target(&server, "127.0.0.1:0");
     let mut connections = idle(&to, 500).await;
     let old = server.newest();
@@ -281,7 +290,7 @@ async fn an_heir_serves_what_lies_in_the_channel() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_successor_has_no_descriptors_for_stays() {
-    let program = Way::Axum.program().args(["--ready-delay", "0.5"]);
+    let program = program().args(["--ready-delay", "0.5"]);
     let server = program.start().await.unwrap();
     let to = target(&server, "127.0.0.1:0");
     let mut connections = idle(&to, 300).await;
@@ -333,7 +342,7 @@ async fn two_thousand_idle_connections_move_at_once() {
     };
     // Servers inherit it.
     setrlimit(Resource::Nofile, limit).unwrap();
-    let server = Way::Axum.program().start().await.unwrap();
+    let server = program().start().await.unwrap();
     let to = target(&server, "127.0.0.1:0");
     let mut connections = idle(&to, count).await;
     let old = server.newest();

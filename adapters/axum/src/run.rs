@@ -46,8 +46,8 @@ where
     let listener = generation.listen(address.to_string()).await?;
     let addr = listener.local_addr()?;
     let server = crate::serve(listener, app).with_graceful(generation.graceful());
+    tracing::info!(%addr, generation = generation.number(), "listening");
     generation.ready().await?;
-    tracing::info!(%addr, generation = generation.number(), "serving");
     let report = server.await?;
     tracing::info!("{report}");
     generation.finished().await;
@@ -61,6 +61,7 @@ fn log() {
         // Fails only if somebody else has just been faster.
         let _ = tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .try_init();
     }
 }

@@ -63,7 +63,7 @@ impl GenerationBuilder {
             graceful: Graceful::new(),
             pid_file: None,
             ready_timeout: Duration::from_secs(60),
-            probation: Duration::ZERO,
+            probation: Duration::from_secs(1),
             move_timeout: PATIENCE,
             signals: Signals::new(),
             program: None,
@@ -94,7 +94,8 @@ impl GenerationBuilder {
     }
 
     /// How long, at least, this process stays behind a successor, to take over again should it die.
-    /// Zero by default: as long as the drain takes anyhow.
+    /// One second by default, in which most of what fails at its first requests has failed; zero is
+    /// as long as the drain takes anyhow, which may be no time at all.
     ///
     /// It holds the drain open, and so ends at the drain's deadline at the latest.
     pub fn probation(mut self, time: Duration) -> Self {

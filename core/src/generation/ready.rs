@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Kind},
     moving::inbound,
     pidfile::Prepared,
+    systemd,
     upgrade::{
         channel::Channel,
         frame::{Decoded, Message},
@@ -61,6 +62,9 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     shared.gate.open();
     let pid = std::process::id();
     tracing::info!(generation = shared.number, pid, "serving");
+    if predecessor.is_none() {
+        systemd::serves(shared.number);
+    }
     if let Some(predecessor) = predecessor {
         shared.tell_predecessor(&Message::Serving);
         let channel = Arc::clone(&predecessor.channel);
@@ -172,6 +176,10 @@ async fn watch(
     }
     if let Some(shared) = shared.upgrade() {
         shared.become_alone();
+        // One that had drained has said so itself, with a barrier.
+        if !drained {
+            systemd::alone(shared.number);
+        }
     }
     tracing::info!(predecessor, drained, "predecessor gone");
     if let Some(rest) = rest {

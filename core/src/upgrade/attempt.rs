@@ -98,7 +98,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let ready = attempt.until(begun + limit, limit, |channel| async move {
         send_all(channel, &offer, pid, read).await?;
-        wait_for(channel, pid, &Message::Ready).await?;
+        wait_for(channel, pid, &[Message::Ready]).await?;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
         offer.committed.store(true, Ordering::Release);
         channel
@@ -114,25 +114,41 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(successor = pid, generation, millis, "successor ready");
 
+    // It may be told to stop at once, and say goodbye before or right after it says that it serves.
+    let taken_over = [Message::Serving, Message::Bye];
     let serving = attempt.until(Instant::now() + SERVING, SERVING, |channel| {
-        wait_for(channel, pid, &Message::Serving)
+        wait_for(channel, pid, &taken_over)
     });
-    if let Err(stop) = serving.await {
-        return Err(attempt.give_up(stop, "it served").await);
-    }
+    let said = match serving.await {
+        Ok(said) => said,
+        // What it said before it ended counts: it had taken over, and what is to follow from its end
+        // is for who watches over it from now on.
+        Err(Stop::Exited(status)) => match last_word(&attempt.channel) {
+            Some(said) if taken_over.contains(&said) => said,
+            Some(Message::Failed { message }) => {
+                return Err(attempt.give_up(Stop::Failed(message), "it served").await);
+            }
+            _ => return Err(attempt.give_up(Stop::Exited(status), "it served").await),
+        },
+        Err(stop) => return Err(attempt.give_up(stop, "it served").await),
+    };
     let Attempt {
         candidate,
         channel,
         relay,
         ..
     } = attempt;
-    Ok(Link::new(
+    let mut link = Link::new(
         Successor::new(pid, generation),
         candidate.keep(),
         channel,
         route,
         relay,
-    ))
+    );
+    if said == Message::Bye {
+        link.release();
+    }
+    Ok(link)
 }
 
 struct Attempt {
@@ -238,8 +254,21 @@ impl Attempt {
 
 /// What a successor that has ended left in the channel, if that was an explanation.
 fn last_words(channel: &Channel) -> Option<String> {
+    loop {
+        match last_word(channel)? {
+            Message::Failed { message } => return Some(message),
+            _ => continue,
+        }
+    }
+}
+
+/// How the successor says its start went, from what it left in the channel.
+fn last_word(channel: &Channel) -> Option<Message> {
     while let Ok(Some(Received { message, .. })) = channel.try_recv() {
-        if let Decoded::Known(Message::Failed { message }) = message {
+        if let Decoded::Known(
+            message @ (Message::Failed { .. } | Message::Serving | Message::Bye),
+        ) = message
+        {
             return Some(message);
         }
     }
@@ -302,14 +331,15 @@ async fn send_all(
     channel.send(&Message::Start, b"", &[]).await.map_err(lost)
 }
 
-async fn wait_for(channel: &Channel, pid: u32, wanted: &Message) -> Result<(), Stop> {
+/// Waits for one of some messages.
+async fn wait_for(channel: &Channel, pid: u32, wanted: &[Message]) -> Result<Message, Stop> {
     loop {
         let received = channel.recv().await.map_err(lost)?;
         let Some(Received { message, .. }) = received else {
             return Err(Stop::Channel("it closed its channel".to_owned()));
         };
         match message {
-            Decoded::Known(message) if message == *wanted => return Ok(()),
+            Decoded::Known(message) if wanted.contains(&message) => return Ok(message),
             Decoded::Known(Message::Failed { message }) => return Err(Stop::Failed(message)),
             Decoded::Known(Message::Progress { text }) => {
                 tracing::info!(successor = pid, progress = %text, "successor starting");

@@ -175,13 +175,16 @@ impl Link {
         }
     }
 
-    /// Says that we have drained. The successor is on its own; it is still reaped if this process
-    /// lives on.
-    pub(crate) fn farewell(mut self) {
+    /// Says that we have drained: the successor is on its own.
+    pub(crate) fn say_farewell(&self) {
         if let Some(channel) = &self.channel {
-            // If it cannot be sent, the end of the channel says the same.
+            // If it cannot be sent, the end of the channel says nearly the same.
             let _ = channel.try_send(&Message::Bye);
         }
+    }
+
+    /// Reaps the successor, should this process live on.
+    pub(crate) fn reap_in_the_end(mut self) {
         self.released = true;
         tokio::spawn(async move { self.ended().await });
     }

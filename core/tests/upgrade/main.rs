@@ -12,4 +12,5 @@ mod server;
 mod service;
 mod sockets;
 mod stops;
+mod systemd;
 mod upgrades;

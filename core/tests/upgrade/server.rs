@@ -67,9 +67,8 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(time) = millis(READY_TIMEOUT_MS) {
         builder = builder.ready_timeout(time);
     }
-    if let Some(time) = millis(PROBATION_MS) {
-        builder = builder.probation(time);
-    }
+    // None, unless a test is about it: then a process ends as soon as it has nothing to do.
+    builder = builder.probation(millis(PROBATION_MS).unwrap_or_default());
     let fault = fault(dir);
     if fault == "exit-before-start" {
         eprintln!("the disk is full");

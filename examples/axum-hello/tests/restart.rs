@@ -15,13 +15,13 @@ async fn it_restarts_on_hup_and_stops_on_term() -> anyhow::Result<()> {
         .arg("127.0.0.1:0")
         .env("NO_COLOR", "1")
         .spawn()?;
-    let address: SocketAddr = server.logged("serving addr=", "addr", BOUND).await?;
+    let address: SocketAddr = server.logged("listening addr=", "addr", BOUND).await?;
     let target = Target::Tcp(address);
     assert_eq!(get(&target, "/").await?.body, b"hello\n");
 
     server.first().signal(Signal::HUP)?;
     // The port was chosen by the first generation.
-    let line = format!("serving addr={address} generation=1");
+    let line = format!("listening addr={address} generation=1");
     server.stderr_line(&line, BOUND).await?;
     let second = server.logged("serving generation=1", "pid", BOUND).await?;
     assert!(server.first().exit(BOUND).await?.is_success());

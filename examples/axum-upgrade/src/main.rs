@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .route("/", get(async move || format!("{greeting}\n")))
         .route("/generation", get(async move || format!("{number}\n")))
-        .route("/slow/{millis}", get(slow));
+        .route("/slow/{millis}", get(move |millis| slow(millis, number)));
     let server = handover_axum::serve(listener, app).with_graceful(generation.graceful());
     // ANCHOR_END: serve
 
@@ -71,7 +71,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn slow(Path(millis): Path<u64>) -> &'static str {
+async fn slow(Path(millis): Path<u64>, number: u64) -> String {
+    tracing::info!(millis, "asked for something slow");
     sleep(Duration::from_millis(millis)).await;
-    "done\n"
+    format!("done by generation {number}\n")
 }

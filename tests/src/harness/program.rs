@@ -45,6 +45,8 @@ impl Program {
         command.stdin(Stdio::null());
         // A backtrace in an error would push the error itself out of what is shown of stderr.
         command.env("RUST_LIB_BACKTRACE", "0");
+        // Nor is what a line says to be cut up by colours.
+        command.env("NO_COLOR", "1");
         Self {
             command,
             ready_within: Duration::from_secs(20),

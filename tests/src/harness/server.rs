@@ -48,8 +48,8 @@ struct Output {
     ready: Vec<Ready>,
     stdout: Vec<String>,
     stderr: Vec<String>,
-    /// All generations have ended, or closed their stdout.
-    stdout_ended: bool,
+    /// Of stdout and stderr, how many have ended because all generations have, or closed them.
+    ended: usize,
 }
 
 impl Server {
@@ -74,13 +74,14 @@ impl Server {
                 of_stderr.send_modify(|output| output.stderr.push(line))
             })
             .await;
+            of_stderr.send_modify(|output| output.ended += 1);
         });
         tokio::spawn(async move {
             lines(stdout, |line| {
                 output.send_modify(|output| output.take(line))
             })
             .await;
-            output.send_modify(|output| output.stdout_ended = true);
+            output.send_modify(|output| output.ended += 1);
         });
         Ok(server)
     }
@@ -181,7 +182,7 @@ impl Server {
         find: impl Fn(&Output) -> Option<T>,
     ) -> anyhow::Result<T> {
         let mut output = self.output.subscribe();
-        let event = output.wait_for(|output| find(output).is_some() || output.stdout_ended);
+        let event = output.wait_for(|output| find(output).is_some() || output.ended == 2);
         let failure = match timeout(within, event).await {
             Ok(Ok(output)) => match find(&output) {
                 Some(found) => return Ok(found),
@@ -322,7 +323,7 @@ impl Output {
             ready,
             stdout,
             stderr,
-            stdout_ended: false,
+            ended: 0,
         }
     }
 

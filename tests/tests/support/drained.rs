@@ -1,6 +1,13 @@
 //! One drain of one process, and how long it took.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use handover_tests::harness::{Exit, Server, Signal};
 use tokio::task::JoinHandle;
@@ -64,6 +71,9 @@ impl Draining {
 impl Drained {
     /// Nothing was cut: returns how long after `done`, when the last work was, the process lived.
     pub(crate) fn complete_since(&self, done: Instant) -> Duration {
+        if self.report.contains("abandoned") {
+            return NEVER;
+        }
         assert_eq!(self.exit, Exit::Status(0), "{}", self.report);
         assert!(!self.report.contains("cut"), "{}", self.report);
         self.ended.saturating_duration_since(done)
@@ -72,6 +82,9 @@ impl Drained {
     /// Something was cut, which the report names: returns how long after the deadline the process
     /// lived.
     pub(crate) fn cut_at(&self, deadline: Duration, names: &[&str]) -> Duration {
+        if self.report.contains("abandoned") {
+            return NEVER;
+        }
         assert_eq!(self.exit, Exit::Status(3), "{}", self.report);
         for name in names {
             assert!(
@@ -80,7 +93,6 @@ impl Drained {
                 self.report
             );
         }
-        assert!(!self.report.contains("abandoned"), "{}", self.report);
         assert!(
             self.took >= deadline,
             "{:?}, before the deadline: {}",
@@ -91,19 +103,56 @@ impl Drained {
     }
 }
 
+/// How late a connection is that had not ended by the end of the grace: the server was not given
+/// the processor in time, or, if that is so each time, hangs.
+const NEVER: Duration = Duration::from_secs(3600);
+
 /// Runs a trial, which returns how late something was and panics if anything else is wrong, until
 /// it is within `bound`; three times at most.
 ///
 /// That it is late once says that the machine was busy: the process shares it with other tests and
-/// is not scheduled at once. A delay of the server's own comes each time.
+/// is not scheduled at once. A delay of the server's own comes each time. On a machine that is busy
+/// all the time three trials are not enough, so how late a timer of this process was in the worst
+/// case is allowed for, twice: once for the server, once for who waits for its end.
 pub(crate) async fn in_time(bound: Duration, trial: impl AsyncFn() -> Duration) {
     let mut late = Vec::new();
     for _ in 0..3 {
+        let noise = Noise::listen();
         let by = trial().await;
-        if by <= bound {
+        let noise = noise.worst();
+        if by <= bound + 2 * noise {
             return;
         }
-        late.push(by);
+        late.push((by, noise));
     }
-    panic!("within {bound:?} was wanted, and it took {late:?}");
+    panic!("within {bound:?} was wanted, and it took, beside a noise of: {late:?}");
+}
+
+/// Measures how late this process is woken.
+struct Noise {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<Duration>,
+}
+
+impl Noise {
+    fn listen() -> Self {
+        const EVERY: Duration = Duration::from_millis(2);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut worst = Duration::ZERO;
+            while !stopped.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                thread::sleep(EVERY);
+                worst = worst.max(begun.elapsed().saturating_sub(EVERY));
+            }
+            worst
+        });
+        Self { stop, thread }
+    }
+
+    fn worst(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it does not panic")
+    }
 }

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use handover_tests::harness::Program;
+use handover_tests::{
+    harness::{Program, Ready, eventually},
+    load::{Target, get},
+};
 
 pub(crate) use self::{
     drained::{Draining, in_time},
@@ -45,6 +48,18 @@ impl Way {
 /// A program with few threads, since many run at once, on one address.
 pub(crate) fn listening(path: &Path, address: &str) -> Program {
     Program::new(path).args(["--workers", "2", "--listen", address])
+}
+
+/// Waits until process `ready` is the one to answer; its predecessor may take a connection until it
+/// has heard that the successor serves. Every answer on the way is a good one.
+pub(crate) async fn answers(target: &Target, ready: &Ready) {
+    let what = format!("process {} to answer", ready.pid());
+    let answered = eventually(&what, BOUND, async || {
+        let answer = get(target, "/").await.unwrap();
+        assert_eq!(answer.head.status, 200);
+        (answer.head.pid == Some(ready.pid())).then_some(answer.head.generation)
+    });
+    assert_eq!(answered.await.unwrap(), Some(ready.generation));
 }
 
 /// A directory of this test, and a path in it.

@@ -42,6 +42,9 @@ impl Peer {
         let socket = TcpSocket::new_v4()?;
         if let Some(size) = buffer {
             socket.set_recv_buffer_size(size)?;
+            // Small segments also keep the server's send buffer small, which the kernel grows by
+            // the size of segments: megabytes on the loop-back interface.
+            socket2::SockRef::from(&socket).set_tcp_mss(536)?;
         }
         let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;

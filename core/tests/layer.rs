@@ -1,0 +1,196 @@
+//! What the layer promises, by polls.
+#![cfg(feature = "layer")]
+
+use std::{
+    convert::Infallible,
+    future::{Future, pending, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use handover::{Graceful, GracefulLayer, GracefulService, Kind};
+use http::{Request, Response, StatusCode, Version, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use tokio_test::{assert_pending, assert_ready, assert_ready_err, task};
+use tower::{Layer, Service, service_fn};
+
+type Answer = Result<Response<Full<Bytes>>, Infallible>;
+
+fn layered<F, R>(graceful: &Graceful, handler: F) -> GracefulService<tower::util::ServiceFn<F>>
+where
+    F: FnMut(Request<()>) -> R,
+    R: Future,
+{
+    GracefulLayer::new(graceful.clone()).layer(service_fn(handler))
+}
+
+fn hello() -> Answer {
+    Ok(Response::new(Full::from("hello")))
+}
+
+fn get(path: &str) -> Request<()> {
+    Request::get(path).body(()).unwrap()
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_the_response_body() {
+    let graceful = Graceful::new();
+    let mut service = layered(&graceful, |_| ready(hello()));
+    let mut drained = task::spawn(graceful.drained());
+    let response = service.call(get("/")).await.unwrap();
+    graceful.drain();
+    assert_pending!(drained.poll(), "the head is out, the body is not");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "hello");
+    assert!(drained.is_woken());
+    assert_ready!(drained.poll());
+}
+
+#[tokio::test]
+async fn a_request_that_is_dropped_is_over() {
+    let graceful = Graceful::new();
+    let mut service = layered(&graceful, |_| pending::<Answer>());
+    let mut call = task::spawn(service.call(get("/slow")));
+    assert_pending!(call.poll());
+    assert_eq!(graceful.guards(), 1);
+    drop(call);
+    assert_eq!(graceful.guards(), 0);
+    assert!(graceful.holders().is_empty());
+}
+
+#[tokio::test]
+async fn only_a_request_that_takes_a_while_is_listed() {
+    let graceful = Graceful::new();
+    let mut service = layered(&graceful, |_| pending::<Answer>());
+    let mut call = task::spawn(service.call(get("/slow?x=1")));
+    assert!(graceful.holders().is_empty());
+    assert_pending!(call.poll());
+    let holders = graceful.holders();
+    assert_eq!(holders.len(), 1);
+    assert_eq!(holders[0].kind, Kind::Stream);
+    assert_eq!(holders[0].what.as_deref(), Some("GET /slow"));
+}
+
+#[tokio::test]
+async fn answers_announce_the_close_while_draining() {
+    let graceful = Graceful::new();
+    let _guard = graceful.guard();
+    let mut service = layered(&graceful, |_| ready(hello()));
+    let before = service.call(get("/")).await.unwrap();
+    assert_eq!(before.headers().get(header::CONNECTION), None);
+    graceful.drain();
+    let during = service.call(get("/")).await.unwrap();
+    assert_eq!(during.headers()[header::CONNECTION], "close");
+    // HTTP/2 has GOAWAY, and forbids the header.
+    let mut request = get("/");
+    *request.version_mut() = Version::HTTP_2;
+    let http2 = service.call(request).await.unwrap();
+    assert_eq!(http2.headers().get(header::CONNECTION), None);
+}
+
+#[tokio::test]
+async fn a_protocol_switch_keeps_its_header() {
+    let graceful = Graceful::new();
+    let _guard = graceful.guard();
+    graceful.drain();
+    let mut service = layered(&graceful, |_| {
+        let response = Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header(header::CONNECTION, "upgrade")
+            .body(Full::<Bytes>::default());
+        ready(Ok::<_, Infallible>(response.unwrap()))
+    });
+    let response = service.call(get("/ws")).await.unwrap();
+    assert_eq!(response.headers()[header::CONNECTION], "upgrade");
+}
+
+#[tokio::test]
+async fn a_handler_is_dropped_and_answered_for_at_the_cut() {
+    let graceful = Graceful::new();
+    let held = std::sync::Arc::new(());
+    let kept = held.clone();
+    let mut service = layered(&graceful, move |_| {
+        let kept = kept.clone();
+        async move {
+            let _kept = kept;
+            pending::<Answer>().await
+        }
+    });
+    let mut call = task::spawn(service.call(get("/")));
+    assert_pending!(call.poll());
+    graceful.drain();
+    assert!(call.is_woken());
+    assert_pending!(call.poll());
+    graceful.cut();
+    assert!(call.is_woken());
+    let response = assert_ready!(call.poll()).unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()[header::CONNECTION], "close");
+    assert_eq!(
+        std::sync::Arc::strong_count(&held),
+        2,
+        "only the service has it"
+    );
+    assert!(graceful.report().is_none(), "the answer is not out yet");
+    drop(response);
+    assert!(graceful.report().is_some());
+}
+
+#[tokio::test]
+async fn a_body_is_broken_off_at_the_cut() {
+    let graceful = Graceful::new();
+    let mut service = layered(&graceful, |_| {
+        let never = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+        ready(Ok::<_, Infallible>(Response::new(StreamBody::new(never))))
+    });
+    let response = service.call(get("/")).await.unwrap();
+    let mut body = response.into_body();
+    let mut frame = task::spawn(body.frame());
+    assert_pending!(frame.poll());
+    graceful.cut();
+    assert!(frame.is_woken());
+    let error = assert_ready_err!(frame.poll().map(|frame| frame.unwrap()));
+    assert!(error.is::<handover::layer::Cut>(), "{error}");
+}
+
+#[tokio::test]
+async fn requests_are_refused_only_where_that_is_asked_for() {
+    let graceful = Graceful::new();
+    let _guard = graceful.guard();
+    let layer =
+        GracefulLayer::new(graceful.clone()).refuse_while_draining(Duration::from_millis(1500));
+    let mut service = layer.layer(service_fn(|_: Request<()>| ready(hello())));
+    let before = service.call(get("/")).await.unwrap();
+    assert_eq!(before.status(), StatusCode::OK);
+    graceful.drain();
+    let during = service.call(get("/")).await.unwrap();
+    assert_eq!(during.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(during.headers()[header::RETRY_AFTER], "2");
+    assert_eq!(during.headers()[header::CONNECTION], "close");
+}
+
+#[tokio::test]
+async fn a_request_after_the_drain_is_refused() {
+    let graceful = Graceful::new();
+    graceful.drain();
+    let mut service = layered(&graceful, |_| ready(hello()));
+    let response = service.call(get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn of_two_layers_the_outer_counts() {
+    let graceful = Graceful::new();
+    let layer = GracefulLayer::new(graceful.clone());
+    let mut service = layer.layer(layered(&graceful, |request: Request<()>| {
+        let token = request.extensions().get::<Graceful>();
+        assert!(token.is_some(), "handlers see the token");
+        pending::<Answer>()
+    }));
+    let mut call = task::spawn(service.call(get("/")));
+    assert_pending!(call.poll());
+    assert_eq!(graceful.guards(), 1);
+    assert_eq!(graceful.holders().len(), 1);
+}
