@@ -9,10 +9,11 @@
 //!    until the drain is over: if the successor dies, accepting goes on.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -38,7 +39,36 @@ pub(crate) struct Accepted<Io> {
     pub(crate) came: Came<Io>,
     pub(crate) connection: Arc<Connection>,
     pub(crate) holder: Holder,
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    pub(crate) place: Option<Place>,
+}
+
+/// Counts for the limit of connections until it is dropped.
+pub(crate) enum Place {
+    Permitted(#[allow(dead_code)] OwnedSemaphorePermit),
+    /// It was here before there was room for it. It gets the next place that is free, before any
+    /// connection that has still to be accepted: the semaphore is fair.
+    Queued(#[allow(dead_code)] Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+impl Place {
+    /// A place for a connection that is there already.
+    fn claim(limit: &Arc<Semaphore>) -> Self {
+        if let Ok(permit) = limit.clone().try_acquire_owned() {
+            return Self::Permitted(permit);
+        }
+        let limit = limit.clone();
+        let mut queued = Box::pin(async move {
+            // Once it has come it is held as long as this is.
+            let _permit = limit.acquire_owned().await;
+            std::future::pending().await
+        });
+        // Polled once it stands in the queue; and what is in the queue is given its place by who
+        // leaves one.
+        let _ = queued
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        Self::Queued(queued)
+    }
 }
 
 /// How a connection came here.
@@ -148,19 +178,23 @@ impl<A: Accept> Accepting<A> {
             came: Came::Accepted(io),
             connection,
             holder,
-            permit: self.permit.take(),
+            place: self.permit.take().map(Place::Permitted),
         })
     }
 
-    /// These were accepted long ago, and so are not held up by the limit.
-    fn given(&self, arrival: Arrival<A::Io>) -> Option<Accepted<A::Io>> {
+    /// These were accepted long ago, and so are not held up by the limit, but they count for it.
+    fn given(&mut self, arrival: Arrival<A::Io>) -> Option<Accepted<A::Io>> {
         let connection = arrival.connection().clone();
         let holder = connection.hold(&self.graceful)?;
+        let place = match (self.permit.take(), &self.limit) {
+            (Some(permit), _) => Some(Place::Permitted(permit)),
+            (None, limit) => limit.as_ref().map(Place::claim),
+        };
         Some(Accepted {
             came: Came::Given(arrival),
             connection,
             holder,
-            permit: None,
+            place,
         })
     }
 

@@ -17,19 +17,38 @@ use crate::link::Link;
 /// The body of a request.
 #[derive(Debug)]
 pub struct RequestBody {
+    // Before the link, which is told of a body that was dropped when hyper can know of it.
     inner: Incoming,
     // `None` once it has been read to its end.
-    link: Option<Arc<Link>>,
+    open: Option<Open>,
+}
+
+/// A body that has not been read to its end.
+#[derive(Debug)]
+struct Open {
+    link: Arc<Link>,
+    // Which of the connection's: it may outlive its request, while the next one has one too.
+    ordinal: u32,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.link.abandon_request_body(self.ordinal);
+    }
 }
 
 impl RequestBody {
     pub(crate) fn new(inner: Incoming, link: &Arc<Link>) -> Self {
-        let link = (!inner.is_end_stream()).then(|| link.clone());
-        Self { inner, link }
+        let open = (!inner.is_end_stream()).then(|| Open {
+            link: link.clone(),
+            ordinal: link.next_request_body(),
+        });
+        Self { inner, open }
     }
 
-    fn is_open(&self) -> bool {
-        self.link.is_some()
+    /// Its number, while it is open.
+    fn ordinal(&self) -> Option<u32> {
+        self.open.as_ref().map(|open| open.ordinal)
     }
 }
 
@@ -43,8 +62,8 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         let ended = matches!(polled, Poll::Ready(None)) || self.inner.is_end_stream();
-        if ended && let Some(link) = self.link.take() {
-            link.end_of_request_body();
+        if ended && let Some(open) = self.open.take() {
+            open.link.end_of_request_body(open.ordinal);
         }
         polled
     }
@@ -65,7 +84,7 @@ pub(crate) struct InFlight(Arc<Link>);
 impl InFlight {
     /// Begins a request; one that shares its connection does not speak for it.
     pub(crate) fn begin(link: &Arc<Link>, request: &Request<RequestBody>, shares: bool) -> Self {
-        link.begin(request.body().is_open());
+        link.begin(request.body().ordinal());
         if !shares {
             let connection = &link.connection;
             connection.begin_request(request.method().as_str(), request.uri().path());

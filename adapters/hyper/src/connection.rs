@@ -84,7 +84,7 @@ pub(crate) async fn serve<Io, S, B>(
         came,
         connection,
         holder,
-        permit,
+        place,
     } = accepted;
     // What a predecessor gives is claimed before it is read.
     let (mut io, unread) = match came {
@@ -95,10 +95,13 @@ pub(crate) async fn serve<Io, S, B>(
         }
     };
     let link = Link::new(connection, graceful, mover.is_some());
-    let mut pace = Pace::new(holder, options);
+    let mut pace = Pace::new(holder, &link.connection, options);
     let mut sniff = Sniff::new(unread);
+    // Only HTTP/1 counts requests by connection, and only HTTP/1 is moved.
+    let is_known = link.connection.requests() > 0;
     let protocol = match (&options.http1, &options.http2) {
         (Some(_), None) => Protocol::Http1,
+        (Some(_), Some(_)) if is_known => Protocol::Http1,
         (None, Some(_)) => Protocol::Http2,
         _ => {
             let mover = mover.as_deref();
@@ -124,7 +127,7 @@ pub(crate) async fn serve<Io, S, B>(
         (Protocol::Http2, _, Some(builder)) => http2::serve(conn, builder).await,
         _ => {}
     }
-    drop(permit);
+    drop(place);
 }
 
 /// Waits for the protocol. `None` if the connection has ended, or moved, before that.
@@ -139,19 +142,18 @@ where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     loop {
-        let event = poll_fn(|cx| poll_sniff(sniff, &mut io, pace, link, cx)).await;
-        match (event, mover) {
-            (Sniffed::Known(protocol), _) => return Some((io, protocol)),
-            (Sniffed::Movable, Some(mover)) if mover.is_open() => {
-                let unread = std::mem::take(sniff).into_bytes().to_vec();
+        let can_move = mover.is_some();
+        let event = poll_fn(|cx| poll_sniff(sniff, &mut io, pace, link, can_move, cx)).await;
+        match event {
+            Sniffed::Known(protocol) => return Some((io, protocol)),
+            Sniffed::Movable => {
+                let unread = std::mem::take(sniff).into_bytes().into();
                 let parcel = Parcel::new(io, unread, link.connection.clone());
-                let back = mover.give(parcel).await.err()?;
+                let back = pace.give(mover, parcel, link).await?;
                 io = back.io;
                 *sniff = Sniff::new(back.unread);
-                pace.stay(link);
             }
-            (Sniffed::Movable, _) => pace.stay(link),
-            (Sniffed::Over, _) => {
+            Sniffed::Over => {
                 // A client that says nothing, or not enough to know what it speaks.
                 linger::close(io, pace, link).await;
                 return None;
@@ -173,6 +175,7 @@ fn poll_sniff<Io: AsyncRead + Unpin>(
     io: &mut Io,
     pace: &mut Pace,
     link: &Link,
+    can_move: bool,
     cx: &mut Context<'_>,
 ) -> Poll<Sniffed> {
     let mut closes = false;
@@ -180,7 +183,8 @@ fn poll_sniff<Io: AsyncRead + Unpin>(
         match wish {
             Wish::Move => return Poll::Ready(Sniffed::Movable),
             Wish::Close | Wish::GiveUp => closes = true,
-            Wish::Stay | Wish::Announce => {}
+            Wish::Stay => link.set_movable(can_move),
+            Wish::Announce => {}
         }
     }
     match sniff.poll(io, cx) {

@@ -78,15 +78,12 @@ where
             End::Done | End::GivenUp => break,
             End::Move => {
                 wants.moves = false;
-                if let Some(mover) = mover.as_deref().filter(|mover| mover.is_open()) {
-                    let parcel = Parcel::new(io, read.to_vec(), link.connection.clone());
-                    let Err(back) = mover.give(parcel).await else {
-                        return;
-                    };
-                    io = back.io;
-                    read = back.unread.into();
-                }
-                pace.stay(&link);
+                let parcel = Parcel::new(io, read.into(), link.connection.clone());
+                let Some(back) = pace.give(mover.as_deref(), parcel, &link).await else {
+                    return;
+                };
+                io = back.io;
+                read = back.unread.into();
             }
             End::Close => {
                 // The last look: what has arrived by now is served, once, and told.
@@ -143,6 +140,11 @@ where
                 Wish::GiveUp => return Poll::Ready(End::GivenUp),
             }
         }
+        if wants.moves || wants.closes {
+            // A body may end in another task, when hyper has nothing to do with it any more.
+            link.wake_at_the_end(cx);
+        }
+        let abandoned = link.abandoned_body();
         // The order matters: first hyper, then the decision, in one task.
         if let Poll::Ready(result) = Pin::new(&mut *hyper).poll(cx) {
             if let Err(error) = result {
@@ -150,9 +152,15 @@ where
             }
             return Poll::Ready(End::Done);
         }
+        if let Some(body) = abandoned {
+            link.settle_abandoned_body(body);
+        }
         if wants.moves && link.is_answered() {
             if link.is_at_boundary() {
                 return Poll::Ready(End::Move);
+            }
+            if link.abandoned_body().is_some() {
+                continue;
             }
             // A request whose body nobody has read: hyper reads on, or closes.
             wants.moves = false;

@@ -10,15 +10,23 @@
 //! 2. A connection is at a *boundary* when hyper has just returned `Pending` and no request is in
 //!    flight (its response body has been dropped), the last request's body was read to its end,
 //!    and all that was written was flushed since. Then, and only then, nothing is owed either way.
-//! 3. An upgraded connection belongs to the application: its holder lives in its IO from then on.
+//! 3. A request body that was dropped unread is over once hyper has been polled after that: it then
+//!    throws away what is there of it, or closes the connection, which its future tells.
+//! 4. An upgraded connection belongs to the application: its holder lives in its IO from then on.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    atomic::{
+        AtomicBool, AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 use atomic_waker::AtomicWaker;
 use handover::{Connection, Graceful, Holder, Kind, Phase};
+
+/// In place of the number of a body.
+const NO_BODY: u32 = 0;
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -29,8 +37,12 @@ pub(crate) struct Link {
     /// The next answer is to carry `Connection: close`.
     pub(crate) closing: AtomicBool,
     in_flight: AtomicU32,
-    // Set by a request body that has not been read to its end.
-    body_open: AtomicBool,
+    // Counts request bodies.
+    bodies: AtomicU32,
+    // The number of the body of the last request, until it has been read to its end.
+    body_open: AtomicU32,
+    // The number of a body that was dropped before that, if hyper has not been polled since.
+    body_abandoned: AtomicU32,
     // Written and not flushed.
     unflushed: AtomicBool,
     // Read, and no request has come of it yet.
@@ -54,7 +66,9 @@ impl Link {
             movable: AtomicBool::new(movable),
             closing: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
-            body_open: AtomicBool::new(false),
+            bodies: AtomicU32::new(0),
+            body_open: AtomicU32::new(NO_BODY),
+            body_abandoned: AtomicU32::new(NO_BODY),
             unflushed: AtomicBool::new(false),
             head_begun: AtomicBool::new(false),
             reads: AtomicU32::new(0),
@@ -70,7 +84,7 @@ impl Link {
 
     /// Reads are held back, save for what a request under way still has to receive.
     pub(crate) fn holds_reads(&self) -> bool {
-        self.holds_reads.load(Relaxed) && !self.body_open.load(Relaxed)
+        self.holds_reads.load(Relaxed) && self.body_open.load(Relaxed) == NO_BODY
     }
 
     // ===== told by the IO =====
@@ -145,9 +159,10 @@ impl Link {
 
     // ===== told by the service =====
 
-    pub(crate) fn begin(&self, body_open: bool) {
+    /// A request begins, with this body.
+    pub(crate) fn begin(&self, body: Option<u32>) {
         self.head_begun.store(false, Relaxed);
-        self.body_open.store(body_open, Relaxed);
+        self.body_open.store(body.unwrap_or(NO_BODY), Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
     }
 
@@ -167,8 +182,32 @@ impl Link {
         }
     }
 
-    pub(crate) fn end_of_request_body(&self) {
-        self.body_open.store(false, Relaxed);
+    /// A number for a request body, which no other one of the last four billion has.
+    pub(crate) fn next_request_body(&self) -> u32 {
+        let bodies = self.bodies.fetch_add(1, Relaxed).wrapping_add(1);
+        bodies.max(NO_BODY + 1)
+    }
+
+    /// This body has been read to its end.
+    pub(crate) fn end_of_request_body(&self, ordinal: u32) {
+        self.close_body(ordinal);
+        self.driver.wake();
+    }
+
+    /// This body was dropped; at its end, or before.
+    pub(crate) fn abandon_request_body(&self, ordinal: u32) {
+        if self.body_open.load(Relaxed) == ordinal {
+            // Whoever sees it sees that the body's channel is closed.
+            self.body_abandoned.store(ordinal, Release);
+            self.driver.wake();
+        }
+    }
+
+    // Not that of a later request.
+    fn close_body(&self, ordinal: u32) {
+        let _ = self
+            .body_open
+            .compare_exchange(ordinal, NO_BODY, Relaxed, Relaxed);
     }
 
     /// A stream has become a tunnel, which no counter sees.
@@ -178,7 +217,20 @@ impl Link {
 
     // ===== asked by the driver =====
 
-    /// Wakes this task when the last request in flight ends.
+    /// The body that has been dropped last, unread. Asked before hyper is polled.
+    pub(crate) fn abandoned_body(&self) -> Option<u32> {
+        Some(self.body_abandoned.load(Acquire)).filter(|ordinal| *ordinal != NO_BODY)
+    }
+
+    /// hyper has been polled since, and has dealt with what was left of it.
+    pub(crate) fn settle_abandoned_body(&self, ordinal: u32) {
+        let _ = self
+            .body_abandoned
+            .compare_exchange(ordinal, NO_BODY, Relaxed, Relaxed);
+        self.close_body(ordinal);
+    }
+
+    /// Wakes this task when the last request in flight ends, or its body.
     pub(crate) fn wake_at_the_end(&self, cx: &std::task::Context<'_>) {
         self.driver.register(cx.waker());
     }
@@ -198,7 +250,7 @@ impl Link {
     /// Nothing is owed, either way; invariant 2, but for hyper's `Pending`. Half a head may have
     /// been read.
     pub(crate) fn is_at_boundary(&self) -> bool {
-        self.is_answered() && !self.body_open.load(Relaxed)
+        self.is_answered() && self.body_open.load(Relaxed) == NO_BODY
     }
 
     /// The last answer is out, although its request may not have been read to its end.

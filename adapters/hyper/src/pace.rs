@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use handover::{Holder, Kind, Phase};
+use handover::{
+    Connection, Holder, Kind, Phase,
+    accept::{Mover, Parcel},
+};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{link::Link, options::Options};
@@ -53,9 +56,12 @@ struct Quiet {
 }
 
 impl Pace {
-    pub(crate) fn new(holder: Holder, options: &Options) -> Self {
+    pub(crate) fn new(holder: Holder, connection: &Connection, options: &Options) -> Self {
         let now = Instant::now();
-        let age_at = options.age.map(|age| now + jitter(age, 0.9, 1.1));
+        // From when it was accepted, by whichever generation.
+        let age_at = options
+            .age
+            .map(|age| connection.since() + jitter(age, 0.9, 1.1));
         let first = age_at.map_or(now + options.tick(), |at| at.min(now + options.tick()));
         Self {
             holder,
@@ -78,6 +84,26 @@ impl Pace {
 
     pub(crate) fn into_holder(self) -> Holder {
         self.holder
+    }
+
+    /// Gives the connection to the successor; comes back with it if it is ours again. `None` once it
+    /// is not: it was taken, or there is no time left in which it could come back.
+    pub(crate) async fn give<Io: 'static>(
+        &mut self,
+        mover: Option<&dyn Mover<Io>>,
+        parcel: Parcel<Io>,
+        link: &Link,
+    ) -> Option<Parcel<Io>> {
+        let back = match mover.filter(|mover| mover.is_open()) {
+            Some(mover) => tokio::select! {
+                given = mover.give(parcel) => given.err()?,
+                // What is with the successor now may still be taken there.
+                () = self.holder.cutting() => return None,
+            },
+            None => parcel,
+        };
+        self.stay(link);
+        Some(back)
     }
 
     /// It will not move after all: what else a drain does with it begins now.

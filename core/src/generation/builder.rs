@@ -25,7 +25,10 @@ use super::{
 use crate::{
     Graceful, conductor,
     error::{Error, Kind},
-    moving::{inbound::Adopters, outbound::Route},
+    moving::{
+        inbound::Adopters,
+        outbound::{PATIENCE, Route},
+    },
     signals::Signals,
     sockets::{foreign, gate::Gate, registry::Registry},
     upgrade::{
@@ -48,6 +51,7 @@ pub struct GenerationBuilder {
     pid_file: Option<PathBuf>,
     ready_timeout: Duration,
     probation: Duration,
+    move_timeout: Duration,
     signals: Signals,
     program: Option<OsString>,
     args: Option<Vec<OsString>>,
@@ -60,6 +64,7 @@ impl GenerationBuilder {
             pid_file: None,
             ready_timeout: Duration::from_secs(60),
             probation: Duration::from_secs(1),
+            move_timeout: PATIENCE,
             signals: Signals::new(),
             program: None,
             args: None,
@@ -95,6 +100,16 @@ impl GenerationBuilder {
     /// It holds the drain open, and so ends at the drain's deadline at the latest.
     pub fn probation(mut self, time: Duration) -> Self {
         self.probation = time;
+        self
+    }
+
+    /// For how long a successor may leave a connection that it is given without an answer; then it
+    /// is killed, and this process serves again. 10 seconds by default.
+    ///
+    /// Nobody serves the connection meanwhile: it cannot be taken back from a process that may
+    /// still take it.
+    pub fn move_timeout(mut self, time: Duration) -> Self {
+        self.move_timeout = time;
         self
     }
 
@@ -188,7 +203,7 @@ impl GenerationBuilder {
         signals.listen(&requests, &self.graceful);
         let alone = AtomicBool::new(predecessor.is_none());
         let shared = Arc::new(Shared {
-            route: Route::new(self.graceful.clone()),
+            route: Route::new(self.graceful.clone(), self.move_timeout),
             adopters: Adopters::default(),
             graceful: self.graceful,
             number,

@@ -5,11 +5,15 @@
 //! 3. Put the pid file in its place, close what is not used, open the gates.
 //! 4. Say that we serve.
 
-use std::sync::{Arc, Weak, atomic::Ordering};
+use std::{
+    io::ErrorKind,
+    sync::{Arc, Weak, atomic::Ordering},
+};
 
 use super::shared::{Predecessor, Shared, lock};
 use crate::{
     error::{Error, Kind},
+    moving::inbound,
     pidfile::Prepared,
     systemd,
     upgrade::{
@@ -140,15 +144,30 @@ async fn watch(
     rest: Option<std::os::fd::OwnedFd>,
 ) {
     let mut drained = false;
-    while let Ok(Some(received)) = channel.recv().await {
+    loop {
+        let received = match channel.recv().await {
+            Ok(Some(received)) => received,
+            Ok(None) => break,
+            // One message is lost, and what else comes is not: the predecessor may be giving
+            // connections, which it cannot take back from a process that lives.
+            Err(err) if err.kind() == ErrorKind::InvalidData => {
+                tracing::warn!(predecessor, %err, "a message could not be read");
+                continue;
+            }
+            Err(err) => {
+                tracing::warn!(predecessor, %err, "the channel to the predecessor has failed");
+                break;
+            }
+        };
         match received.message {
-            Decoded::Known(Message::Connections { connections }) => {
-                // Without a generation nobody adopts: dropped, they are refused.
-                if let Some(shared) = shared.upgrade() {
+            Decoded::Known(Message::Connections { connections }) => match shared.upgrade() {
+                Some(shared) => {
                     let (payload, fds) = (&received.payload, received.fds);
                     shared.adopters.receive(&channel, connections, payload, fds);
                 }
-            }
+                // Without a generation nobody adopts.
+                None => inbound::refuse(&channel, &connections),
+            },
             Decoded::Known(message) => drained |= message == Message::Bye,
             Decoded::Unknown(what) => {
                 let _ = channel.try_send(&Message::Unknown { what });

@@ -95,6 +95,16 @@ impl Drop for Answer {
     }
 }
 
+/// Refuses all of a message.
+pub(crate) fn refuse(channel: &Arc<Channel>, records: &[Moved]) {
+    for record in records {
+        drop(Answer {
+            id: record.id,
+            channel: Some(channel.clone()),
+        });
+    }
+}
+
 impl Adopters {
     /// A place for the connections of the listener of this name.
     pub(crate) fn register(&self, name: &str) -> Adopting {

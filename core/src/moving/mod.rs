@@ -5,3 +5,8 @@
 
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+
+#[cfg(all(test, not(loom)))]
+mod model;
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -11,7 +11,7 @@
 //!    with it, and the memory of the channel.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex},
@@ -38,9 +38,12 @@ const WINDOW: usize = 1024;
 const BATCH: usize = 64;
 /// The most that may have been read ahead from one connection: what its message can carry.
 const UNREAD: usize = 32 * 1024;
-/// For how long a living successor may leave a connection without an answer. Nobody serves it
-/// meanwhile, and it cannot be taken back while the successor might still claim it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long a living successor may leave a connection without an answer, by default. Nobody
+/// serves it meanwhile, and it cannot be taken back while the successor might still claim it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long to try again where the kernel has too many descriptors under way. Much less than
+/// [`PATIENCE`]: the successor would be killed for what it has not even been sent.
+const PATIENCE_WITH_KERNEL: Duration = Duration::from_millis(500);
 
 /// What is to be given, without the type of its connection.
 pub(crate) struct Given {
@@ -58,6 +61,7 @@ pub(crate) struct Route {
 struct Shared {
     state: Mutex<State>,
     window: Arc<Semaphore>,
+    patience: Duration,
     graceful: Graceful,
     changed: Notify,
 }
@@ -65,7 +69,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     open: Option<mpsc::UnboundedSender<(Given, Reply)>>,
-    sent: HashMap<u64, Sent>,
+    // The oldest first: numbers and times grow together.
+    sent: BTreeMap<u64, Sent>,
     next: u64,
 }
 
@@ -79,11 +84,12 @@ struct Sent {
 }
 
 impl Route {
-    pub(crate) fn new(graceful: Graceful) -> Self {
+    pub(crate) fn new(graceful: Graceful, patience: Duration) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 window: Arc::new(Semaphore::new(WINDOW)),
+                patience,
                 graceful,
                 changed: Notify::new(),
             }),
@@ -159,17 +165,25 @@ impl Route {
         answered
     }
 
+    /// Whether a connection has waited too long for its answer.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.time_limit().is_some_and(|at| at <= Instant::now())
+    }
+
+    /// When the oldest connection without an answer will have waited too long.
+    fn time_limit(&self) -> Option<Instant> {
+        let state = lock(&self.shared.state);
+        let (_, oldest) = state.sent.first_key_value()?;
+        Some(oldest.since + self.shared.patience)
+    }
+
     /// Ends when a connection has waited too long for its answer. Cancel safe.
     pub(crate) async fn stalled(&self) {
         loop {
-            let oldest = {
-                let state = lock(&self.shared.state);
-                state.sent.values().map(|sent| sent.since).min()
-            };
-            match oldest {
-                Some(since) if since + PATIENCE <= Instant::now() => return,
-                Some(since) => tokio::select! {
-                    () = sleep_until(since + PATIENCE) => {}
+            match self.time_limit() {
+                Some(until) if until <= Instant::now() => return,
+                Some(until) => tokio::select! {
+                    () = sleep_until(until) => {}
                     () = self.shared.changed.notified() => {}
                 },
                 None => self.shared.changed.notified().await,
@@ -272,11 +286,14 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
     let ids: Vec<u64> = connections.iter().map(|moved| moved.id).collect();
     let message = Message::Connections { connections };
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    let until = Instant::now() + PATIENCE_WITH_KERNEL;
     let sent = loop {
         match channel.send(&message, &payload, &borrowed).await {
             // Too many descriptors of this user are under way in the kernel; it takes them out as
-            // the successor reads.
-            Err(err) if err.raw_os_error() == Some(TOO_MANY_REFERENCES) => {
+            // the successor reads. If it is not the successor's doing, these stay here.
+            Err(err)
+                if err.raw_os_error() == Some(TOO_MANY_REFERENCES) && Instant::now() < until =>
+            {
                 sleep(Duration::from_millis(5)).await;
                 if lock(&shared.state).open.is_none() {
                     break Err(err);

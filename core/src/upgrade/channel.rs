@@ -7,6 +7,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -32,6 +33,8 @@ const DESCRIPTORS: usize = 253;
 pub(crate) struct Channel {
     // Only its readiness is used, which is the same for every kind of socket.
     io: UnixDatagram,
+    // For what comes: to make and clear one for each small answer would cost more than the answer.
+    bytes: Mutex<Vec<u8>>,
 }
 
 /// What has arrived.
@@ -60,6 +63,7 @@ impl Channel {
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             io: UnixDatagram::from_std(fd.into())?,
+            bytes: Mutex::new(vec![0; FRAME]),
         })
     }
 
@@ -67,6 +71,17 @@ impl Channel {
     pub(crate) fn try_send(&self, message: &Message) -> io::Result<()> {
         let frame = frame::encode(message, b"").map_err(io::Error::other)?;
         send(self.io.as_fd(), &frame, &[])
+    }
+
+    /// Sends bytes that need not be a frame.
+    #[cfg(test)]
+    pub(crate) fn try_send_raw(&self, bytes: &[u8]) -> io::Result<()> {
+        send(self.io.as_fd(), bytes, &[])
+    }
+
+    #[cfg(test)]
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
     }
 
     /// Sends, when there is room.
@@ -84,26 +99,27 @@ impl Channel {
     /// Receives the next message; `None` when the other end has gone and all it sent was received.
     pub(crate) async fn recv(&self) -> io::Result<Option<Received>> {
         self.io
-            .async_io(Interest::READABLE, || recv(self.io.as_fd(), false))
+            .async_io(Interest::READABLE, || self.try_recv())
             .await
     }
 
     /// Receives what is there already. `WouldBlock` if nothing is.
     pub(crate) fn try_recv(&self) -> io::Result<Option<Received>> {
-        recv(self.io.as_fd(), false)
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        recv(self.io.as_fd(), &mut bytes, false)
     }
 }
 
 /// As [`Channel::recv`], without a runtime, until `deadline`.
 pub(crate) fn recv_until(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<Option<Received>> {
     wait_until(fd, deadline)?;
-    recv(fd, false)
+    recv(fd, &mut vec![0; FRAME], false)
 }
 
 /// As [`recv_until`], but leaves the message where it is.
 pub(crate) fn peek_until(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<Option<Received>> {
     wait_until(fd, deadline)?;
-    recv(fd, true)
+    recv(fd, &mut vec![0; FRAME], true)
 }
 
 /// Sends now or not at all, without a runtime.
@@ -149,8 +165,7 @@ fn send(fd: BorrowedFd<'_>, frame: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<
     }
 }
 
-fn recv(fd: BorrowedFd<'_>, peek: bool) -> io::Result<Option<Received>> {
-    let mut bytes = vec![0; FRAME];
+fn recv(fd: BorrowedFd<'_>, bytes: &mut [u8], peek: bool) -> io::Result<Option<Received>> {
     let mut flags = RecvFlags::CMSG_CLOEXEC;
     flags.set(RecvFlags::PEEK, peek);
     // The other end may have gone without reading all that we sent. That is reported once, before
@@ -159,7 +174,7 @@ fn recv(fd: BorrowedFd<'_>, peek: bool) -> io::Result<Option<Received>> {
     loop {
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let got = match recvmsg(fd, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
+        let got = match recvmsg(fd, &mut [IoSliceMut::new(bytes)], &mut control, flags) {
             Ok(got) => got,
             Err(Errno::INTR) => continue,
             Err(Errno::CONNRESET) if resets < 2 => {

@@ -1,6 +1,6 @@
 //! The predecessor's view of a successor that serves, until this process has drained.
 
-use std::{io, process::ExitStatus, sync::Arc};
+use std::{io, process::ExitStatus, sync::Arc, time::Duration};
 
 use tokio::process::Child;
 
@@ -11,6 +11,9 @@ use super::{
     relay::Relay,
 };
 use crate::moving::outbound::Route;
+
+/// After an error of the channel.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A successor that serves, and is watched while we drain.
 #[derive(Debug)]
@@ -68,34 +71,59 @@ impl Link {
             tokio::select! {
                 status = child.wait() => {
                     // What it said before it ended counts.
-                    while let Ok(Some(received)) = channel.try_recv() {
-                        self.heard(&channel, received.message);
-                    }
+                    self.hear_what_is_there(&channel);
                     return self.verdict(status);
                 }
                 received = channel.recv() => match received {
                     Ok(Some(received)) => self.heard(&channel, received.message),
                     // Its process may have closed it and live on: only its end counts. But it
                     // claims no connection any more.
-                    Ok(None) | Err(_) => {
+                    Ok(None) => {
                         self.channel = None;
                         self.route.close();
                     }
+                    Err(err) => {
+                        self.misheard(&err);
+                        // One of the kernel's would come again at once.
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 },
                 () = self.route.stalled() => {
+                    // This process may have been held up itself, and the answers lie here.
+                    self.hear_what_is_there(&channel);
+                    if !self.route.has_stalled() {
+                        continue;
+                    }
                     tracing::error!(
                         successor = self.successor.pid(),
                         "the successor neither takes nor refuses connections, killing it"
                     );
+                    let Some(child) = &mut self.child else {
+                        return Ended::Released;
+                    };
                     let _ = child.start_kill();
                     let status = child.wait().await;
-                    while let Ok(Some(received)) = channel.try_recv() {
-                        self.heard(&channel, received.message);
-                    }
+                    self.hear_what_is_there(&channel);
                     return self.verdict(status);
                 }
             }
         }
+    }
+
+    fn hear_what_is_there(&mut self, channel: &Channel) {
+        loop {
+            match channel.try_recv() {
+                Ok(Some(received)) => self.heard(channel, received.message),
+                Err(err) if err.kind() == io::ErrorKind::InvalidData => self.misheard(&err),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// One message is lost; the next may be a claim. So nothing is taken back on that account: if
+    /// it was an answer, the time limit will do it.
+    fn misheard(&self, err: &io::Error) {
+        tracing::warn!(successor = self.successor.pid(), %err, "a message could not be read");
     }
 
     fn heard(&mut self, channel: &Channel, message: Decoded) {

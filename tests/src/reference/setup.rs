@@ -40,6 +40,9 @@ impl Setup {
         if let Some(time) = flags.probation {
             builder = builder.probation(time);
         }
+        if let Some(time) = flags.move_timeout {
+            builder = builder.move_timeout(time);
+        }
         let generation = builder.start()?;
         let mut listeners = Vec::new();
         for listen in &flags.listen {

@@ -8,6 +8,8 @@
 //! A server with handlers that a test can hold and let go, and a client that is no more than a
 //! socket.
 
+pub mod moving;
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -18,11 +20,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use handover::{Graceful, Kind, Policy, Report};
+use handover::{Connection, Graceful, Kind, Policy, Report};
 use handover_hyper::{RequestBody, Serve};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Either, Full};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -58,16 +61,18 @@ pub type Answer = Response<Either<Full<Bytes>, Chunks>>;
 /// What the tests' handlers wait for and say.
 #[derive(Clone)]
 pub struct Script {
-    called: mpsc::Sender<String>,
+    called: mpsc::UnboundedSender<String>,
     pub go: Arc<Semaphore>,
+    // Who answers.
+    name: &'static str,
 }
 
 impl Script {
     async fn answer(self, request: Request<RequestBody>) -> Result<Answer, Infallible> {
         let path = request.uri().path().to_owned();
-        self.called.send(path.clone()).await.unwrap();
+        let _ = self.called.send(path.clone());
         let text = |text: &str| Response::new(Either::Left(Full::from(text.to_owned())));
-        Ok(match path.as_str() {
+        let mut answer = match path.as_str() {
             "/wait" => {
                 self.go.acquire().await.unwrap().forget();
                 text("waited")
@@ -88,15 +93,58 @@ impl Script {
                 });
                 Response::new(Either::Right(Chunks(Some(chunks))))
             }
+            "/facts" => {
+                let connection = request.extensions().get::<Arc<Connection>>().unwrap();
+                text(&format!(
+                    "{} {} {};",
+                    connection.peer(),
+                    connection.requests(),
+                    connection.since().elapsed().as_millis()
+                ))
+            }
+            // Answers, and keeps the body.
+            "/hold" => {
+                let go = self.go.clone();
+                tokio::spawn(async move {
+                    go.acquire().await.unwrap().forget();
+                    drop(request);
+                });
+                text("held")
+            }
+            "/tunnel" => {
+                let upgrade = hyper::upgrade::on(request);
+                tokio::spawn(async move {
+                    let mut io = TokioIo::new(upgrade.await.unwrap());
+                    let mut bytes = [0; 16];
+                    while let Ok(n @ 1..) = io.read(&mut bytes).await {
+                        io.write_all(&bytes[..n]).await.unwrap();
+                    }
+                });
+                let mut switching = text("");
+                *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                let headers = switching.headers_mut();
+                headers.insert("upgrade", HeaderValue::from_static("echo"));
+                headers.insert("connection", HeaderValue::from_static("upgrade"));
+                switching
+            }
+            _ if request.uri().query() == Some("count") => {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                text(&format!("{path} {};", body.len()))
+            }
             _ => text("hello"),
-        })
+        };
+        if !self.name.is_empty() {
+            let name = HeaderValue::from_static(self.name);
+            answer.headers_mut().insert("x-name", name);
+        }
+        Ok(answer)
     }
 }
 
 pub struct Server {
     pub addr: SocketAddr,
     pub graceful: Graceful,
-    pub called: mpsc::Receiver<String>,
+    pub called: mpsc::UnboundedReceiver<String>,
     pub go: Arc<Semaphore>,
     pub done: JoinHandle<Report>,
 }
@@ -113,13 +161,8 @@ impl Server {
         let graceful = Graceful::with_policy(policy.with_deadline(DEADLINE));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (send, called) = mpsc::channel(16);
-        let go = Arc::new(Semaphore::new(0));
-        let script = Script {
-            called: send,
-            go: go.clone(),
-        };
-        let serve = handover_hyper::serve(listener, ScriptService(script));
+        let (service, called, go) = ScriptService::new("");
+        let serve = handover_hyper::serve(listener, service);
         let serve = set(serve.with_graceful(graceful.clone()));
         let done = tokio::spawn(async move { serve.await.unwrap() });
         Self {
@@ -161,6 +204,20 @@ impl Server {
 
 #[derive(Clone)]
 pub struct ScriptService(Script);
+
+impl ScriptService {
+    /// What answers, what it was asked for, and what it waits for.
+    pub fn new(name: &'static str) -> (Self, mpsc::UnboundedReceiver<String>, Arc<Semaphore>) {
+        let (send, called) = mpsc::unbounded_channel();
+        let go = Arc::new(Semaphore::new(0));
+        let script = Script {
+            called: send,
+            go: go.clone(),
+            name,
+        };
+        (Self(script), called, go)
+    }
+}
 
 impl tower_service::Service<Request<RequestBody>> for ScriptService {
     type Response = Answer;

@@ -1,0 +1,363 @@
+//! Idle connections go from process to process, and clients see nothing of it.
+
+mod support;
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use handover_tests::{
+    harness::{Exit, Program, Server, Signal, eventually},
+    load::{Answer, Clients, Config, Connection, Look, Storm, Target, get, get_on},
+};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+
+use self::support::{BOUND, Way, directory, listening};
+
+/// `at` is a socket's name in the ready line.
+fn target(server: &Server, at: &str) -> Target {
+    server.newest().target(at).unwrap()
+}
+
+async fn upgrade(server: &Server) -> u64 {
+    let old = server.newest();
+    old.process.signal(Signal::HUP).unwrap();
+    let next = old.generation + 1;
+    server.ready(next, BOUND).await.unwrap();
+    next
+}
+
+/// Connections that have had one answer each, and are idle.
+async fn idle(to: &Target, count: usize) -> Vec<Connection> {
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut connection = Connection::open(to).await.unwrap();
+        get_on(&mut connection, "/").await.unwrap();
+        connections.push(connection);
+    }
+    connections
+}
+
+async fn ask_all(connections: &mut [Connection]) -> Vec<Option<Answer>> {
+    let mut answers = Vec::new();
+    for connection in connections {
+        answers.push(get_on(connection, "/").await.ok());
+    }
+    answers
+}
+
+fn answered_by(answers: &[Option<Answer>], generation: u64) -> usize {
+    let by = |answer: &&Answer| answer.head.generation == Some(generation);
+    answers.iter().flatten().filter(by).count()
+}
+
+/// A server that goes as soon as nothing is left with it.
+fn program() -> Program {
+    program_on("127.0.0.1:0")
+}
+
+fn program_on(at: &str) -> Program {
+    listening(Way::Axum.path(), at).args(["--probation", "0"])
+}
+
+/// How many connections each of so many reports says were moved.
+async fn moved(server: &Server, reports: usize) -> Vec<usize> {
+    let moved = |line: &str| {
+        let (before, _) = line.split_once(" moved")?;
+        before.rsplit(' ').next()?.parse().ok()
+    };
+    // A process may be gone before its last line has been read.
+    eventually("the reports", BOUND, async || {
+        let lines = server.stderr().into_iter();
+        let lines: Vec<_> = lines.filter(|line| line.contains("drained in")).collect();
+        let each = lines.iter().map(|line| moved(line).unwrap_or_default());
+        (lines.len() >= reports).then(|| each.collect())
+    })
+    .await
+    .unwrap()
+}
+
+async fn upgrades_lose_nothing(at: &str) {
+    const UPGRADES: u64 = 10;
+    let server = program_on(at).start().await.unwrap();
+    let to = target(&server, at);
+    let mut first = idle(&to, 3).await;
+    let mut clients = Clients::none();
+    clients.keepalive = 16;
+    clients.idle = 64;
+    clients.fresh = 2;
+    let mut config = Config::new(to).with_clients(clients);
+    config.rtt = Duration::from_millis(10);
+    let storm = Storm::start(config);
+    for generation in 1..=UPGRADES {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let old = server.newest();
+        let mark = storm.mark(generation);
+        upgrade(&server).await;
+        // Although so many are idle.
+        let exit = old.process.exit(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(exit, Exit::Status(0));
+        storm.gone(mark);
+    }
+    let report = storm.stop().await;
+    assert_eq!(report.lost(), 0, "{report}");
+    assert_eq!(report.told(), 0, "{report}");
+    assert_eq!(report.found_closed(), 0, "{report}");
+    assert_eq!(report.restarts_taken() as u64, UPGRADES, "{report}");
+    let answers = ask_all(&mut first).await;
+    assert_eq!(answered_by(&answers, UPGRADES), 3, "{answers:?}");
+    let moved = moved(&server, UPGRADES as usize).await;
+    // All but those that had not connected yet.
+    assert!(moved.iter().all(|n| (60..=85).contains(n)), "{moved:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_upgrades_over_tcp() {
+    upgrades_lose_nothing("127.0.0.1:0").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_upgrades_over_tcp_v6() {
+    upgrades_lose_nothing("[::1]:0").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_upgrades_over_a_unix_socket() {
+    let (_directory, path) = directory();
+    upgrades_lose_nothing(&format!("unix:{}", path("socket").display())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_moving_clients_are_told() {
+    let program = program().arg("--no-move");
+    let server = program.start().await.unwrap();
+    let to = target(&server, "127.0.0.1:0");
+    let clients = Clients::persistent(32);
+    let mut config = Config::new(to).with_clients(clients);
+    config.rtt = Duration::from_millis(10);
+    let storm = Storm::start(config);
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        upgrade(&server).await;
+    }
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let report = storm.stop().await;
+    assert_eq!(report.lost(), 0, "{report}");
+    assert!(report.told() > 0, "{report}");
+    assert!(moved(&server, 1).await.iter().all(|n| *n == 0));
+}
+
+/// A server whose next generation says that it serves, and does not: what it is given it keeps for
+/// a moment before it refuses.
+async fn with_a_faulty_next(program: Program) -> (tempfile::TempDir, Server) {
+    let (directory, path) = directory();
+    let fault = path("fault");
+    let server = program.arg("--fault-file").arg(&fault).start().await;
+    fs::write(fault, "hang-after-ready").unwrap();
+    (directory, server.unwrap())
+}
+
+/// Descriptors that lie in the queues of a process's Unix sockets, and those that it has.
+fn descriptors(pid: u32) -> (usize, usize) {
+    let (mut queued, mut open) = (0, 0);
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("scm_fds:"));
+        queued += line.map_or(0, |n| n.trim().parse().unwrap_or(0));
+        open += 1;
+    }
+    (queued, open)
+}
+
+/// Waits until a process has, or could take from its channel, so many connections.
+async fn has_been_sent(pid: u32, count: usize) {
+    eventually("all connections to be sent", BOUND, async || {
+        let (queued, open) = descriptors(pid);
+        (queued + open >= count).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+async fn come_back_when_the_successor_gets(signal: Signal) {
+    let program = program().args(["--move-timeout", "0.6"]);
+    let (_directory, server) = with_a_faulty_next(program).await;
+    let to = target(&server, "127.0.0.1:0");
+    let mut connections = idle(&to, 200).await;
+    upgrade(&server).await;
+    let next = server.newest();
+    has_been_sent(next.pid(), 200).await;
+    next.process.signal(signal).unwrap();
+    server.stderr_line("serving again", BOUND).await.unwrap();
+    let answers = ask_all(&mut connections).await;
+    assert_eq!(answered_by(&answers, 0), 200);
+    assert!(answers.iter().flatten().all(|answer| !answer.head.close));
+    assert_eq!(get(&to, "/").await.unwrap().head.generation, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_successor_leaves_what_it_had_not_claimed() {
+    come_back_when_the_successor_gets(Signal::KILL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_successor_is_killed_and_leaves_what_it_had_not_claimed() {
+    come_back_when_the_successor_gets(Signal::STOP).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_that_serves_nothing_refuses_and_clients_are_told() {
+    let (_directory, server) = with_a_faulty_next(program()).await;
+    let to = target(&server, "127.0.0.1:0");
+    let mut connections = idle(&to, 100).await;
+    upgrade(&server).await;
+    has_been_sent(server.newest().pid(), 100).await;
+    let began = Instant::now();
+    let answers = ask_all(&mut connections).await;
+    assert_eq!(answered_by(&answers, 0), 100);
+    assert!(answers.iter().flatten().all(|answer| answer.head.close));
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+/// Killed at any moment while everything moves, a successor takes along what it has claimed, and a
+/// predecessor what it has not sent. Nothing hangs, and somebody serves.
+async fn killed_meanwhile(successor: bool) {
+    for sent in [0, 80, 200] {
+        let server = program().start().await.unwrap();
+        let to = target(&server, "127.0.0.1:0");
+        let mut connections = idle(&to, 300).await;
+        let old = server.newest();
+        upgrade(&server).await;
+        let next = server.newest();
+        let (dies, lives) = match successor {
+            true => (&next, 0),
+            false => (&old, 1),
+        };
+        has_been_sent(next.pid(), sent).await;
+        let killed = dies.process.signal(Signal::KILL);
+        let _ = dies.process.exit(BOUND).await;
+        if successor {
+            // Unless the predecessor had gone: that is a hand-over, and then a crash.
+            let resumed = server.stderr_line("serving again", BOUND).await;
+            if resumed.is_err() {
+                assert!(!old.process.is_running());
+                continue;
+            }
+        } else if killed.is_ok() {
+            server.stderr_line("predecessor gone", BOUND).await.unwrap();
+        }
+        let answers = ask_all(&mut connections).await;
+        let served = answered_by(&answers, lives);
+        assert_eq!(served, answers.iter().flatten().count());
+        // What was not answered is closed: nobody has forgotten it.
+        for (answer, connection) in answers.iter().zip(&connections) {
+            if answer.is_none() {
+                assert_eq!(connection.last_look(), Look::Closed);
+            }
+        }
+        println!("killed successor {successor}: {served} of 300 live on");
+        assert_eq!(get(&to, "/").await.unwrap().head.generation, Some(lives));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_killed_meanwhile() {
+    killed_meanwhile(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_predecessor_killed_meanwhile() {
+    killed_meanwhile(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_heir_serves_what_lies_in_the_channel() {
+    let server = program().start().await.unwrap();
+    let to = target(&server, "127.0.0.1:0");
+    let mut connections = idle(&to, 500).await;
+    let old = server.newest();
+    upgrade(&server).await;
+    let heir = server.newest();
+    heir.process.signal(Signal::STOP).unwrap();
+    has_been_sent(heir.pid(), 500).await;
+    let _ = old.process.signal(Signal::KILL);
+    old.process.exit(BOUND).await.unwrap();
+    heir.process.signal(Signal::CONT).unwrap();
+    let answers = ask_all(&mut connections).await;
+    assert_eq!(answered_by(&answers, 1), 500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_successor_has_no_descriptors_for_stays() {
+    let program = program().args(["--ready-delay", "0.5"]);
+    let server = program.start().await.unwrap();
+    let to = target(&server, "127.0.0.1:0");
+    let mut connections = idle(&to, 300).await;
+    let old = server.newest();
+    old.process.signal(Signal::HUP).unwrap();
+    server
+        .stderr_line("successor starting", BOUND)
+        .await
+        .unwrap();
+    let next = eventually("the successor", BOUND, async || {
+        let processes = server.processes().unwrap();
+        let mut others = processes.iter().filter(|stat| stat.pid != old.pid());
+        others.next().map(|stat| stat.pid)
+    });
+    let next = next.await.unwrap();
+    let limit = Rlimit {
+        current: Some(64),
+        maximum: Some(64),
+    };
+    let pid = Pid::from_raw(next.try_into().unwrap());
+    prlimit(pid, Resource::Nofile, limit).unwrap();
+    server.ready(1, BOUND).await.unwrap();
+    let answers = ask_all(&mut connections).await;
+    let (stayed, went) = (answered_by(&answers, 0), answered_by(&answers, 1));
+    assert_eq!(stayed + went, 300);
+    assert!((20..64).contains(&went), "{went}");
+    let told = answers.iter().flatten().filter(|answer| answer.head.close);
+    assert_eq!(told.count(), stayed);
+    assert_eq!(old.process.exit(BOUND).await.unwrap(), Exit::Status(0));
+    assert_eq!(moved(&server, 1).await, [went]);
+}
+
+/// As many as `HANDOVER_IDLE` says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_idle_connections_move_at_once() {
+    let count = std::env::var("HANDOVER_IDLE").ok();
+    let count = count.and_then(|n| n.parse().ok()).unwrap_or(2000);
+    let limit = getrlimit(Resource::Nofile);
+    let needed = count as u64 + 500;
+    let limit = match limit.maximum {
+        Some(maximum) if maximum < needed => {
+            println!("skipped: {needed} descriptors are needed, and {maximum} are allowed");
+            return;
+        }
+        maximum => Rlimit {
+            current: maximum,
+            maximum,
+        },
+    };
+    // Servers inherit it.
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let server = program().start().await.unwrap();
+    let to = target(&server, "127.0.0.1:0");
+    let mut connections = idle(&to, count).await;
+    let old = server.newest();
+    let asked = Instant::now();
+    upgrade(&server).await;
+    let began = Instant::now();
+    old.process.exit(BOUND).await.unwrap();
+    let gone = began.elapsed();
+    println!(
+        "{count} idle: ready after {:?}, old process gone {gone:?} later",
+        began - asked
+    );
+    assert_eq!(moved(&server, 1).await, [count]);
+    assert!(gone < Duration::from_secs(10), "{gone:?}");
+    let answers = ask_all(&mut connections).await;
+    assert_eq!(answered_by(&answers, 1), count);
+    println!("{}", server.stderr_line("drained in", BOUND).await.unwrap());
+}
