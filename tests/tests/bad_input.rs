@@ -120,6 +120,8 @@ async fn a_socket_of_the_service_manager(way: Way) {
         let second = server.ready(1, BOUND).await.unwrap();
         assert_eq!(second.tcp().unwrap(), address);
         assert_eq!(serves(&server).await, 1);
+        let exit = server.first().exit(BOUND).await.unwrap();
+        assert_eq!(exit, Exit::Status(0));
         let exit = server.terminate(BOUND).await.unwrap();
         assert_eq!(exit, Exit::Status(0));
     }
