@@ -121,7 +121,8 @@ async fn a_socket_of_the_service_manager(way: Way) {
         assert_eq!(second.tcp().unwrap(), address);
         assert_eq!(serves(&server).await, 1);
         // Until it has gone it is the first that learns how the second ends.
-        server.first().exit(BOUND).await.unwrap();
+        let exit = server.first().exit(BOUND).await.unwrap();
+        assert_eq!(exit, Exit::Status(0));
         let exit = server.terminate(BOUND).await.unwrap();
         assert_eq!(exit, Exit::Status(0));
     }

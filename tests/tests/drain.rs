@@ -246,7 +246,7 @@ async fn a_request_under_way_is_answered(way: Way) {
     in_time(SOON, async || {
         let server = start(way).await;
         let mut peer = Peer::connect(&server).await;
-        peer.get("/slow?ms=400").await;
+        peer.get("/slow?ms=1000").await;
         peer.taken().await;
         let draining = Draining::begin(server).await;
         let (answer, clean) = peer.end().await;
@@ -358,7 +358,7 @@ async fn an_http2_request_under_way(way: Way) {
         let peer = Peer::connect(&server).await;
         let (client, connection) = h2::client::handshake(peer.into_stream()).await.unwrap();
         let connection = tokio::spawn(connection);
-        let uri = "http://handover.test/slow?ms=400";
+        let uri = "http://handover.test/slow?ms=1000";
         let request = http::Request::get(uri).body(()).unwrap();
         let mut client = client.ready().await.unwrap();
         let (response, _) = client.send_request(request, true).unwrap();

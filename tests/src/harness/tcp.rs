@@ -22,17 +22,15 @@ impl ServerEnd {
     /// If `/proc/net/tcp` cannot be read.
     pub fn find(server: SocketAddrV4, client: SocketAddrV4) -> io::Result<Option<Self>> {
         let text = fs::read_to_string("/proc/net/tcp")?;
-        let (server, client) = (in_proc(server), in_proc(client));
-        Ok(text
-            .lines()
-            .find_map(|line| Self::parse(line, &server, &client)))
+        // After a load there are thousands of lines about connections that have ended.
+        let both = format!(" {} {} ", in_proc(server), in_proc(client));
+        let found = text.split_once(&both);
+        Ok(found.and_then(|(_, rest)| Self::parse(rest)))
     }
 
-    fn parse(line: &str, server: &str, client: &str) -> Option<Self> {
-        let mut fields = line.split_whitespace().skip(1);
-        if fields.next()? != server || fields.next()? != client {
-            return None;
-        }
+    /// Reads what follows the addresses.
+    fn parse(rest: &str) -> Option<Self> {
+        let mut fields = rest.split_whitespace();
         let _state = fields.next()?;
         let (unsent, unread) = fields.next()?.split_once(':')?;
         // The timer, retransmissions, the user, the timeout.
