@@ -98,6 +98,8 @@ struct UnderWay {
     began: Instant,
     lame_duck_until: Instant,
     deadline: Instant,
+    // Somebody has let go of what a service that is taken back would need.
+    is_final: bool,
     cut_at: Option<Instant>,
     at_start: Tally,
     moved: usize,
@@ -205,6 +207,7 @@ impl Drain {
                 began,
                 lame_duck_until: began + lame_duck,
                 deadline: began + self.policy.deadline(reason.is_upgrade()),
+                is_final: false,
                 cut_at: None,
                 at_start: Tally::of(&holders),
                 moved: 0,
@@ -275,10 +278,9 @@ impl Drain {
     pub(crate) fn resume(&self) -> bool {
         let after = {
             let mut state = self.state();
-            let takes_back = state
-                .under_way
-                .as_ref()
-                .is_some_and(|drain| drain.reason.is_upgrade() && drain.cut_at.is_none());
+            let takes_back = state.under_way.as_ref().is_some_and(|drain| {
+                drain.reason.is_upgrade() && !drain.is_final && drain.cut_at.is_none()
+            });
             // The first stage is the service: once it is drained there is nothing to go on with.
             if !takes_back || !state.stages[0].gate().reopen() {
                 return false;
@@ -296,6 +298,17 @@ impl Drain {
         self.finish(after);
         clock::poke(self);
         true
+    }
+
+    /// From here on the drain under way is not taken back; false if there is none.
+    pub(crate) fn make_final(&self) -> bool {
+        match &mut self.state().under_way {
+            Some(under_way) => {
+                under_way.is_final = true;
+                true
+            }
+            None => false,
+        }
     }
 
     #[cfg(all(unix, feature = "process"))]

@@ -96,9 +96,18 @@ impl Graceful {
     /// Takes back a drain for an upgrade whose successor has died: ready and accepting again.
     ///
     /// Returns false, and changes nothing, if no such drain is under way or it has come too far:
-    /// it was cut, or the last guard had gone.
+    /// it was cut or [made final](Self::make_final), or the last guard had gone.
     pub fn resume(&self) -> bool {
         self.drain_ref().resume()
+    }
+
+    /// Sees to it that the drain under way is not taken back any more. Returns false if there is
+    /// none, as after one that was taken back at this very moment.
+    ///
+    /// For a serve loop that has let go of its listener: a service that is taken back without it
+    /// would accept nothing.
+    pub fn make_final(&self) -> bool {
+        self.drain_ref().make_final()
     }
 
     // ===== views =====

@@ -172,6 +172,17 @@ async fn a_holder_is_woken_by_each_change_and_by_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_made_final_is_not_taken_back() {
+    let graceful = Graceful::new();
+    let _guard = graceful.guard();
+    assert!(!graceful.make_final(), "there is nothing to make final");
+    graceful.drain_for(Reason::Upgrade { successor: 7 });
+    assert!(graceful.make_final());
+    assert!(!graceful.resume());
+    assert_eq!(graceful.phase(), Phase::Draining);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_upgrades_are_taken_back() {
     let graceful = Graceful::new();
     let _guard = graceful.guard();

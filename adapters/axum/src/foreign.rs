@@ -117,7 +117,8 @@ impl<A: Accept, Addr> Incoming<A, Addr> {
                         }
                     }
                 };
-                if timeout(window, left).await.unwrap_or(true) {
+                // What cannot be made final has just been taken back.
+                if timeout(window, left).await.unwrap_or(true) && graceful.make_final() {
                     return;
                 }
             }

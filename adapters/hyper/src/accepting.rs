@@ -92,7 +92,12 @@ pub(crate) struct Accepting<A> {
 }
 
 impl<A: Accept> Accepting<A> {
-    pub(crate) fn new(listener: A, graceful: Graceful, options: &Options) -> io::Result<Self> {
+    pub(crate) fn new(
+        listener: A,
+        graceful: Graceful,
+        guard: Option<Guard>,
+        options: &Options,
+    ) -> io::Result<Self> {
         listener.will_adopt();
         let limit = options.connections.map(|n| n.min(Semaphore::MAX_PERMITS));
         Ok(Self {
@@ -101,7 +106,7 @@ impl<A: Accept> Accepting<A> {
             phases: graceful.phases(),
             phase: graceful.phase(),
             graceful,
-            guard: None,
+            guard,
             limit: limit.map(|n| Arc::new(Semaphore::new(n))),
             permit: None,
             said: None,

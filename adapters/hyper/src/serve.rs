@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use handover::{Accept, Graceful, Report};
+use handover::{Accept, Graceful, Guard, Report};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::server::conn::{http1, http2};
@@ -53,6 +53,7 @@ pub fn serve<A: Accept, S>(listener: A, service: S) -> Serve<A, S> {
         listener,
         service,
         graceful: Graceful::new(),
+        guard: None,
         options: Options::default(),
     }
 }
@@ -66,12 +67,19 @@ pub struct Serve<A, S> {
     listener: A,
     service: S,
     graceful: Graceful,
+    // Taken before it accepts, so that a drain that begins before the first poll waits for what
+    // the kernel has queued.
+    guard: Option<Guard>,
     options: Options,
 }
 
 impl<A, S> Serve<A, S> {
     /// The token that drains this server. Several servers may share one.
+    ///
+    /// From here on the server holds the drain open, until it is awaited and has ended, or is
+    /// dropped.
     pub fn with_graceful(mut self, graceful: Graceful) -> Self {
+        self.guard = graceful.guard();
         self.graceful = graceful;
         self
     }
@@ -156,7 +164,12 @@ impl<A, S> Serve<A, S> {
         S: HttpService<B>,
         B: HttpBody,
     {
-        let mut accepting = Accepting::new(self.listener, self.graceful.clone(), &self.options)?;
+        let mut accepting = Accepting::new(
+            self.listener,
+            self.graceful.clone(),
+            self.guard,
+            &self.options,
+        )?;
         let options = Arc::new(self.options);
         let mover = accepting.mover().filter(|_| options.moves);
         while let Some(accepted) = accepting.next().await {

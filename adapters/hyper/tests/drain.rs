@@ -2,12 +2,19 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
-use handover::{Kind, Policy};
-use tokio::net::TcpStream;
+use bytes::Bytes;
+use handover::{Graceful, Kind, Policy};
+use handover_hyper::RequestBody;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::net::{TcpListener, TcpStream};
 
-use self::support::{DEADLINE, Server, assert_on_time};
+use self::support::{Client, DEADLINE, Server, assert_on_time};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_open_ends_at_once() {
@@ -237,6 +244,23 @@ async fn what_the_kernel_has_queued_is_served() {
     assert!(clean && answer.contains("hello"), "{answer}");
     assert!(server.done.await.unwrap().is_complete());
     assert!(TcpStream::connect(server.addr).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_before_the_first_poll_waits_for_what_is_queued() {
+    let graceful = Graceful::builder().deadline(DEADLINE).build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut queued = Client::connect(listener.local_addr().unwrap()).await;
+    let hello = tower::service_fn(async |_: Request<RequestBody>| {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
+    });
+    let serve = handover_hyper::serve(listener, hello).with_graceful(graceful.clone());
+    queued.get("/").await;
+    graceful.drain();
+    let report = tokio::spawn(serve.into_future());
+    let (answer, clean) = queued.end().await;
+    assert!(clean && answer.ends_with("hello"), "{answer}");
+    assert!(report.await.unwrap().unwrap().is_complete());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,13 +36,17 @@ async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         ..
     } = setup;
     let graceful = generation.graceful();
+    // Made before this process is ready, so that a drain waits for them from the first moment.
+    let incoming: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| Incoming::new(listener, &graceful))
+        .collect();
     Setup::ready(&generation, info, sockets).await?;
     if let Some(fault) = fault {
         fault.after_ready().await;
     }
     let mut servers = JoinSet::new();
-    for listener in listeners {
-        let incoming = Incoming::new(listener, &graceful);
+    for incoming in incoming {
         let signal = incoming.signal();
         let app = router(info).layer(GracefulLayer::new(graceful.clone()));
         let server = axum::serve(incoming, app).with_graceful_shutdown(signal);

@@ -34,15 +34,20 @@ async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         info,
         ..
     } = setup;
+    // Made before this process is ready, so that a drain waits for them from the first moment.
+    let servers: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            handover_axum::serve(listener, router(info))
+                .with_graceful(generation.graceful())
+                .move_connections(!flags.no_move)
+        })
+        .collect();
     Setup::ready(&generation, info, sockets).await?;
     if let Some(fault) = fault {
         fault.after_ready().await;
     }
-    let mut servers = JoinSet::new();
-    for listener in listeners {
-        let server = handover_axum::serve(listener, router(info)).move_connections(!flags.no_move);
-        servers.spawn(server.with_graceful(generation.graceful()).into_future());
-    }
+    let mut servers: JoinSet<_> = servers.into_iter().map(IntoFuture::into_future).collect();
     let mut report = None;
     while let Some(served) = servers.join_next().await {
         report = Some(served??);

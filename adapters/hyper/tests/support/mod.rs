@@ -175,10 +175,7 @@ impl Server {
     }
 
     pub async fn connect(&self) -> Client {
-        Client {
-            stream: TcpStream::connect(self.addr).await.unwrap(),
-            read: Vec::new(),
-        }
+        Client::connect(self.addr).await
     }
 
     /// Waits until a connection is in this state.
@@ -239,6 +236,13 @@ pub struct Client {
 }
 
 impl Client {
+    pub async fn connect(addr: SocketAddr) -> Self {
+        Self {
+            stream: TcpStream::connect(addr).await.unwrap(),
+            read: Vec::new(),
+        }
+    }
+
     pub async fn send(&mut self, bytes: &str) {
         self.stream.write_all(bytes.as_bytes()).await.unwrap();
     }
