@@ -317,8 +317,18 @@ async fn what_a_successor_has_no_descriptors_for_stays() {
     let (stayed, went) = (answered_by(&answers, 0), answered_by(&answers, 1));
     assert_eq!(stayed + went, 300);
     assert!((20..64).contains(&went), "{went}");
-    let told = answers.iter().flatten().filter(|answer| answer.head.close);
-    assert_eq!(told.count(), stayed);
+    // All but those that were asked before they were offered: answered as ever, and offered after
+    // that; by now there may be room for one.
+    let (told, untold): (Vec<_>, Vec<_>) = connections
+        .into_iter()
+        .zip(answers.iter().flatten())
+        .filter(|(_, answer)| answer.head.generation == Some(0))
+        .partition(|(_, answer)| answer.head.close);
+    assert!(told.len() > untold.len(), "{} untold", untold.len());
+    let mut untold: Vec<_> = untold.into_iter().map(|(asked, _)| asked).collect();
+    let again = ask_all(&mut untold).await;
+    assert_eq!(again.iter().flatten().count(), untold.len());
+    let went = went + answered_by(&again, 1);
     assert_eq!(old.process.exit(BOUND).await.unwrap(), Exit::Status(0));
     assert_eq!(moved(&server, 1).await, [went]);
 }

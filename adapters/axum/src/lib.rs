@@ -10,7 +10,6 @@ mod run;
 mod service;
 
 use axum::body::Body;
-use handover::Accept;
 use handover_hyper::Serve;
 use http::Request;
 use tower_service::Service;
@@ -43,7 +42,6 @@ pub use self::service::App;
 /// ```
 pub fn serve<A, S>(listener: A, app: S) -> Serve<A, App<S>>
 where
-    A: Accept,
     S: Service<Request<Body>>,
 {
     handover_hyper::serve(listener, App::new(app))

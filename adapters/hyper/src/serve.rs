@@ -46,9 +46,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-pub fn serve<A: Accept, S>(listener: A, service: S) -> Serve<A, S> {
-    // Said as early as can be: a predecessor may give connections before this is awaited.
-    listener.will_adopt();
+pub fn serve<A, S>(listener: A, service: S) -> Serve<A, S> {
     Serve {
         listener,
         service,
