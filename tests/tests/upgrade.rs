@@ -305,9 +305,8 @@ async fn nothing_grows_over_twenty_upgrades(way: Way) {
 }
 
 /// An old generation that still has work does not keep the service from going on.
-/// Each answers what it was asked, on a connection that stays its own.
 async fn generations_overlap(way: Way) {
-    let server = way.program().arg("--no-move").start().await.unwrap();
+    let server = way.program().start().await.unwrap();
     let mut slow = Vec::new();
     for generation in 0..3 {
         let mut peer = Peer::connect(&server).await;
