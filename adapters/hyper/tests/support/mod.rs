@@ -15,7 +15,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -104,9 +104,12 @@ impl Script {
             }
             // Answers, and keeps the body.
             "/hold" => {
-                let go = self.go.clone();
+                let mut go = Box::pin(self.go.clone().acquire_owned());
+                // Stands in the queue before it answers: bodies go in the order of their requests.
+                let queued = go.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(queued.is_pending(), "it is let go later");
                 tokio::spawn(async move {
-                    go.acquire().await.unwrap().forget();
+                    go.await.unwrap().forget();
                     drop(request);
                 });
                 text("held")
