@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use handover_tests::reference::{self, Flags, Setup, bare, router};
+use handover_tests::reference::{self, Flags, Setup, router};
 use tokio::task::JoinSet;
 
 /// Serves the reference routes with `handover_axum::serve`.
@@ -15,14 +15,7 @@ struct Program {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    reference::log();
-    let flags = Program::parse().flags;
-    flags.runtime()?.block_on(async {
-        match flags.no_handover {
-            true => bare::run(&flags).await,
-            false => run(&flags).await,
-        }
-    })
+    reference::start(&Program::parse().flags, run)
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {

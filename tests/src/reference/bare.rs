@@ -20,7 +20,7 @@ use super::{Flags, Info, ready_line, router};
 /// # Errors
 ///
 /// If an address is no TCP address, or cannot be listened on.
-pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let info = Info::new(0);
     let mut term = signal(SignalKind::terminate())?;
     let mut listeners = Vec::new();

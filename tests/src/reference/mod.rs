@@ -4,7 +4,7 @@
 //! they are started is the same, and is here.
 
 mod axum_app;
-pub mod bare;
+mod bare;
 mod events;
 mod fault;
 mod flags;
@@ -19,5 +19,5 @@ pub use self::{
     flags::Flags,
     listen::Listen,
     ready::ready_line,
-    setup::{Setup, finish, log},
+    setup::{Setup, finish, start},
 };

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use handover::{Generation, Graceful, Listener, Policy, Report};
 
-use super::{Fault, Flags, Info, ready_line};
+use super::{Fault, Flags, Info, bare, ready_line};
 
 /// A generation that has been started after its flags, with all its listeners.
 #[derive(Debug)]
@@ -124,8 +124,27 @@ pub async fn finish(generation: &Generation, report: &Report) -> ExitCode {
     }
 }
 
+/// Runs a reference server, or the bare framework where that is asked for, with a log and as many
+/// threads as it is told to have.
+///
+/// # Errors
+///
+/// What the server fails with, or if the threads cannot be started.
+pub fn start(
+    flags: &Flags,
+    run: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    log();
+    flags.runtime()?.block_on(async {
+        match flags.no_handover {
+            true => bare::run(flags).await,
+            false => run(flags).await,
+        }
+    })
+}
+
 /// A log on standard error, as `RUST_LOG` has it, or at `info`.
-pub fn log() {
+fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
