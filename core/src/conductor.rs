@@ -26,7 +26,7 @@ use crate::{
     error::{Error, Kind},
     generation::shared::{Shared, lock},
     signals::Action,
-    systemd,
+    state, systemd,
     upgrade::{
         Successor,
         attempt::{self, Offer},
@@ -342,8 +342,10 @@ impl Conductor {
             drop(attempt.run);
             let message = "the upgrade was ended: this process was told to stop";
             tracing::warn!("{message}");
+            let err = Error::new(Kind::Draining, message);
+            drop(self.shared.upgrade_failed(&err));
             if let Some(reply) = attempt.reply {
-                let _ = reply.send(Err(Error::new(Kind::Draining, message)));
+                let _ = reply.send(Err(err));
             }
             attempt
                 .done
@@ -378,6 +380,8 @@ impl Conductor {
         shared.handed_over.store(false, Ordering::Release);
         if shared.graceful.resume() {
             tracing::error!(successor, status, "the successor died, serving again");
+            let message = format!("the successor (pid {successor}) died after it served, {status}");
+            drop(shared.upgrade_failed(&Error::new(Kind::Failed, message)));
             shared.reclaim_pid_file();
             systemd::alone(shared.number);
             shared.gate.open();
@@ -419,20 +423,35 @@ impl Drop for Conductor {
     }
 }
 
-/// One upgrade, from asking for the state until the successor serves.
+/// One upgrade, from asking for the state until the successor serves, or until the program has been
+/// told that it has failed.
 async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<Link, Error> {
+    let result = offer(&shared, committed).await;
+    let result = match result {
+        Ok(offer) => attempt::run(offer).await,
+        Err(err) => Err(err),
+    };
+    if let Err(err) = &result {
+        // To its end: the next attempt must find the preparations of this one undone.
+        let _ = shared.upgrade_failed(err).await;
+    }
+    result
+}
+
+async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Error> {
     let providers = lock(&shared.providers).clone();
     // The user's code may block, and may panic.
-    let states = tokio::task::spawn_blocking(move || {
-        providers
-            .into_iter()
-            .map(|(name, provider)| (name, provider()))
-            .collect()
-    });
-    let states = states.await.map_err(|err| {
-        let message = "cannot collect the state for a successor";
-        Error::io(Kind::Spawn, message, std::io::Error::other(err))
-    })?;
+    let states = tokio::task::spawn_blocking(move || state::collect(providers));
+    let states = states
+        .await
+        .map_err(|err| {
+            let message = "the state for a successor cannot be made";
+            Error::io(Kind::State, message, std::io::Error::other(err))
+        })?
+        .map_err(|(name, err)| {
+            let message = format!("the state {name:?} for a successor cannot be made");
+            Error::io(Kind::State, message, err)
+        })?;
     let sockets = shared.registry().for_successor().map_err(|err| {
         Error::io(
             Kind::Spawn,
@@ -440,7 +459,7 @@ async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<L
             err,
         )
     })?;
-    let offer = Offer {
+    Ok(Offer {
         program: shared.program.clone(),
         generation: shared.number + 1,
         ready_timeout: shared.ready_timeout,
@@ -448,7 +467,5 @@ async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<L
         states,
         route: shared.route.clone(),
         committed,
-    };
-    drop(shared);
-    attempt::run(offer).await
+    })
 }
