@@ -1,0 +1,165 @@
+//! An attempt to upgrade, from its beginning to its outcome.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::oneshot;
+
+use super::Conductor;
+use crate::{
+    Phase,
+    error::{Error, Kind},
+    generation::shared::{Shared, lock},
+    state, systemd,
+    upgrade::{
+        Successor,
+        attempt::{self, Offer},
+        link::Link,
+    },
+};
+
+type Running = Pin<Box<dyn Future<Output = Result<Link, Error>> + Send>>;
+
+pub(super) struct Attempt {
+    pub(super) run: Running,
+    pub(super) committed: Arc<AtomicBool>,
+    pub(super) reply: Option<oneshot::Sender<Result<Successor, Error>>>,
+    pub(super) done: Vec<oneshot::Sender<()>>,
+    /// We were told to stop when it was too late to drop the attempt: the service is to end.
+    pub(super) stop_successor: bool,
+}
+
+/// Ends with the attempt, if there is one.
+pub(super) async fn attempted(attempt: &mut Option<Attempt>) -> Result<Link, Error> {
+    match attempt {
+        Some(attempt) => attempt.run.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Conductor {
+    pub(super) fn may_upgrade(&self) -> Result<(), Error> {
+        let refuse = |kind, message: &str| Err(Error::new(kind, message));
+        if self.attempt.is_some() {
+            refuse(Kind::InProgress, "an upgrade of this process is under way")
+        } else if self.shared.graceful.phase() != Phase::Running {
+            refuse(
+                Kind::Draining,
+                "this process drains, there is nothing to hand over",
+            )
+        } else if !self.shared.is_ready() {
+            refuse(Kind::NotReady, "this process is not ready itself")
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn start(
+        &mut self,
+        reply: Option<oneshot::Sender<Result<Successor, Error>>>,
+        done: Vec<oneshot::Sender<()>>,
+    ) {
+        tracing::info!(
+            generation = self.shared.number,
+            pid = std::process::id(),
+            "upgrading"
+        );
+        systemd::reloading();
+        let committed = Arc::new(AtomicBool::new(false));
+        let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&committed)));
+        self.attempt = Some(Attempt {
+            run,
+            committed,
+            reply,
+            done,
+            stop_successor: false,
+        });
+    }
+
+    pub(super) fn attempted(&mut self, result: Result<Link, Error>) {
+        let Some(attempt) = self.attempt.take() else {
+            return;
+        };
+        let result = match result {
+            Ok(link) => Ok(self.succeeded(link, attempt.stop_successor)),
+            Err(err) => {
+                tracing::error!(err = err.chain(), "upgrade failed, serving on");
+                if attempt.committed.load(Ordering::Acquire) {
+                    self.shared.reclaim_pid_file();
+                }
+                systemd::serves(self.shared.number);
+                Err(err)
+            }
+        };
+        if let Some(reply) = attempt.reply {
+            let _ = reply.send(result);
+        }
+        for done in attempt.done {
+            let _ = done.send(());
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return;
+        }
+        match self.may_upgrade() {
+            Ok(()) => self.start(None, waiting),
+            Err(err) => {
+                tracing::info!(%err, "upgrade ignored");
+                for done in waiting {
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+}
+
+/// One upgrade, from asking for the state until the successor serves, or until the program has been
+/// told that it has failed.
+async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<Link, Error> {
+    let result = match offer(&shared, committed).await {
+        Ok(offer) => attempt::run(offer).await,
+        Err(err) => Err(err),
+    };
+    if let Err(err) = &result {
+        // To its end: the next attempt must find the preparations of this one undone.
+        let _ = shared.upgrade_failed(err).await;
+    }
+    result
+}
+
+async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Error> {
+    let providers = lock(&shared.providers).clone();
+    // The user's code may block, and may panic.
+    let states = tokio::task::spawn_blocking(move || state::collect(providers));
+    let states = states
+        .await
+        .map_err(|err| {
+            let message = "the state for a successor cannot be made";
+            Error::io(Kind::State, message, std::io::Error::other(err))
+        })?
+        .map_err(|(name, err)| {
+            let message = format!("the state {name:?} for a successor cannot be made");
+            Error::io(Kind::State, message, err)
+        })?;
+    let sockets = shared.registry().for_successor().map_err(|err| {
+        Error::io(
+            Kind::Spawn,
+            "cannot duplicate the sockets for a successor",
+            err,
+        )
+    })?;
+    Ok(Offer {
+        program: shared.program.clone(),
+        generation: shared.number + 1,
+        ready_timeout: shared.ready_timeout,
+        sockets,
+        states,
+        route: shared.route.clone(),
+        committed,
+    })
+}
