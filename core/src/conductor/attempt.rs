@@ -155,6 +155,7 @@ async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Err
     })?;
     Ok(Offer {
         program: shared.program.clone(),
+        seat: shared.seat.clone(),
         generation: shared.number + 1,
         ready_timeout: shared.ready_timeout,
         sockets,
