@@ -4,20 +4,22 @@
 //! they are started is the same, and is here.
 
 mod axum_app;
-mod bare;
-mod events;
+pub mod bare;
 mod fault;
 mod flags;
 mod listen;
 mod ready;
 mod setup;
-mod websocket;
+mod surface;
+mod warp_app;
 
 pub use self::{
-    axum_app::{Info, router},
+    axum_app::router,
     fault::Fault,
     flags::Flags,
     listen::Listen,
     ready::ready_line,
     setup::{Setup, finish, start},
+    surface::Info,
+    warp_app::filter,
 };

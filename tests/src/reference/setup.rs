@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use handover::{Generation, Graceful, Listener, Policy, Report};
 
-use super::{Fault, Flags, Info, bare, ready_line};
+use super::{Fault, Flags, Info, ready_line};
 
 /// A generation that has been started after its flags, with all its listeners.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ pub async fn finish(generation: &Generation, report: &Report) -> ExitCode {
     }
 }
 
-/// Runs a reference server, or the bare framework where that is asked for, with a log and as many
+/// Runs a reference server, or the bare framework (one of [`bare`](super::bare)) where that is asked for, with a log and as many
 /// threads as it is told to have.
 ///
 /// # Errors
@@ -133,11 +133,12 @@ pub async fn finish(generation: &Generation, report: &Report) -> ExitCode {
 pub fn start(
     flags: &Flags,
     run: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
+    bare: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     log();
     flags.runtime()?.block_on(async {
         match flags.no_handover {
-            true => bare::run(flags).await,
+            true => bare(flags).await,
             false => run(flags).await,
         }
     })
