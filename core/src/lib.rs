@@ -65,6 +65,8 @@ mod reason;
 mod report;
 mod shard;
 mod signal;
+#[cfg(not(loom))]
+mod spread;
 mod sync;
 mod wait;
 
@@ -100,6 +102,9 @@ pub mod accept;
 pub mod layer;
 #[cfg(all(unix, feature = "process"))]
 pub mod testing;
+
+#[cfg(not(loom))]
+pub use self::spread::{Reconnects, Turn};
 
 #[cfg(feature = "accept")]
 #[doc(inline)]
