@@ -23,6 +23,7 @@ use self::attempt::Attempt;
 use crate::{
     Guard,
     error::Error,
+    fault,
     generation::shared::Shared,
     signals::Action,
     upgrade::{Successor, link::Link},
@@ -64,13 +65,25 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
             () = graceful.draining(), if conductor.begun && !conductor.closed => {
                 conductor.stop_accepting();
             }
-            result = attempt::attempted(&mut conductor.attempt) => conductor.attempted(result),
+            result = attempt::attempted(&mut conductor.attempt) => {
+                conductor.attempted(result);
+                if conductor.link.is_some() {
+                    fault::comes_to("draining").await;
+                }
+            }
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
             () = succession::probation_over(&conductor.probation, graceful) => conductor.probation = None,
             _ = graceful.drained(), if conductor.attempt.is_none() => break,
         }
     }
+    let handed_over = conductor.link.is_some();
+    if handed_over {
+        fault::comes_to("bye-due").await;
+    }
     conductor.end();
+    if handed_over {
+        fault::comes_to("bye-sent").await;
+    }
 }
 
 struct Conductor {

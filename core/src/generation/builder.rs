@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Graceful, conductor,
     error::{Error, Kind},
+    fault,
     moving::{
         inbound::Adopters,
         outbound::{PATIENCE, Route},
@@ -245,7 +246,10 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
         return Ok(None);
     }
     let heritage = match env::var_os(VARIABLE) {
-        Some(value) => heritage::receive(&value)?,
+        Some(value) => {
+            fault::reached("started");
+            heritage::receive(&value)?
+        }
         None => None,
     };
     match heritage {

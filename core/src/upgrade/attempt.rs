@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
+    fault,
     moving::outbound::Route,
     sockets::record::Record,
 };
@@ -87,6 +88,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         generation = offer.generation,
         "successor started"
     );
+    fault::comes_to("spawned").await;
 
     let limit = offer.ready_timeout;
     let route = offer.route.clone();
@@ -99,12 +101,14 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let ready = attempt.until(begun + limit, limit, |channel| async move {
         send_all(channel, &offer, pid, read).await?;
         wait_for(channel, pid, &[Message::Ready]).await?;
+        fault::comes_to("ready-heard").await;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
         offer.committed.store(true, Ordering::Release);
         channel
             .send(&Message::Commit, b"", &[])
             .await
             .map_err(lost)?;
+        fault::comes_to("commit-sent").await;
         Ok(offer.generation)
     });
     let generation = match ready.await {
@@ -132,6 +136,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         },
         Err(stop) => return Err(attempt.give_up(stop, "it served").await),
     };
+    fault::comes_to("serving-heard").await;
     let Attempt {
         candidate,
         channel,
@@ -298,6 +303,7 @@ async fn send_all(
         .send(&Message::Hello(hello), b"", &[])
         .await
         .map_err(lost)?;
+    fault::comes_to("hello-sent").await;
     if let Some(read) = stderr {
         let fds = [rustix::stdio::stderr(), read.as_fd()];
         channel
@@ -313,6 +319,7 @@ async fn send_all(
             .await
             .map_err(lost)?;
     }
+    fault::comes_to("sockets-sent").await;
     for (name, blob) in &offer.states {
         let mut rest = blob.as_slice();
         loop {
@@ -322,13 +329,19 @@ async fn send_all(
                 last: after.is_empty(),
             };
             channel.send(&message, piece, &[]).await.map_err(lost)?;
+            fault::comes_to("state-sent").await;
             rest = after;
             if rest.is_empty() {
                 break;
             }
         }
     }
-    channel.send(&Message::Start, b"", &[]).await.map_err(lost)
+    channel
+        .send(&Message::Start, b"", &[])
+        .await
+        .map_err(lost)?;
+    fault::comes_to("start-sent").await;
+    Ok(())
 }
 
 /// Waits for one of some messages.
@@ -343,9 +356,11 @@ async fn wait_for(channel: &Channel, pid: u32, wanted: &[Message]) -> Result<Mes
             Decoded::Known(Message::Failed { message }) => return Err(Stop::Failed(message)),
             Decoded::Known(Message::Progress { text }) => {
                 tracing::info!(successor = pid, progress = %text, "successor starting");
+                fault::comes_to("progress-heard").await;
             }
             Decoded::Known(Message::Starting { version }) => {
                 tracing::debug!(successor = pid, version, "successor has its sockets");
+                fault::comes_to("starting-heard").await;
             }
             Decoded::Known(other) => {
                 tracing::debug!(successor = pid, ?other, "not expected now, ignored");

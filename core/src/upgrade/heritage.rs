@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
+    fault,
     sockets::record::Record,
     sys,
 };
@@ -158,12 +159,14 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
             })) => {
                 heritage.predecessor = predecessor;
                 heritage.generation = generation;
+                fault::reached("hello-received");
             }
             Decoded::Known(Message::Sockets { sockets }) => {
                 if sockets.len() != fds.len() {
                     break Err(invalid("sockets without their descriptors"));
                 }
                 heritage.sockets.extend(sockets.into_iter().zip(fds));
+                fault::reached("sockets-received");
             }
             Decoded::Known(Message::Stderr) => {
                 let mut fds = fds.into_iter();
@@ -178,6 +181,7 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
                     &mut pieces
                 };
                 to.insert(name, blob);
+                fault::reached("state-received");
             }
             Decoded::Known(Message::Start) => break Ok(()),
             Decoded::Known(other) => tracing::debug!(?other, "not expected now, ignored"),
@@ -196,6 +200,7 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
     };
     // A predecessor that has gone is noticed when we are ready.
     let _ = channel::try_send(heritage.channel.as_fd(), &answer);
+    fault::reached("starting-sent");
     result.map(|()| heritage)
 }
 
