@@ -6,13 +6,14 @@
 //! 2. Until the commit an attempt can be dropped, which kills its successor, and nothing else has
 //!    changed. After it, its outcome is awaited.
 //! 3. Whoever asked gets an answer, however it ends.
-//! 4. `handed_over` is set exactly while a successor is known to serve, or has been let go.
+//! 4. `handed_over` is set exactly while a successor is known to serve, or has been let go; it has
+//!    if the runtime ends in an attempt although nobody has asked for an end.
 
 mod attempt;
 mod stop;
 mod succession;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tokio::{
     sync::{mpsc::UnboundedReceiver, oneshot},
@@ -21,7 +22,7 @@ use tokio::{
 
 use self::attempt::Attempt;
 use crate::{
-    Guard,
+    Guard, Phase,
     error::Error,
     fault,
     generation::shared::Shared,
@@ -148,11 +149,21 @@ impl Conductor {
 
 impl Drop for Conductor {
     fn drop(&mut self) {
+        let shared = &self.shared;
         // A `main` that returns with the report may take the runtime away before `end`.
         if let Some(link) = &self.link
-            && self.shared.graceful.report().is_some()
+            && shared.graceful.report().is_some()
         {
             link.say_farewell();
+        }
+        // One that panics, or just returns, takes it away in the middle of an attempt: then the
+        // successor is the heir, and has the socket files.
+        if let Some(attempt) = &self.attempt
+            && shared.graceful.phase() == Phase::Running
+            && attempt.course.started.load(Ordering::Acquire)
+        {
+            attempt.course.spared.store(true, Ordering::Release);
+            shared.handed_over.store(true, Ordering::Release);
         }
     }
 }

@@ -7,7 +7,8 @@
 //! 5. Wait until it serves.
 //!
 //! If any step fails, or the attempt is dropped, the successor is killed and this process is what
-//! it was before: nothing here touches a socket.
+//! it was before: nothing here touches a socket. Only if this process itself comes to an end that
+//! nobody asked for, as by a panic, is the successor [spared](Course::spared).
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -52,8 +53,19 @@ pub(crate) struct Offer {
     pub(crate) states: Vec<Kept>,
     /// Opened once the successor serves.
     pub(crate) route: Route,
-    /// Set once the successor may accept.
-    pub(crate) committed: Arc<AtomicBool>,
+    pub(crate) course: Arc<Course>,
+}
+
+/// How far an attempt is, for who conducts it.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    /// There is a process.
+    pub(crate) started: AtomicBool,
+    /// It may accept.
+    pub(crate) committed: AtomicBool,
+    /// It is to live if the attempt is dropped, and to carry on alone: this process ends, and not
+    /// because it was told to.
+    pub(crate) spared: AtomicBool,
 }
 
 /// Runs an attempt to its end.
@@ -71,7 +83,8 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         None => None,
     };
     let name = offer.program.name.clone();
-    let mut candidate = spawn::spawn(offer.program.clone(), theirs, write)
+    let course = Arc::clone(&offer.course);
+    let mut candidate = spawn::spawn(offer.program.clone(), theirs, write, course)
         .await
         .map_err(|err| {
             Error::io(
@@ -104,7 +117,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         wait_for(channel, pid, &[Message::Ready]).await?;
         fault::comes_to("ready-heard").await;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
-        offer.committed.store(true, Ordering::Release);
+        offer.course.committed.store(true, Ordering::Release);
         channel
             .send(&Message::Commit, b"", &[])
             .await

@@ -10,11 +10,13 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::process::Child;
 
+use super::attempt::Course;
 use crate::sys;
 
 /// The variable that tells a successor which of its descriptors is the channel.
@@ -72,24 +74,30 @@ fn start_dir() -> io::Result<PathBuf> {
     Ok(named.filter(same).unwrap_or(real))
 }
 
-/// A successor that is killed unless it is [kept](Self::keep): however an attempt ends, nothing is
-/// left behind that thinks it may serve.
+/// A successor that is killed unless it is [kept](Self::keep) or spared: however an attempt ends,
+/// nothing is left behind that thinks it may serve.
 #[derive(Debug)]
-pub(crate) struct Candidate(Option<Child>);
+pub(crate) struct Candidate {
+    child: Option<Child>,
+    course: Arc<Course>,
+}
 
 impl Candidate {
     pub(crate) fn child(&mut self) -> Option<&mut Child> {
-        self.0.as_mut()
+        self.child.as_mut()
     }
 
     pub(crate) fn keep(mut self) -> Option<Child> {
-        self.0.take()
+        self.child.take()
     }
 }
 
 impl Drop for Candidate {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
+        if self.course.spared.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(child) = &mut self.child {
             // Fails only if it has ended. The runtime reaps it.
             let _ = child.start_kill();
         }
@@ -101,17 +109,19 @@ pub(crate) async fn spawn(
     program: Program,
     channel: OwnedFd,
     stderr: Option<OwnedFd>,
+    course: Arc<Course>,
 ) -> io::Result<Candidate> {
     // Fork, exec and the wait for it take milliseconds in a large process.
-    let spawned = tokio::task::spawn_blocking(move || spawn_now(&program, channel, stderr)).await;
-    spawned.map_err(io::Error::other)?
+    let spawned = tokio::task::spawn_blocking(move || {
+        let child = spawn_now(&program, channel, stderr)?;
+        course.started.store(true, Ordering::Release);
+        let child = Some(child);
+        Ok(Candidate { child, course })
+    });
+    spawned.await.map_err(io::Error::other)?
 }
 
-fn spawn_now(
-    program: &Program,
-    channel: OwnedFd,
-    stderr: Option<OwnedFd>,
-) -> io::Result<Candidate> {
+fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<OwnedFd>) -> io::Result<Child> {
     let mut command = std::process::Command::new(program.path());
     // std empties the signal mask and restores SIGPIPE for the child.
     command
@@ -130,7 +140,7 @@ fn spawn_now(
     let mut tries = 0;
     loop {
         match command.spawn() {
-            Ok(child) => return Ok(Candidate(Some(child))),
+            Ok(child) => return Ok(child),
             // Another thread that forks at this moment may hold the file open for writing.
             Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy && tries < 20 => {
                 tries += 1;
