@@ -36,6 +36,7 @@ use crate::{
         channel::Channel,
         frame::Message,
         heritage::{self, Heritage},
+        relay,
         spawn::{Program, VARIABLE},
     },
 };
@@ -253,6 +254,7 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
     if INHERITED.swap(true, Ordering::AcqRel) {
         return Ok(None);
     }
+    let stderr = env::var_os(relay::VARIABLE).and_then(|value| relay::inherited(&value));
     let heritage = match env::var_os(VARIABLE) {
         Some(value) => {
             fault::reached("started");
@@ -265,9 +267,14 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
         // over the channel.
         Some(mut heritage) => {
             registry.inherit(std::mem::take(&mut heritage.sockets));
+            // It may have died before it had sent them.
+            heritage.stderr = heritage.stderr.take().or(stderr);
             Ok(Some(heritage))
         }
         None => {
+            if let Some((real, read)) = stderr {
+                relay::give_up(&real, read);
+            }
             let parent = std::os::unix::process::parent_id();
             let found = foreign::parse(|name| env::var_os(name), std::process::id(), parent)?;
             registry.inherit(foreign::adopt(found)?);

@@ -74,17 +74,13 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let failed = |err| Error::io(Kind::Channel, "cannot make a channel for a successor", err);
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let channel = Channel::new(ours).map_err(failed)?;
-    let (read, write) = match relay::ends().map_err(failed)? {
-        Some(ends) => (Some(ends.read), Some(ends.write)),
-        None => (None, None),
-    };
-    let relay = match &read {
-        Some(read) => Some(read.try_clone().and_then(Relay::start).map_err(failed)?),
-        None => None,
-    };
+    let ends = relay::ends().map_err(failed)?;
+    let duplicate = || ends.as_ref().map(|ends| ends.read.try_clone()).transpose();
+    let relay = duplicate().and_then(|read| read.map(Relay::start).transpose());
+    let (relay, read) = (relay.map_err(failed)?, duplicate().map_err(failed)?);
     let name = offer.program.name.clone();
     let course = Arc::clone(&offer.course);
-    let mut candidate = spawn::spawn(offer.program.clone(), theirs, write, course)
+    let mut candidate = spawn::spawn(offer.program.clone(), theirs, ends, course)
         .await
         .map_err(|err| {
             Error::io(

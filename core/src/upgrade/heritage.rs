@@ -26,6 +26,9 @@ use crate::{
 /// How long the predecessor may take to send everything. It does so as soon as we are started.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Why a predecessor's channel is not taken that ought to be.
+const SILENT: &str = "says nothing";
+
 /// What a predecessor left.
 #[derive(Debug)]
 pub(crate) struct Heritage {
@@ -56,6 +59,12 @@ pub(crate) fn receive(value: &OsStr) -> Result<Option<Heritage>, Error> {
     let checked = sys::adopt(number, |fd| is_ours(fd, pid, deadline));
     let (channel, ()) = match checked {
         Ok(adopted) => adopted,
+        Err(why) if why == SILENT => {
+            let message = format!(
+                "process {pid} has started this one as its successor, and {why}; it may be stopped"
+            );
+            return Err(Error::new(Kind::Channel, message));
+        }
         Err(why) => {
             tracing::debug!(
                 descriptor = number,
@@ -99,6 +108,14 @@ fn is_ours(fd: BorrowedFd<'_>, pid: u32, deadline: Instant) -> Result<(), String
     }
     let hello = match channel::peek_until(fd, deadline) {
         Ok(hello) => hello,
+        // A stopped predecessor still has the sockets, the pid file and the clients. A channel that
+        // is another's has been read by that other.
+        Err(err)
+            if err.kind() == io::ErrorKind::TimedOut
+                && std::os::unix::process::parent_id() == pid =>
+        {
+            return Err(SILENT.to_owned());
+        }
         Err(err) => return Err(format!("says nothing: {err}")),
     };
     match hello.map(|received| received.message) {

@@ -9,14 +9,16 @@ use std::{
         unix::{fs::MetadataExt, process::CommandExt},
     },
     path::{Path, PathBuf},
-    process::Stdio,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::process::Child;
 
-use super::attempt::Course;
+use super::{
+    attempt::Course,
+    relay::{self, Ends},
+};
 use crate::sys;
 
 /// The variable that tells a successor which of its descriptors is the channel.
@@ -104,11 +106,12 @@ impl Drop for Candidate {
     }
 }
 
-/// Starts a successor with one end of the channel. `stderr` is its standard error, or ours.
+/// Starts a successor with one end of the channel. `stderr` is the pipe for its standard error, or
+/// it gets ours.
 pub(crate) async fn spawn(
     program: Program,
     channel: OwnedFd,
-    stderr: Option<OwnedFd>,
+    stderr: Option<Ends>,
     course: Arc<Course>,
 ) -> io::Result<Candidate> {
     // Fork, exec and the wait for it take milliseconds in a large process.
@@ -121,7 +124,7 @@ pub(crate) async fn spawn(
     spawned.await.map_err(io::Error::other)?
 }
 
-fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<OwnedFd>) -> io::Result<Child> {
+fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<Ends>) -> io::Result<Child> {
     let mut command = std::process::Command::new(program.path());
     // std empties the signal mask and restores SIGPIPE for the child.
     command
@@ -132,8 +135,10 @@ fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<OwnedFd>) -> io
         VARIABLE,
         format!("1:{}:{}", channel.as_raw_fd(), std::process::id()),
     );
-    if let Some(stderr) = stderr {
-        command.stderr(Stdio::from(stderr));
+    match stderr {
+        Some(ends) => relay::equip(&mut command, ends.read, ends.write)?,
+        // That of this process, if it has one.
+        None => drop(command.env_remove(relay::VARIABLE)),
     }
     sys::inherit(&mut command, channel);
     let mut command = tokio::process::Command::from(command);
