@@ -42,6 +42,16 @@ impl Cell {
     }
 }
 
+/// At a bye the predecessor is to have gone. Before, where the successor dies, it is to be there,
+/// however busy the machine is.
+fn probation(cell: Cell) -> &'static str {
+    match (cell.point.step, outcome(cell.point, cell.action).0) {
+        (8, _) => "0",
+        (6.., Left::Predecessor) => "5",
+        _ => "0.3",
+    }
+}
+
 struct Service {
     server: Server,
     first: Ready,
@@ -70,11 +80,7 @@ impl Service {
                 Action::Hang => ["--ready-timeout", "3", "--move-timeout", "2"],
                 _ => ["--ready-timeout", "60", "--move-timeout", "60"],
             })
-            // At a bye the predecessor is to have gone; before, it is to be there.
-            .args([
-                "--probation",
-                if cell.point.step == 8 { "0" } else { "0.5" },
-            ])
+            .args(["--probation", probation(cell)])
             .env("HANDOVER_FAULTS", &faults);
         let server = program.start().await?;
         Ok(Self {
@@ -164,6 +170,11 @@ impl Service {
                 // One of its tasks hangs; the service does not.
                 let target = self.target()?;
                 get(&target, "/").await.context("beside the hanging task")?;
+                failed.signal(Signal::KILL)?;
+            }
+            // It says that it serves, and does not: nobody can tell but who looks after it.
+            (Action::Hang, Role::Successor) if cell.point.name == "serving-sent" => {
+                self.server.stderr_line("successor serves", BOUND).await?;
                 failed.signal(Signal::KILL)?;
             }
             (Action::Hang, Role::Successor) => {
