@@ -78,6 +78,8 @@ mod conductor;
 #[cfg(all(unix, feature = "process"))]
 mod error;
 #[cfg(all(unix, feature = "process"))]
+mod fault;
+#[cfg(all(unix, feature = "process"))]
 mod generation;
 #[cfg(all(unix, feature = "process"))]
 mod moving;

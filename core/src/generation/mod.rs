@@ -14,6 +14,7 @@ use crate::{
     Graceful,
     conductor::Request,
     error::{Error, Kind},
+    fault,
     sockets::{Listener, open::Target, record::SocketKind, spec::Spec},
     state::{Provider, State, StateReader},
     upgrade::{Successor, frame::Message},
@@ -194,6 +195,7 @@ impl Generation {
                 .find(|at| text.is_char_boundary(*at));
             text.truncate(end.unwrap_or_default());
             self.shared().tell_predecessor(&Message::Progress { text });
+            fault::reached("progress-sent");
         }
     }
 

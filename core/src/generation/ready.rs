@@ -13,6 +13,7 @@ use std::{
 use super::shared::{Predecessor, Shared, lock};
 use crate::{
     error::{Error, Kind},
+    fault,
     moving::inbound,
     pidfile::Prepared,
     systemd,
@@ -43,6 +44,7 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
         Some(predecessor) => {
             let rest = take_over_stderr(predecessor);
             wait_for_commit(&shared, predecessor).await?;
+            fault::comes_to("commit-received").await;
             rest
         }
         None => None,
@@ -56,6 +58,9 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
             }
             Err(err) => return Err(err),
         }
+    }
+    if predecessor.is_some() {
+        fault::comes_to("pid-file-written").await;
     }
     shared.registry().close_unused();
     lock(&shared.left_streams).clear();
@@ -78,6 +83,7 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
             predecessor.pid,
             rest,
         ));
+        fault::comes_to("serving-sent").await;
     }
     Ok(())
 }
@@ -109,6 +115,7 @@ async fn wait_for_commit(shared: &Shared, predecessor: &Predecessor) -> Result<(
         predecessor = predecessor.pid,
         "ready, waiting for the commit"
     );
+    fault::comes_to("ready-sent").await;
     loop {
         let received = tokio::select! {
             biased;
@@ -163,6 +170,12 @@ async fn watch(
                 break;
             }
         };
+        if matches!(
+            received.message,
+            Decoded::Known(Message::Connections { .. })
+        ) {
+            fault::comes_to("connections-received").await;
+        }
         match received.message {
             Decoded::Known(Message::Connections { connections }) => match shared.upgrade() {
                 Some(shared) => {
@@ -172,7 +185,10 @@ async fn watch(
                 // Without a generation nobody adopts.
                 None => inbound::refuse(&channel, &connections),
             },
-            Decoded::Known(message) => drained |= message == Message::Bye,
+            Decoded::Known(message) => {
+                drained |= message == Message::Bye;
+                fault::comes_to("bye-heard").await;
+            }
             Decoded::Unknown(what) => {
                 let _ = channel.try_send(&Message::Unknown { what });
             }
