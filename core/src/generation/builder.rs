@@ -178,7 +178,7 @@ impl GenerationBuilder {
         }
         let pid_path = self.pid_file.map(|path| program.dir.join(path));
 
-        let mut registry = Registry::default();
+        let mut registry = Registry::new(self.graceful.clone(), self.probation);
         let heritage = inherit(&mut registry)?;
         let inherited = registry.inherited();
         let (number, left, left_streams, predecessor) = match heritage {
