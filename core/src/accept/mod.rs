@@ -59,6 +59,10 @@ pub trait Accept: Send + 'static {
     /// # Errors
     ///
     /// As for [`poll_accept`](Self::poll_accept).
+    #[expect(
+        clippy::type_complexity,
+        reason = "it is that of `poll_accept` in an `Option`"
+    )]
     fn poll_leftover(
         &mut self,
         cx: &mut Context<'_>,

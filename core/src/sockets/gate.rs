@@ -61,13 +61,9 @@ impl Gate {
 }
 
 impl Pass {
-    pub(crate) fn is_open(&self) -> bool {
-        self.shared.open.load(Ordering::Acquire)
-    }
-
     /// Ready while the gate is open.
     pub(crate) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_open() {
+        if self.shared.open.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
         let mut waiting = self.shared.lock();

@@ -25,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::{SocketFlags, accept_with};
 use socket2::SockRef;
 use tokio::time::{Instant, sleep_until};
 
@@ -96,6 +97,7 @@ impl Held {
             }
             SocketKind::Unix | SocketKind::Seqpacket => {
                 if !state.deaf {
+                    tracing::info!(socket = %self.record.name, address = %self.record.address, "no longer heard: the successor does not use it");
                     socket.shutdown(Shutdown::Read)?;
                 }
                 state.deaf = true;
@@ -103,6 +105,17 @@ impl Held {
             }
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    /// Accepts from a Unix socket that is deaf; `None` if it is not deaf. To its runtime such a
+    /// socket is always ready, so it must not be waited for.
+    pub(crate) fn accept_deaf(&self) -> Option<io::Result<OwnedFd>> {
+        let unix = matches!(self.record.kind, SocketKind::Unix | SocketKind::Seqpacket);
+        if !unix || !self.state().deaf {
+            return None;
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Some(accept_with(&self.fd, flags).map_err(io::Error::from))
     }
 
     /// Returns true if it is heard; hears again if it was deaf, for its generation serves again. If

@@ -21,11 +21,6 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
-    /// Nothing reaches the socket any more.
-    pub(super) fn is_deaf(&self) -> bool {
-        self.deaf
-    }
-
     /// Returns true if there is nothing to be taken, or no longer.
     pub(super) fn is_over(&mut self, held: &Held) -> bool {
         let until = held.left();

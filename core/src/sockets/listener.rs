@@ -184,6 +184,7 @@ impl Listener {
     /// # Errors
     ///
     /// Gives the listener back if it is a Unix listener, or cannot be registered with the runtime.
+    #[expect(clippy::result_large_err, reason = "once in the life of a listener")]
     pub fn into_tokio_tcp(mut self) -> Result<TcpListener, Self> {
         if self.begin().is_err() {
             return Err(self);
@@ -200,6 +201,7 @@ impl Listener {
     /// # Errors
     ///
     /// Gives the listener back if it is a TCP listener.
+    #[expect(clippy::result_large_err, reason = "once in the life of a listener")]
     pub fn into_tokio_unix(self) -> Result<UnixListener, Self> {
         match self.socket {
             Socket::Unix(listener) => Ok(listener),
@@ -240,6 +242,14 @@ impl Listener {
     }
 
     fn poll_socket(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Address)>> {
+        if let Some(accepted) = self.held.accept_deaf() {
+            // At its end nothing comes any more.
+            let Ok(fd) = accepted else {
+                return Poll::Pending;
+            };
+            let peer = record::of(SockRef::from(&fd).peer_addr()?);
+            return Poll::Ready(Stream::from_fd(fd, &peer).map(|io| (io, peer)));
+        }
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (io, peer) = ready!(listener.poll_accept(cx))?;
@@ -263,14 +273,15 @@ impl Accept for Listener {
     type Io = Stream;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Address)>> {
+        let open = self.pass.poll_open(cx).is_ready();
         // What only this process has it may take at any time.
-        if self.held.left().is_none() || self.pass.is_open() {
-            ready!(self.pass.poll_open(cx));
-            if !self.held.is_heard() {
-                return Poll::Pending;
-            }
-            self.begin()?;
+        if !open && self.held.left().is_none() {
+            return Poll::Pending;
         }
+        if open && !self.held.is_heard() {
+            return Poll::Pending;
+        }
+        self.begin()?;
         self.poll_socket(cx)
     }
 
@@ -278,14 +289,13 @@ impl Accept for Listener {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<(Stream, Address)>>> {
-        if self.leaving.is_over(&self.held) {
+        // Open: this generation serves again.
+        if self.pass.poll_open(cx).is_ready() || self.leaving.is_over(&self.held) {
             return Poll::Ready(None);
         }
         loop {
             match self.poll_socket(cx) {
                 Poll::Ready(Ok(accepted)) => return Poll::Ready(Some(Ok(accepted))),
-                // The end of a Unix socket's queue.
-                Poll::Ready(Err(_)) if self.leaving.is_deaf() => {}
                 Poll::Ready(Err(err)) => return Poll::Ready(Some(Err(err))),
                 Poll::Pending => {}
             }

@@ -10,7 +10,8 @@
 //!    connections that nobody accepts if this process fails.
 //! 3. The flag is taken from both. It was never used for what it is for: as their addresses differ,
 //!    the kernel does not spread connections over the two. The more exact one gets what is meant for
-//!    both.
+//!    both. (The kernel remembers that the port was shared, so another process of the same user
+//!    could still bind there, as it could trace this one.)
 //! 4. The predecessor finishes its own: [`held`](super::held).
 //!
 //! A UDP socket cannot be bound without hearing. There the two are both heard from the bind on, each
@@ -82,11 +83,10 @@ impl Later {
             Some(queue) => socket.listen(queue),
             None => Ok(()),
         };
-        // Also so that nobody else can bind beside them.
         let alone = share(&self.rivals, false).and_then(|()| socket.set_reuse_port(false));
         let record = &self.socket.record;
         if let Err(err) = alone {
-            tracing::warn!(socket = %record.name, %err, "another process may share this port");
+            tracing::debug!(socket = %record.name, %err, "the port stays shared");
         }
         let message = || format!("cannot listen on {} after all", record.address);
         result.map_err(|err| Error::io(Kind::Listen, message(), err))

@@ -115,12 +115,13 @@ impl SeqpacketListener {
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Seqpacket, Address)>> {
+        let open = self.pass.poll_open(cx).is_ready();
         // What only this process has it may take at any time.
-        if self.held.left().is_none() || self.pass.is_open() {
-            ready!(self.pass.poll_open(cx));
-            if !self.held.is_heard() {
-                return Poll::Pending;
-            }
+        if !open && self.held.left().is_none() {
+            return Poll::Pending;
+        }
+        if open && !self.held.is_heard() {
+            return Poll::Pending;
         }
         self.poll_socket(cx)
     }
@@ -129,14 +130,13 @@ impl SeqpacketListener {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<(Seqpacket, Address)>>> {
-        if self.leaving.is_over(&self.held) {
+        // Open: this generation serves again.
+        if self.pass.poll_open(cx).is_ready() || self.leaving.is_over(&self.held) {
             return Poll::Ready(None);
         }
         loop {
             match self.poll_socket(cx) {
                 Poll::Ready(Ok(accepted)) => return Poll::Ready(Some(Ok(accepted))),
-                // The end of the queue.
-                Poll::Ready(Err(_)) if self.leaving.is_deaf() => {}
                 Poll::Ready(Err(err)) => return Poll::Ready(Some(Err(err))),
                 Poll::Pending => {}
             }
@@ -147,6 +147,14 @@ impl SeqpacketListener {
     }
 
     fn poll_socket(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Seqpacket, Address)>> {
+        if let Some(accepted) = self.held.accept_deaf() {
+            // At its end nothing comes any more.
+            let Ok(fd) = accepted else {
+                return Poll::Pending;
+            };
+            let peer = record::of(SockRef::from(&fd).peer_addr()?);
+            return Poll::Ready(Seqpacket::new(fd).map(|connection| (connection, peer)));
+        }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         loop {
             ready!(self.socket.poll_recv_ready(cx))?;
