@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::{Read, Seek, Write},
     path::Path,
     process,
     time::Duration,
@@ -70,36 +70,30 @@ pub(crate) async fn start(
     Ok(names)
 }
 
-/// Writes a line to a file without a name, which only a predecessor can have given.
+/// Writes to a file without a name, which only a predecessor can have given, and says all of it.
 fn log(generation: &Generation, dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let mut pipe = match generation.take_file("log") {
+    let mut log = match generation.take_file("log") {
         Some(fd) => File::from(fd),
         None if generation.is_successor() => {
             println!("no log");
             return Ok(());
         }
-        None => {
-            let (mut read, write) = std::io::pipe()?;
-            // Its end is seen once every generation has closed the other one.
-            std::thread::spawn(move || {
-                let mut all = String::new();
-                read.read_to_string(&mut all).unwrap();
-                println!("log {all:?}");
-            });
-            File::from(std::os::fd::OwnedFd::from(write))
-        }
+        None => tempfile::tempfile()?,
     };
     assert!(generation.take_file("log").is_none(), "only once");
-    write!(pipe, "{};", generation.number())?;
+    write!(log, "{};", generation.number())?;
+    log.rewind()?;
+    let mut all = String::new();
+    log.read_to_string(&mut all)?;
+    println!("log {all}");
+    generation.keep_file("log", log)?;
     match fs::read_to_string(dir.join("log"))?.as_str() {
-        "keep" => generation.keep_file("log", pipe)?,
-        "withdraw" => {
-            generation.keep_file("log", pipe)?;
-            drop(generation.withdraw("log"));
-        }
+        "keep" => {}
+        "withdraw" => drop(generation.withdraw("log")),
         "replace" => {
-            generation.keep_file("log", pipe)?;
-            generation.keep_file("log", File::open("/dev/null")?)?;
+            let mut other = tempfile::tempfile()?;
+            other.write_all(b"other;")?;
+            generation.keep_file("log", other)?;
         }
         other => panic!("{other}"),
     }
