@@ -131,7 +131,7 @@ pub use self::{
     error::Error,
     generation::{Generation, GenerationBuilder},
     signals::{Action, Signals},
-    sockets::{Listener, Stream},
+    sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},
     state::{State, StateReader},
     upgrade::Successor,
 };
