@@ -1,17 +1,17 @@
 //! Why a generation could not start, listen, or hand over.
 
-use std::{error::Error as StdError, fmt, io};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 /// Why a generation could not start, listen, become ready or hand over.
 ///
 /// A failed upgrade changes nothing: this process still owns its sockets and still serves. Match on
 /// the `is_*` methods; the text of `Display` and the type behind [`source`](StdError::source) may
 /// change in any release.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
     message: String,
-    source: Option<io::Error>,
+    source: Option<Arc<io::Error>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     Channel,
     /// A signal handler cannot be installed.
     Signal,
+    /// What the successor is to know cannot be made.
+    State,
 }
 
 impl Error {
@@ -57,7 +59,7 @@ impl Error {
         Self {
             kind,
             message: message.into(),
-            source: Some(source.into()),
+            source: Some(Arc::new(source.into())),
         }
     }
 
@@ -122,6 +124,12 @@ impl Error {
         self.kind == Kind::PidFile
     }
 
+    /// Returns true if what the successor is to know could not be made.
+    #[must_use]
+    pub fn is_state(&self) -> bool {
+        self.kind == Kind::State
+    }
+
     /// The message with its cause, for a log line.
     pub(crate) fn chain(&self) -> String {
         match &self.source {
@@ -146,6 +154,6 @@ impl From<io::Error> for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_ref().map(|source| source as _)
+        self.source.as_ref().map(|source| source.as_ref() as _)
     }
 }

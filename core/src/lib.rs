@@ -86,6 +86,8 @@ mod signals;
 #[cfg(all(unix, feature = "process"))]
 mod sockets;
 #[cfg(all(unix, feature = "process"))]
+mod state;
+#[cfg(all(unix, feature = "process"))]
 mod sys;
 #[cfg(all(unix, feature = "process"))]
 mod systemd;
@@ -121,5 +123,6 @@ pub use self::{
     generation::{Generation, GenerationBuilder},
     signals::{Action, Signals},
     sockets::{Listener, Stream},
+    state::{State, StateReader},
     upgrade::Successor,
 };

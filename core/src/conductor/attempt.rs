@@ -15,7 +15,7 @@ use crate::{
     Phase,
     error::{Error, Kind},
     generation::shared::{Shared, lock},
-    systemd,
+    state, systemd,
     upgrade::{
         Successor,
         attempt::{self, Offer},
@@ -118,20 +118,35 @@ impl Conductor {
     }
 }
 
-/// One upgrade, from asking for the state until the successor serves.
+/// One upgrade, from asking for the state until the successor serves, or until the program has been
+/// told that it has failed.
 async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<Link, Error> {
+    let result = offer(&shared, committed).await;
+    let result = match result {
+        Ok(offer) => attempt::run(offer).await,
+        Err(err) => Err(err),
+    };
+    if let Err(err) = &result {
+        // To its end: the next attempt must find the preparations of this one undone.
+        let _ = shared.upgrade_failed(err).await;
+    }
+    result
+}
+
+async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Error> {
     let providers = lock(&shared.providers).clone();
     // The user's code may block, and may panic.
-    let states = tokio::task::spawn_blocking(move || {
-        providers
-            .into_iter()
-            .map(|(name, provider)| (name, provider()))
-            .collect()
-    });
-    let states = states.await.map_err(|err| {
-        let message = "cannot collect the state for a successor";
-        Error::io(Kind::Spawn, message, std::io::Error::other(err))
-    })?;
+    let states = tokio::task::spawn_blocking(move || state::collect(providers));
+    let states = states
+        .await
+        .map_err(|err| {
+            let message = "the state for a successor cannot be made";
+            Error::io(Kind::State, message, std::io::Error::other(err))
+        })?
+        .map_err(|(name, err)| {
+            let message = format!("the state {name:?} for a successor cannot be made");
+            Error::io(Kind::State, message, err)
+        })?;
     let sockets = shared.registry().for_successor().map_err(|err| {
         Error::io(
             Kind::Spawn,
@@ -139,7 +154,7 @@ async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<L
             err,
         )
     })?;
-    let offer = Offer {
+    Ok(Offer {
         program: shared.program.clone(),
         generation: shared.number + 1,
         ready_timeout: shared.ready_timeout,
@@ -147,7 +162,5 @@ async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<L
         states,
         route: shared.route.clone(),
         committed,
-    };
-    drop(shared);
-    attempt::run(offer).await
+    })
 }

@@ -75,8 +75,10 @@ impl Conductor {
             drop(attempt.run);
             let message = "the upgrade was ended: this process was told to stop";
             tracing::warn!("{message}");
+            let err = Error::new(Kind::Draining, message);
+            drop(self.shared.upgrade_failed(&err));
             if let Some(reply) = attempt.reply {
-                let _ = reply.send(Err(Error::new(Kind::Draining, message)));
+                let _ = reply.send(Err(err));
             }
             attempt
                 .done

@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use super::Conductor;
 use crate::{
-    Graceful, Guard, Reason, systemd,
+    Graceful, Guard, Reason,
+    error::{Error, Kind},
+    systemd,
     upgrade::{
         Successor,
         frame::Message,
@@ -91,6 +93,8 @@ impl Conductor {
         shared.handed_over.store(false, Ordering::Release);
         if shared.graceful.resume() {
             tracing::error!(successor, status, "the successor died, serving again");
+            let message = format!("the successor (pid {successor}) died after it served, {status}");
+            drop(shared.upgrade_failed(&Error::new(Kind::Failed, message)));
             shared.reclaim_pid_file();
             systemd::alone(shared.number);
             shared.gate.open();

@@ -1,7 +1,6 @@
 //! How a generation starts.
 
 use std::{
-    collections::BTreeMap,
     env,
     ffi::OsString,
     panic,
@@ -31,6 +30,7 @@ use crate::{
     },
     signals::Signals,
     sockets::{foreign, gate::Gate, registry::Registry},
+    state::StateReader,
     upgrade::{
         channel::Channel,
         frame::Message,
@@ -181,7 +181,7 @@ impl GenerationBuilder {
         let mut registry = Registry::default();
         let heritage = inherit(&mut registry)?;
         let inherited = registry.inherited();
-        let (number, left, predecessor) = match heritage {
+        let (number, left, left_streams, predecessor) = match heritage {
             Some(heritage) => {
                 let failed = |err| {
                     Error::io(
@@ -195,9 +195,15 @@ impl GenerationBuilder {
                     channel: Arc::new(Channel::new(heritage.channel).map_err(failed)?),
                     stderr: Mutex::new(heritage.stderr),
                 };
-                (heritage.generation, heritage.states, Some(predecessor))
+                let streams = heritage.streams.into_iter();
+                let streams = streams
+                    .map(|(name, (version, fd))| Ok((name, StateReader::new(version, fd)?)))
+                    .collect::<Result<_, _>>()
+                    .map_err(failed)?;
+                let (number, states) = (heritage.generation, heritage.states);
+                (number, states, streams, Some(predecessor))
             }
-            None => (0, Default::default(), None),
+            None => (0, Default::default(), Default::default(), None),
         };
         let (requests, received) = mpsc::unbounded_channel();
         signals.listen(&requests, &self.graceful);
@@ -213,8 +219,10 @@ impl GenerationBuilder {
             probation: self.probation,
             gate: Gate::default(),
             registry: Mutex::new(registry),
-            providers: Mutex::new(BTreeMap::new()),
+            providers: Default::default(),
+            failure_hooks: Default::default(),
             left: Mutex::new(left),
+            left_streams: Mutex::new(left_streams),
             predecessor,
             pid_file: Mutex::new(None),
             ready: AtomicBool::new(false),

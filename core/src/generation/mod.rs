@@ -4,7 +4,7 @@ mod builder;
 mod ready;
 pub(crate) mod shared;
 
-use std::{fmt, future::Future, path::Path, sync::Arc};
+use std::{fmt, future::Future, io, path::Path, sync::Arc};
 
 use tokio::sync::oneshot;
 
@@ -15,6 +15,7 @@ use crate::{
     conductor::Request,
     error::{Error, Kind},
     sockets::{Listener, open::Target, record::SocketKind, spec::Spec},
+    state::{Provider, State, StateReader},
     upgrade::{Successor, frame::Message},
 };
 
@@ -197,20 +198,70 @@ impl Generation {
     }
 
     /// Keeps something for the successor: at each upgrade `provider` is asked for it, in a thread
-    /// that may block. A second provider of a name takes the place of the first.
+    /// that may block. A second provider of a name takes the place of the first. If it fails, the
+    /// upgrade fails, and this process serves on.
     ///
-    /// The bytes are read by another release of the program, newer or older: give them a version.
-    pub fn keep_state<F>(&self, name: impl Into<String>, provider: F)
+    /// The bytes are read by another release of the program, newer or older. `version` tells it
+    /// what to expect, and is the program's to choose.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn example(generation: &handover::Generation) -> Result<(), std::string::FromUtf8Error> {
+    /// let motto = match generation.take_state("motto") {
+    ///     Some(state) if state.version() == 1 => String::from_utf8(state.into_bytes())?,
+    ///     // The first generation, or the successor of one that knew another form.
+    ///     _ => "festina lente".to_owned(),
+    /// };
+    /// generation.keep_state("motto", 1, move || Ok(motto.clone().into_bytes()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keep_state<F>(&self, name: impl Into<String>, version: u32, provider: F)
     where
-        F: Fn() -> Vec<u8> + Send + Sync + 'static,
+        F: Fn() -> io::Result<Vec<u8>> + Send + Sync + 'static,
     {
-        lock(&self.shared().providers).insert(name.into(), Arc::new(provider));
+        let provider = Provider::Blob(Arc::new(provider));
+        lock(&self.shared().providers).insert(name.into(), (version, provider));
+    }
+
+    /// Keeps something for the successor that is too large to be held in memory twice: at each
+    /// upgrade `provider` writes it, in a thread of its own, while the successor reads.
+    ///
+    /// It shares its names with [`keep_state`](Self::keep_state). If it fails, the successor's
+    /// [reader](StateReader) does, with the same words.
+    pub fn keep_state_stream<F>(&self, name: impl Into<String>, version: u32, provider: F)
+    where
+        F: Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync + 'static,
+    {
+        let provider = Provider::Stream(Arc::new(provider));
+        lock(&self.shared().providers).insert(name.into(), (version, provider));
     }
 
     /// Takes what the predecessor kept under this name; once.
     #[must_use]
-    pub fn take_state(&self, name: &str) -> Option<Vec<u8>> {
+    pub fn take_state(&self, name: &str) -> Option<State> {
         lock(&self.shared().left).remove(name)
+    }
+
+    /// Takes what the predecessor writes under this name; once, and before this process is
+    /// [`ready`](Self::ready), when streams that nobody has taken are closed.
+    #[must_use]
+    pub fn take_state_stream(&self, name: &str) -> Option<StateReader> {
+        lock(&self.shared().left_streams).remove(name)
+    }
+
+    /// Calls `hook` whenever an upgrade of this process has failed, with the reason, in a thread that
+    /// may block: the place to undo what was prepared for the successor. The next upgrade begins
+    /// when the hook has ended.
+    ///
+    /// That an upgrade was refused (one is under way, this process drains) is no failure. That the
+    /// successor died after it served, while this process was still there to serve again, is one.
+    pub fn on_upgrade_failed<F>(&self, hook: F)
+    where
+        F: Fn(&Error) + Send + Sync + 'static,
+    {
+        lock(&self.shared().failure_hooks).push(Arc::new(hook));
     }
 
     /// Takes over: this process serves, and its predecessor, if there is one, drains.

@@ -58,6 +58,7 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
         }
     }
     shared.registry().close_unused();
+    lock(&shared.left_streams).clear();
     shared.ready.store(true, Ordering::Release);
     shared.gate.open();
     let pid = std::process::id();

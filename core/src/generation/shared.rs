@@ -9,7 +9,7 @@
 //!    a successor serves.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -18,19 +18,24 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc::UnboundedSender, watch};
+use tokio::{
+    sync::{mpsc::UnboundedSender, watch},
+    task::JoinHandle,
+};
 
 use crate::{
     Graceful,
     conductor::Request,
+    error::Error,
     moving::{inbound::Adopters, outbound::Route},
     pidfile::{PidFile, Prepared},
     sockets::{gate::Gate, registry::Registry},
+    state::{Providers, State, StateReader},
     upgrade::{channel::Channel, frame::Message, spawn::Program},
 };
 
-/// Makes a blob for the successor.
-pub(crate) type Provider = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
+/// Told of a failed upgrade.
+pub(crate) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 
 pub(crate) struct Shared {
     pub(crate) graceful: Graceful,
@@ -45,8 +50,11 @@ pub(crate) struct Shared {
     pub(crate) route: Route,
     pub(crate) adopters: Adopters,
     pub(crate) registry: Mutex<Registry>,
-    pub(crate) providers: Mutex<BTreeMap<String, Provider>>,
-    pub(crate) left: Mutex<HashMap<String, Vec<u8>>>,
+    pub(crate) providers: Mutex<Providers>,
+    pub(crate) failure_hooks: Mutex<Vec<Hook>>,
+    pub(crate) left: Mutex<HashMap<String, State>>,
+    /// Until we are ready.
+    pub(crate) left_streams: Mutex<HashMap<String, StateReader>>,
     pub(crate) predecessor: Option<Predecessor>,
     pub(crate) pid_file: Mutex<Option<PidFile>>,
     /// Set at the end of `ready`, once.
@@ -87,6 +95,19 @@ impl Shared {
         {
             tracing::debug!(predecessor = predecessor.pid, ?message, %err, "not told");
         }
+    }
+
+    /// Tells the program that an upgrade has failed. What is returned ends when all hooks have.
+    pub(crate) fn upgrade_failed(&self, err: &Error) -> JoinHandle<()> {
+        let hooks = lock(&self.failure_hooks).clone();
+        let err = err.clone();
+        // If this process is to stop, not before it has undone what is to be undone.
+        let guard = self.graceful.guard();
+        // The user's code may block, and may panic.
+        tokio::task::spawn_blocking(move || {
+            hooks.iter().for_each(|hook| hook(&err));
+            drop(guard);
+        })
     }
 
     /// Writes the pid file again, after a successor that may have written its own has died.

@@ -33,6 +33,7 @@ use crate::{
     error::{Error, Kind},
     moving::outbound::Route,
     sockets::record::Record,
+    state::{Kept, What, stream},
 };
 
 /// How long a successor may take from the commit until it serves. All that happens in between is
@@ -47,7 +48,7 @@ pub(crate) struct Offer {
     pub(crate) generation: u64,
     pub(crate) ready_timeout: Duration,
     pub(crate) sockets: Vec<(Record, OwnedFd)>,
-    pub(crate) states: Vec<(String, Vec<u8>)>,
+    pub(crate) states: Vec<Kept>,
     /// Opened once the successor serves.
     pub(crate) route: Route,
     /// Set once the successor may accept.
@@ -313,22 +314,37 @@ async fn send_all(
             .await
             .map_err(lost)?;
     }
-    for (name, blob) in &offer.states {
-        let mut rest = blob.as_slice();
-        loop {
-            let (piece, after) = rest.split_at(rest.len().min(frame::PAYLOAD));
-            let message = Message::State {
-                name: name.clone(),
-                last: after.is_empty(),
-            };
-            channel.send(&message, piece, &[]).await.map_err(lost)?;
-            rest = after;
-            if rest.is_empty() {
-                break;
-            }
-        }
+    for kept in &offer.states {
+        send_state(channel, kept).await?;
     }
     channel.send(&Message::Start, b"", &[]).await.map_err(lost)
+}
+
+async fn send_state(channel: &Channel, kept: &Kept) -> Result<(), Stop> {
+    let (name, version) = (kept.name.clone(), kept.version);
+    let mut rest = match &kept.what {
+        What::Blob(blob) => blob.as_slice(),
+        What::Stream(write) => {
+            let end = stream::begin(&name, write.clone())
+                .map_err(|err| Stop::Channel(format!("state {name:?} cannot be sent: {err}")))?;
+            let message = Message::Stream { name, version };
+            let fds = [end.as_fd()];
+            return channel.send(&message, b"", &fds).await.map_err(lost);
+        }
+    };
+    loop {
+        let (piece, after) = rest.split_at(rest.len().min(frame::PAYLOAD));
+        let message = Message::State {
+            name: name.clone(),
+            last: after.is_empty(),
+            version,
+        };
+        channel.send(&message, piece, &[]).await.map_err(lost)?;
+        rest = after;
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 /// Waits for one of some messages.

@@ -267,6 +267,7 @@ mod tests {
                     &Message::State {
                         name: "x".into(),
                         last: false,
+                        version: 0,
                     },
                     &payload,
                     &[],

@@ -37,6 +37,15 @@ pub(crate) enum Message {
         name: String,
         /// No piece of this blob follows.
         last: bool,
+        /// What the program calls this form of it.
+        #[serde(default)]
+        version: u32,
+    },
+    /// To the successor: one descriptor, from which it can read what is too large for a blob.
+    Stream {
+        name: String,
+        #[serde(default)]
+        version: u32,
     },
     /// To the successor: that was all.
     Start,
@@ -165,11 +174,12 @@ pub(crate) fn decode(frame: &[u8]) -> Result<(Decoded, &[u8]), String> {
     Ok((Decoded::Known(message), payload))
 }
 
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "hello",
     "sockets",
     "stderr",
     "state",
+    "stream",
     "start",
     "starting",
     "progress",
@@ -239,8 +249,17 @@ mod tests {
                 Message::State {
                     name: "cache".into(),
                     last: true,
+                    version: 0,
                 },
                 b"\x00\xffblob",
+            ),
+            (
+                "stream",
+                Message::Stream {
+                    name: "index".into(),
+                    version: 2,
+                },
+                b"",
             ),
             ("start", Message::Start, b""),
             ("starting", Message::Starting { version: 1 }, b""),

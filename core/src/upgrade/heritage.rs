@@ -18,6 +18,7 @@ use super::{
 use crate::{
     error::{Error, Kind},
     sockets::record::Record,
+    state::State,
     sys,
 };
 
@@ -33,7 +34,9 @@ pub(crate) struct Heritage {
     /// The number of our generation.
     pub(crate) generation: u64,
     pub(crate) sockets: Vec<(Record, OwnedFd)>,
-    pub(crate) states: HashMap<String, Vec<u8>>,
+    pub(crate) states: HashMap<String, State>,
+    /// With their versions.
+    pub(crate) streams: HashMap<String, (u32, OwnedFd)>,
     /// The real standard error, and the reading end of the pipe that stands in for it.
     pub(crate) stderr: Option<(OwnedFd, OwnedFd)>,
 }
@@ -122,6 +125,7 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
         generation: 1,
         sockets: Vec::new(),
         states: HashMap::new(),
+        streams: HashMap::new(),
         stderr: None,
     };
     // Invariant: a blob is complete, and only then takes the place of what was there.
@@ -169,15 +173,24 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
                 let mut fds = fds.into_iter();
                 heritage.stderr = fds.next().zip(fds.next());
             }
-            Decoded::Known(Message::State { name, last }) => {
+            Decoded::Known(Message::State {
+                name,
+                last,
+                version,
+            }) => {
                 let mut blob = pieces.remove(&name).unwrap_or_default();
                 blob.extend(payload);
-                let to = if last {
-                    &mut heritage.states
+                if last {
+                    heritage.states.insert(name, State::new(version, blob));
                 } else {
-                    &mut pieces
+                    pieces.insert(name, blob);
+                }
+            }
+            Decoded::Known(Message::Stream { name, version }) => {
+                let Some(fd) = fds.into_iter().next() else {
+                    break Err(invalid("a stream without its descriptor"));
                 };
-                to.insert(name, blob);
+                heritage.streams.insert(name, (version, fd));
             }
             Decoded::Known(Message::Start) => break Ok(()),
             Decoded::Known(other) => tracing::debug!(?other, "not expected now, ignored"),

@@ -157,16 +157,6 @@ fn a_program_that_is_no_successor_is_told() {
     serves_on_and_tries_again(&service, &first);
 }
 
-#[test]
-fn a_panic_in_a_provider_of_state_is_an_error() {
-    let (service, first) = Service::start(&[]);
-    fs::write(service.path("no-state"), "").unwrap();
-    let answer = ask(&first.addresses[0], "upgrade");
-    assert!(answer.contains("state"), "{answer}");
-    fs::remove_file(service.path("no-state")).unwrap();
-    serves_on_and_tries_again(&service, &first);
-}
-
 /// Fails if a signal during a failing attempt is lost, or if two are two attempts. One of the same
 /// kind is kept where signals are received, one of another kind by who decides.
 #[test]

@@ -11,6 +11,7 @@ mod heirs;
 mod server;
 mod service;
 mod sockets;
+mod state;
 mod stops;
 mod systemd;
 mod upgrades;

@@ -4,10 +4,10 @@ use std::{
     env,
     path::{Path, PathBuf},
     process,
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
+use super::state;
 use handover::{Action, Generation, Graceful, Guard, Phase, Policy, Signals, Stream};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -90,19 +90,7 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
         names += &format!(" udp:{}", socket.local_addr()?);
         tokio::spawn(echo(socket, generation.clone()));
     }
-    let left = generation.take_state("blob");
-    assert!(generation.take_state("blob").is_none(), "only once");
-    let blob = Arc::new(Mutex::new(left.unwrap_or_default()));
-    let keep = Arc::clone(&blob);
-    let at = dir.to_owned();
-    generation.keep_state("blob", move || {
-        assert!(!at.join("no-state").exists(), "the state is lost");
-        std::fs::read(at.join("state")).unwrap_or_else(|_| keep.lock().unwrap().clone())
-    });
-    std::fs::write(
-        dir.join(format!("state.{}", generation.number())),
-        &*blob.lock().unwrap(),
-    )?;
+    state::take_and_keep(&generation, dir).await?;
 
     generation.progress("warming up");
     match fault.as_str() {

@@ -138,29 +138,6 @@ fn children(pid: u32) -> String {
 }
 
 #[test]
-fn a_blob_of_a_megabyte_is_handed_over() {
-    let (service, first) = Service::start(&[]);
-    assert_eq!(fs::read(service.path("state.0")).unwrap(), b"");
-    let blob: Vec<u8> = (0..1_048_579_u32)
-        .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
-    fs::write(service.path("state"), &blob).unwrap();
-    send(first.pid, Signal::HUP);
-    let second = service.ready();
-    assert!(fs::read(service.path("state.1")).unwrap() == blob);
-
-    // A blob of whole pieces, and an empty one.
-    for (number, blob) in [(2, vec![7; 131_072]), (3, Vec::new())] {
-        fs::write(service.path("state"), &blob).unwrap();
-        let pid = service.pid_file().unwrap();
-        send(pid, Signal::HUP);
-        service.ready();
-        assert!(fs::read(service.path(&format!("state.{number}"))).unwrap() == blob);
-    }
-    assert_ne!(second.pid, first.pid);
-}
-
-#[test]
 fn two_hangups_are_one_upgrade() {
     let (service, first) = Service::start(&[]);
     service.fault("hang");

@@ -38,10 +38,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // A successor begins with what its predecessor knew when it was started.
     let greeting = generation
         .take_state("greeting")
-        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .and_then(|state| String::from_utf8(state.into_bytes()).ok())
         .unwrap_or_else(|| format!("hello, first said by process {}", std::process::id()));
     let kept = greeting.clone();
-    generation.keep_state("greeting", move || kept.clone().into_bytes());
+    generation.keep_state("greeting", 1, move || Ok(kept.clone().into_bytes()));
     // ANCHOR_END: state
 
     // ANCHOR: serve
