@@ -74,6 +74,8 @@ mod models;
 #[cfg(all(unix, feature = "process"))]
 mod conductor;
 #[cfg(all(unix, feature = "process"))]
+pub mod control;
+#[cfg(all(unix, feature = "process"))]
 mod error;
 #[cfg(all(unix, feature = "process"))]
 mod generation;
@@ -87,6 +89,8 @@ mod signals;
 mod sockets;
 #[cfg(all(unix, feature = "process"))]
 mod state;
+#[cfg(all(unix, feature = "process"))]
+pub mod status;
 #[cfg(all(unix, feature = "process"))]
 mod sys;
 #[cfg(all(unix, feature = "process"))]
@@ -124,5 +128,6 @@ pub use self::{
     signals::{Action, Signals},
     sockets::{Listener, Stream},
     state::{State, StateReader},
+    status::Status,
     upgrade::Successor,
 };

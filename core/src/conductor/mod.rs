@@ -9,6 +9,7 @@
 //! 4. `handed_over` is set exactly while a successor is known to serve, or has been let go.
 
 mod attempt;
+mod control;
 mod stop;
 mod succession;
 
@@ -16,12 +17,13 @@ use std::sync::Arc;
 
 use tokio::{
     sync::{mpsc::UnboundedReceiver, oneshot},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 
 use self::attempt::Attempt;
 use crate::{
     Guard,
+    control::{self as control_socket, UpgradeRequest, caller::Caller},
     error::Error,
     generation::shared::Shared,
     signals::Action,
@@ -39,7 +41,13 @@ pub(crate) enum Request {
     },
     /// The program asks for an upgrade.
     Upgrade {
+        request: UpgradeRequest,
         reply: oneshot::Sender<Result<Successor, Error>>,
+    },
+    /// Somebody asks over the control socket.
+    Control {
+        request: control_socket::Request,
+        caller: Arc<Caller>,
     },
 }
 
@@ -54,6 +62,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
         stops: 0,
         begun: false,
         closed: false,
+        reporting: control::Reporting::new(),
     };
     let graceful = &shared.graceful;
     loop {
@@ -68,6 +77,15 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
             () = succession::probation_over(&conductor.probation, graceful) => conductor.probation = None,
             _ = graceful.drained(), if conductor.attempt.is_none() => break,
+            () = sleep_until(conductor.reporting.due), if conductor.is_followed() => {
+                conductor.report();
+            }
+        }
+    }
+    requests.close();
+    while let Ok(request) = requests.try_recv() {
+        if let Request::Control { caller, .. } = request {
+            caller.tell(&control::too_late(shared.has_handed_over()));
         }
     }
     conductor.end();
@@ -85,6 +103,7 @@ struct Conductor {
     stops: u32,
     begun: bool,
     closed: bool,
+    reporting: control::Reporting,
 }
 
 impl Conductor {
@@ -98,11 +117,11 @@ impl Conductor {
                 if self.attempt.is_some() {
                     tracing::info!("an upgrade is under way, another is kept for when it fails");
                     self.waiting.push(done);
-                } else if let Err(err) = self.may_upgrade() {
+                } else if let Err(err) = self.may_upgrade(&UpgradeRequest::default()) {
                     tracing::info!(%err, "upgrade ignored");
                     let _ = done.send(());
                 } else {
-                    self.start(None, vec![done]);
+                    self.start(&UpgradeRequest::default(), None, vec![done]);
                 }
             }
             Request::Signal {
@@ -113,10 +132,11 @@ impl Conductor {
                 self.act(number, action);
                 let _ = done.send(());
             }
-            Request::Upgrade { reply } => match self.may_upgrade() {
-                Ok(()) => self.start(Some(reply), Vec::new()),
+            Request::Upgrade { request, reply } => match self.may_upgrade(&request) {
+                Ok(()) => self.start(&request, Some(reply), Vec::new()),
                 Err(err) => drop(reply.send(Err(err))),
             },
+            Request::Control { request, caller } => self.control(request, &caller),
         }
     }
 
@@ -126,6 +146,7 @@ impl Conductor {
             link.say_farewell();
             link.reap_in_the_end();
         }
+        self.say_last_words();
         for done in self.waiting.drain(..) {
             let _ = done.send(());
         }
@@ -141,5 +162,6 @@ impl Drop for Conductor {
         {
             link.say_farewell();
         }
+        self.say_last_words();
     }
 }

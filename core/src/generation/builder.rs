@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     Graceful, conductor,
+    control::{server, socket::ControlSocket},
     error::{Error, Kind},
     moving::{
         inbound::Adopters,
@@ -31,6 +32,7 @@ use crate::{
     signals::Signals,
     sockets::{foreign, gate::Gate, registry::Registry},
     state::StateReader,
+    status::journal::Journal,
     upgrade::{
         channel::Channel,
         frame::Message,
@@ -49,6 +51,7 @@ static INHERITED: AtomicBool = AtomicBool::new(false);
 pub struct GenerationBuilder {
     graceful: Graceful,
     pid_file: Option<PathBuf>,
+    control: Option<PathBuf>,
     ready_timeout: Duration,
     probation: Duration,
     move_timeout: Duration,
@@ -62,6 +65,7 @@ impl GenerationBuilder {
         Self {
             graceful: Graceful::new(),
             pid_file: None,
+            control: None,
             ready_timeout: Duration::from_secs(60),
             probation: Duration::from_secs(1),
             move_timeout: PATIENCE,
@@ -84,6 +88,17 @@ impl GenerationBuilder {
     /// by the last generation.
     pub fn pid_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.pid_file = Some(path.into());
+        self
+    }
+
+    /// Opens a [control socket](crate::control): it asks where this service stands, and for an
+    /// upgrade, a drain or a cut. A relative path is taken from the directory in which the process
+    /// was started.
+    ///
+    /// The file has mode 0600, stays the same over upgrades, and is removed by the last generation.
+    /// Only the user of this process and root may connect.
+    pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
+        self.control = Some(path.into());
         self
     }
 
@@ -179,7 +194,13 @@ impl GenerationBuilder {
         let pid_path = self.pid_file.map(|path| program.dir.join(path));
 
         let mut registry = Registry::default();
-        let heritage = inherit(&mut registry)?;
+        let mut unused_control = None;
+        let heritage = inherit(&mut registry, &mut unused_control)?;
+        let control_path = self.control.map(|path| program.dir.join(path));
+        let control = match &control_path {
+            Some(path) => Some(ControlSocket::obtain(&mut unused_control, path)?),
+            None => None,
+        };
         let inherited = registry.inherited();
         let (number, left, left_streams, predecessor) = match heritage {
             Some(heritage) => {
@@ -218,6 +239,10 @@ impl GenerationBuilder {
             ready_timeout: self.ready_timeout,
             probation: self.probation,
             gate: Gate::default(),
+            control_gate: Gate::default(),
+            control,
+            unused_control: Mutex::new(unused_control.and_then(ControlSocket::into_path)),
+            journal: Arc::new(Journal::new()),
             registry: Mutex::new(registry),
             providers: Default::default(),
             failure_hooks: Default::default(),
@@ -242,13 +267,39 @@ impl GenerationBuilder {
         if predecessor.is_some() {
             remember_panics(&shared);
         }
+        answer_control(&shared)?;
         tokio::spawn(conductor::run(Arc::clone(&shared), received));
         Ok(Generation::new(shared))
     }
 }
 
+/// Listens at the control socket, if there is one. A successor leaves it to its predecessor until
+/// it serves.
+fn answer_control(shared: &Arc<Shared>) -> Result<(), Error> {
+    let Some(control) = &shared.control else {
+        return Ok(());
+    };
+    let listener = control.listener().map_err(|err| {
+        let message = "cannot listen at the control socket";
+        Error::io(Kind::Control, message, err)
+    })?;
+    if shared.predecessor.is_none() {
+        shared.control_gate.open();
+    }
+    tokio::spawn(server::serve(
+        listener,
+        shared.control_gate.pass(),
+        Arc::downgrade(shared),
+        shared.finished.subscribe(),
+    ));
+    Ok(())
+}
+
 /// Takes what this process was started with.
-fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
+fn inherit(
+    registry: &mut Registry,
+    control: &mut Option<ControlSocket>,
+) -> Result<Option<Heritage>, Error> {
     if INHERITED.swap(true, Ordering::AcqRel) {
         return Ok(None);
     }
@@ -260,6 +311,7 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
         // The variables of other dialects were for the first generation: what they name came to us
         // over the channel.
         Some(mut heritage) => {
+            *control = ControlSocket::claim(&mut heritage.sockets);
             registry.inherit(std::mem::take(&mut heritage.sockets));
             Ok(Some(heritage))
         }

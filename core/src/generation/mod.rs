@@ -13,9 +13,11 @@ use self::shared::{Shared, lock};
 use crate::{
     Graceful,
     conductor::Request,
+    control::UpgradeRequest,
     error::{Error, Kind},
     sockets::{Listener, open::Target, record::SocketKind, spec::Spec},
     state::{Provider, State, StateReader},
+    status::Status,
     upgrade::{Successor, frame::Message},
 };
 
@@ -189,6 +191,7 @@ impl Generation {
         let mut text = text.into();
         tracing::info!(progress = %text, "starting");
         if !self.shared().is_ready() {
+            self.shared().journal.progress(&text);
             let end = (0..=PROGRESS.min(text.len()))
                 .rev()
                 .find(|at| text.is_char_boundary(*at));
@@ -291,6 +294,14 @@ impl Generation {
         }
     }
 
+    /// Where this generation stands, and what holds its drain open.
+    ///
+    /// It looks at every connection and request: ask about once a second, not at each request.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(self.shared())
+    }
+
     /// Starts a successor and waits until it serves. Then this process drains.
     ///
     /// # Errors
@@ -307,7 +318,10 @@ impl Generation {
         let (reply, answer) = oneshot::channel();
         self.shared()
             .requests
-            .send(Request::Upgrade { reply })
+            .send(Request::Upgrade {
+                request: UpgradeRequest::default(),
+                reply,
+            })
             .map_err(|_| ended(()))?;
         answer.await.map_err(|_| ended(()))?
     }

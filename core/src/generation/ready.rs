@@ -61,6 +61,8 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     lock(&shared.left_streams).clear();
     shared.ready.store(true, Ordering::Release);
     shared.gate.open();
+    shared.control_gate.open();
+    shared.journal.running();
     let pid = std::process::id();
     tracing::info!(generation = shared.number, pid, "serving");
     if predecessor.is_none() {

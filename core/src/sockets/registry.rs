@@ -186,6 +186,21 @@ impl Registry {
         self.inherited.len()
     }
 
+    /// The sockets that this generation uses, for people.
+    pub(crate) fn in_use(&self) -> Vec<crate::status::Socket> {
+        let socket = |(record, _): &(Record, OwnedFd)| {
+            let kind = serde_json::to_value(record.kind).ok();
+            crate::status::Socket {
+                name: record.name.clone(),
+                address: record.address.clone(),
+                kind: kind
+                    .and_then(|kind| Some(kind.as_str()?.to_owned()))
+                    .unwrap_or_default(),
+            }
+        };
+        self.used.iter().map(socket).collect()
+    }
+
     /// Duplicates of everything that a successor gets.
     pub(crate) fn for_successor(&self) -> io::Result<Vec<(Record, OwnedFd)>> {
         self.used

@@ -34,6 +34,7 @@ use crate::{
     moving::outbound::Route,
     sockets::record::Record,
     state::{Kept, What, stream},
+    status::journal::Journal,
 };
 
 /// How long a successor may take from the commit until it serves. All that happens in between is
@@ -51,6 +52,8 @@ pub(crate) struct Offer {
     pub(crate) states: Vec<Kept>,
     /// Opened once the successor serves.
     pub(crate) route: Route,
+    /// Told of each step.
+    pub(crate) journal: Arc<Journal>,
     /// Set once the successor may accept.
     pub(crate) committed: Arc<AtomicBool>,
 }
@@ -89,6 +92,9 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         "successor started"
     );
 
+    offer.journal.starting(pid, offer.generation);
+    let journal = Arc::clone(&offer.journal);
+    let journal = &*journal;
     let limit = offer.ready_timeout;
     let route = offer.route.clone();
     let mut attempt = Attempt {
@@ -99,7 +105,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let ready = attempt.until(begun + limit, limit, |channel| async move {
         send_all(channel, &offer, pid, read).await?;
-        wait_for(channel, pid, &[Message::Ready]).await?;
+        wait_for(channel, pid, &[Message::Ready], journal).await?;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
         offer.committed.store(true, Ordering::Release);
         channel
@@ -114,11 +120,12 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(successor = pid, generation, millis, "successor ready");
+    journal.ready(pid);
 
     // It may be told to stop at once, and say goodbye before or right after it says that it serves.
     let taken_over = [Message::Serving, Message::Bye];
     let serving = attempt.until(Instant::now() + SERVING, SERVING, |channel| {
-        wait_for(channel, pid, &taken_over)
+        wait_for(channel, pid, &taken_over, journal)
     });
     let said = match serving.await {
         Ok(said) => said,
@@ -348,7 +355,12 @@ async fn send_state(channel: &Channel, kept: &Kept) -> Result<(), Stop> {
 }
 
 /// Waits for one of some messages.
-async fn wait_for(channel: &Channel, pid: u32, wanted: &[Message]) -> Result<Message, Stop> {
+async fn wait_for(
+    channel: &Channel,
+    pid: u32,
+    wanted: &[Message],
+    journal: &Journal,
+) -> Result<Message, Stop> {
     loop {
         let received = channel.recv().await.map_err(lost)?;
         let Some(Received { message, .. }) = received else {
@@ -359,6 +371,7 @@ async fn wait_for(channel: &Channel, pid: u32, wanted: &[Message]) -> Result<Mes
             Decoded::Known(Message::Failed { message }) => return Err(Stop::Failed(message)),
             Decoded::Known(Message::Progress { text }) => {
                 tracing::info!(successor = pid, progress = %text, "successor starting");
+                journal.initialising(pid, &text);
             }
             Decoded::Known(Message::Starting { version }) => {
                 tracing::debug!(successor = pid, version, "successor has its sockets");

@@ -5,6 +5,7 @@
 
 #![cfg(unix)]
 
+mod control;
 mod environment;
 mod failures;
 mod heirs;
