@@ -157,11 +157,14 @@ impl Conductor {
 impl Drop for Conductor {
     fn drop(&mut self) {
         // A `main` that returns with the report may take the runtime away before `end`.
-        if let Some(link) = &self.link
-            && self.shared.graceful.report().is_some()
-        {
+        if self.shared.graceful.report().is_none() {
+            return;
+        }
+        if let Some(link) = &self.link {
             link.say_farewell();
         }
+        // Who hears that we have drained finds nothing of us.
+        self.shared.end();
         self.say_last_words();
     }
 }

@@ -114,7 +114,7 @@ impl Conductor {
                 "the successor (pid {successor}) died, {status}, too late for this process to \
                  serve again: nobody does"
             );
-            shared.journal.failed(&Error::new(Kind::Failed, message));
+            shared.journal.lost(message);
             // Not before the drain is taken back: without the holder it might be over.
             self.probation = None;
         }

@@ -166,7 +166,8 @@ pub enum Event {
         /// The processes, the oldest first.
         pids: Vec<u32>,
     },
-    /// The upgrade has failed: the process that answers serves on. The last line.
+    /// The upgrade has failed: the process that answers serves on, unless the failure is
+    /// [`Failure::Lost`] or [`Failure::Stopped`]. The last line.
     #[non_exhaustive]
     Failed {
         /// What kind of failure it was.
@@ -208,6 +209,8 @@ pub enum Failure {
     TimedOut,
     /// The process that answers was told to stop meanwhile.
     Stopped,
+    /// The successor died after it served, too late for its predecessor to serve again: nobody does.
+    Lost,
     /// Something else, or what a later release has a word for.
     #[default]
     #[serde(other)]

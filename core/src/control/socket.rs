@@ -8,6 +8,7 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::fs::Mode;
@@ -36,6 +37,8 @@ pub(crate) struct ControlSocket {
     fd: OwnedFd,
     /// This process opened it, so that no predecessor comes back to it.
     opened: bool,
+    /// Once: the number of a file that has gone may be given to another.
+    removed: AtomicBool,
 }
 
 impl ControlSocket {
@@ -47,6 +50,7 @@ impl ControlSocket {
             record,
             fd,
             opened: false,
+            removed: AtomicBool::new(false),
         })
     }
 
@@ -75,6 +79,7 @@ impl ControlSocket {
             record,
             fd,
             opened: true,
+            removed: AtomicBool::new(false),
         })
     }
 
@@ -95,7 +100,9 @@ impl ControlSocket {
 
     /// Removes the file, in the last generation. `alone`: no predecessor can come back to it.
     pub(crate) fn remove(&self, alone: bool) {
-        if let Some(path) = self.record.path.as_ref().filter(|_| self.opened || alone) {
+        if let Some(path) = self.record.path.as_ref().filter(|_| self.opened || alone)
+            && !self.removed.swap(true, Ordering::AcqRel)
+        {
             path.remove();
         }
     }

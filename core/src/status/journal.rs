@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{LastUpgrade, Step, Upgrade};
 use crate::{
-    control::{Event, followers::Followers},
+    control::{Event, Failure, followers::Followers},
     error::Error,
     generation::shared::lock,
 };
@@ -120,11 +120,18 @@ impl Journal {
 
     /// The upgrade has failed. This process serves on, or stops for a reason of its own.
     pub(crate) fn failed(&self, err: &Error) {
-        self.end_of_upgrade(err.chain());
-        let kind = err.failure();
-        let message = err.chain();
-        self.followers
-            .end_upgrades(&Event::Failed { kind, message });
+        self.failed_as(err.failure(), err.chain());
+    }
+
+    /// The successor has died after it served, and this process cannot serve again.
+    pub(crate) fn lost(&self, message: String) {
+        self.failed_as(Failure::Lost, message);
+    }
+
+    fn failed_as(&self, kind: Failure, message: String) {
+        self.end_of_upgrade(message.clone());
+        let failed = Event::Failed { kind, message };
+        self.followers.end_upgrades(&failed);
     }
 
     /// The successor has died after it served, and this process serves again.
