@@ -65,6 +65,8 @@ mod reason;
 mod report;
 mod shard;
 mod signal;
+#[cfg(not(loom))]
+mod spread;
 mod sync;
 mod wait;
 
@@ -102,6 +104,11 @@ mod upgrade;
 pub mod accept;
 #[cfg(feature = "layer")]
 pub mod layer;
+#[cfg(all(unix, feature = "process"))]
+pub mod testing;
+
+#[cfg(not(loom))]
+pub use self::spread::{Reconnects, Turn};
 
 #[cfg(feature = "accept")]
 #[doc(inline)]

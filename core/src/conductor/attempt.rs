@@ -136,8 +136,7 @@ impl Conductor {
 /// One upgrade, from asking for the state until the successor serves, or until the program has been
 /// told that it has failed.
 async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<Link, Error> {
-    let result = offer(&shared, committed).await;
-    let result = match result {
+    let result = match offer(&shared, committed).await {
         Ok(offer) => attempt::run(offer).await,
         Err(err) => Err(err),
     };
@@ -171,6 +170,7 @@ async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Err
     })?;
     Ok(Offer {
         program: shared.program.clone(),
+        seat: shared.seat.clone(),
         generation: shared.number + 1,
         ready_timeout: shared.ready_timeout,
         sockets,

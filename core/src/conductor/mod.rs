@@ -157,7 +157,7 @@ impl Conductor {
 impl Drop for Conductor {
     fn drop(&mut self) {
         // A `main` that returns with the report may take the runtime away before `end`.
-        if self.shared.graceful.report().is_none() {
+        if self.shared.graceful.report().is_none() || self.shared.is_killed() {
             return;
         }
         if let Some(link) = &self.link {

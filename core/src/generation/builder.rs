@@ -33,6 +33,7 @@ use crate::{
     sockets::{foreign, gate::Gate, registry::Registry},
     state::StateReader,
     status::journal::Journal,
+    testing::Seat,
     upgrade::{
         channel::Channel,
         frame::Message,
@@ -58,6 +59,7 @@ pub struct GenerationBuilder {
     signals: Signals,
     program: Option<OsString>,
     args: Option<Vec<OsString>>,
+    seat: Option<Arc<Seat>>,
 }
 
 impl GenerationBuilder {
@@ -72,6 +74,16 @@ impl GenerationBuilder {
             signals: Signals::new(),
             program: None,
             args: None,
+            seat: None,
+        }
+    }
+
+    /// For a generation that is not a process, but part of a user's test.
+    pub(crate) fn in_test(seat: Arc<Seat>) -> Self {
+        Self {
+            graceful: seat.graceful(),
+            seat: Some(seat),
+            ..Self::new()
         }
     }
 
@@ -175,11 +187,15 @@ impl GenerationBuilder {
     /// # Panics
     ///
     /// If the runtime has no IO or no timer (`enable_all` gives it both).
-    pub fn start(self) -> Result<Generation, Error> {
+    pub fn start(mut self) -> Result<Generation, Error> {
         if Handle::try_current().is_err() {
             let message = "a generation needs a tokio runtime; start it inside one \
                            (#[tokio::main], or Runtime::enter)";
             return Err(Error::new(Kind::NoRuntime, message));
+        }
+        if self.seat.is_some() {
+            // These are the process's, and so the test's.
+            (self.signals, self.pid_file) = (Signals::none(), None);
         }
         let signals = self.signals.install()?;
         let mut program = Program::of_this_process().map_err(|err| {
@@ -194,8 +210,16 @@ impl GenerationBuilder {
         let pid_path = self.pid_file.map(|path| program.dir.join(path));
 
         let mut registry = Registry::default();
+        let heritage = match &self.seat {
+            Some(seat) => seat.take_channel().map(heritage::of).transpose()?,
+            None => inherit(&mut registry)?,
+        };
         let mut unused_control = None;
-        let heritage = inherit(&mut registry, &mut unused_control)?;
+        let heritage = heritage.map(|mut heritage| {
+            unused_control = ControlSocket::claim(&mut heritage.sockets);
+            registry.inherit(std::mem::take(&mut heritage.sockets));
+            heritage
+        });
         let control_path = self.control.map(|path| program.dir.join(path));
         let control = match &control_path {
             Some(path) => Some(ControlSocket::obtain(&mut unused_control, path)?),
@@ -235,6 +259,7 @@ impl GenerationBuilder {
             graceful: self.graceful,
             number,
             program,
+            seat: self.seat,
             pid_path,
             ready_timeout: self.ready_timeout,
             probation: self.probation,
@@ -264,8 +289,10 @@ impl GenerationBuilder {
             .map(|predecessor| predecessor.pid);
         let pid = std::process::id();
         tracing::info!(generation = number, pid, inherited, predecessor, "started");
-        if predecessor.is_some() {
-            remember_panics(&shared);
+        match &shared.seat {
+            Some(seat) => seat.started(&shared),
+            None if predecessor.is_some() => remember_panics(&shared),
+            None => {}
         }
         answer_control(&shared)?;
         tokio::spawn(conductor::run(Arc::clone(&shared), received));
@@ -296,10 +323,7 @@ fn answer_control(shared: &Arc<Shared>) -> Result<(), Error> {
 }
 
 /// Takes what this process was started with.
-fn inherit(
-    registry: &mut Registry,
-    control: &mut Option<ControlSocket>,
-) -> Result<Option<Heritage>, Error> {
+fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
     if INHERITED.swap(true, Ordering::AcqRel) {
         return Ok(None);
     }
@@ -310,11 +334,7 @@ fn inherit(
     match heritage {
         // The variables of other dialects were for the first generation: what they name came to us
         // over the channel.
-        Some(mut heritage) => {
-            *control = ControlSocket::claim(&mut heritage.sockets);
-            registry.inherit(std::mem::take(&mut heritage.sockets));
-            Ok(Some(heritage))
-        }
+        Some(heritage) => Ok(Some(heritage)),
         None => {
             let parent = std::os::unix::process::parent_id();
             let found = foreign::parse(|name| env::var_os(name), std::process::id(), parent)?;

@@ -314,16 +314,7 @@ impl Generation {
     ///
     /// Once begun the upgrade goes on, even if the future is dropped.
     pub async fn upgrade(&self) -> Result<Successor, Error> {
-        let ended = |_| Error::new(Kind::Draining, "this process has drained");
-        let (reply, answer) = oneshot::channel();
-        self.shared()
-            .requests
-            .send(Request::Upgrade {
-                request: UpgradeRequest::default(),
-                reply,
-            })
-            .map_err(|_| ended(()))?;
-        answer.await.map_err(|_| ended(()))?
+        upgrade(self.shared()).await
     }
 
     /// Ends when the drain is over and what is to be removed has been removed.
@@ -338,6 +329,16 @@ impl Generation {
             let _ = finished.wait_for(|finished| *finished).await;
         }
     }
+}
+
+/// Asks for an upgrade, and waits for its outcome.
+pub(crate) async fn upgrade(shared: &Shared) -> Result<Successor, Error> {
+    let ended = |_| Error::new(Kind::Draining, "this process has drained");
+    let (reply, answer) = oneshot::channel();
+    let request = UpgradeRequest::default();
+    let sent = shared.requests.send(Request::Upgrade { request, reply });
+    sent.map_err(|_| ended(()))?;
+    answer.await.map_err(|_| ended(()))?
 }
 
 impl fmt::Debug for Generation {

@@ -63,6 +63,9 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     shared.gate.open();
     shared.control_gate.open();
     shared.journal.running();
+    if let Some(seat) = &shared.seat {
+        seat.became_ready();
+    }
     let pid = std::process::id();
     tracing::info!(generation = shared.number, pid, "serving");
     if predecessor.is_none() {

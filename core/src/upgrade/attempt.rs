@@ -26,8 +26,9 @@ use super::{
     channel::{self, Channel, Received},
     frame::{self, Decoded, Hello, Message},
     link::Link,
+    process::{Candidate, Process},
     relay::{self, Relay},
-    spawn::{self, Candidate, Program},
+    spawn::{self, Program},
 };
 use crate::{
     error::{Error, Kind},
@@ -35,6 +36,7 @@ use crate::{
     sockets::record::Record,
     state::{Kept, What, stream},
     status::journal::Journal,
+    testing::Seat,
 };
 
 /// How long a successor may take from the commit until it serves. All that happens in between is
@@ -46,6 +48,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What a successor gets.
 pub(crate) struct Offer {
     pub(crate) program: Program,
+    /// Takes the place of the program, in a test of a user's.
+    pub(crate) seat: Option<Arc<Seat>>,
     pub(crate) generation: u64,
     pub(crate) ready_timeout: Duration,
     pub(crate) sockets: Vec<(Record, OwnedFd)>,
@@ -64,7 +68,12 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let failed = |err| Error::io(Kind::Channel, "cannot make a channel for a successor", err);
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let channel = Channel::new(ours).map_err(failed)?;
-    let (read, write) = match relay::ends().map_err(failed)? {
+    let ends = match offer.seat {
+        // Standard error is not the successor's alone.
+        Some(_) => None,
+        None => relay::ends().map_err(failed)?,
+    };
+    let (read, write) = match ends {
         Some(ends) => (Some(ends.read), Some(ends.write)),
         None => (None, None),
     };
@@ -72,19 +81,20 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         Some(read) => Some(read.try_clone().and_then(Relay::start).map_err(failed)?),
         None => None,
     };
-    let name = offer.program.name.clone();
-    let mut candidate = spawn::spawn(offer.program.clone(), theirs, write)
-        .await
-        .map_err(|err| {
-            Error::io(
-                Kind::Spawn,
-                format!("cannot start a successor, {}", name.display()),
-                err,
-            )
-        })?;
+    let candidate = match &offer.seat {
+        Some(seat) => seat
+            .launch(theirs)
+            .map(|thread| Candidate::new(Process::Thread(thread))),
+        None => spawn::spawn(offer.program.clone(), theirs, write).await,
+    };
+    let mut candidate = candidate.map_err(|err| {
+        let name = offer.program.name.display();
+        let message = format!("cannot start a successor, {name}");
+        Error::io(Kind::Spawn, message, err)
+    })?;
     let pid = candidate
-        .child()
-        .and_then(|child| child.id())
+        .process()
+        .and_then(|process| process.id())
         .unwrap_or_default();
     tracing::info!(
         successor = pid,
@@ -189,13 +199,13 @@ impl Attempt {
     where
         F: Future<Output = Result<T, Stop>>,
     {
-        let Some(child) = self.candidate.child() else {
+        let Some(process) = self.candidate.process() else {
             return Err(Stop::Channel("it has no process".to_owned()));
         };
         let step = step(&self.channel);
         tokio::select! {
             biased;
-            status = child.wait() => Err(Stop::Exited(status)),
+            status = process.wait() => Err(Stop::Exited(status)),
             done = timeout_at(deadline, step) => done.unwrap_or(Err(Stop::TimedOut(limit))),
         }
     }
@@ -221,20 +231,20 @@ impl Attempt {
             // Mostly because it ends at this moment.
             Stop::Channel(what) => (Kind::Failed, Some(what)),
         };
-        if let (None, Some(child)) = (&status, self.candidate.child()) {
+        if let (None, Some(process)) = (&status, self.candidate.process()) {
             let patience = if kind == Kind::TimedOut {
                 Duration::ZERO
             } else {
                 LAST_WORDS
             };
-            match tokio::time::timeout(patience, child.wait()).await {
+            match tokio::time::timeout(patience, process.wait()).await {
                 Ok(exited) => {
                     said = said.or_else(|| last_words(&self.channel));
                     status = Some(exited);
                 }
                 Err(_) => {
-                    let _ = child.start_kill();
-                    let _ = child.wait().await;
+                    let _ = process.start_kill();
+                    let _ = process.wait().await;
                 }
             }
         }

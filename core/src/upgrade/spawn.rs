@@ -13,8 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::process::Child;
-
+use super::process::{Candidate, Process};
 use crate::sys;
 
 /// The variable that tells a successor which of its descriptors is the channel.
@@ -72,30 +71,6 @@ fn start_dir() -> io::Result<PathBuf> {
     Ok(named.filter(same).unwrap_or(real))
 }
 
-/// A successor that is killed unless it is [kept](Self::keep): however an attempt ends, nothing is
-/// left behind that thinks it may serve.
-#[derive(Debug)]
-pub(crate) struct Candidate(Option<Child>);
-
-impl Candidate {
-    pub(crate) fn child(&mut self) -> Option<&mut Child> {
-        self.0.as_mut()
-    }
-
-    pub(crate) fn keep(mut self) -> Option<Child> {
-        self.0.take()
-    }
-}
-
-impl Drop for Candidate {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            // Fails only if it has ended. The runtime reaps it.
-            let _ = child.start_kill();
-        }
-    }
-}
-
 /// Starts a successor with one end of the channel. `stderr` is its standard error, or ours.
 pub(crate) async fn spawn(
     program: Program,
@@ -130,7 +105,7 @@ fn spawn_now(
     let mut tries = 0;
     loop {
         match command.spawn() {
-            Ok(child) => return Ok(Candidate(Some(child))),
+            Ok(child) => return Ok(Candidate::new(Process::Child(child))),
             // Another thread that forks at this moment may hold the file open for writing.
             Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy && tries < 20 => {
                 tries += 1;
