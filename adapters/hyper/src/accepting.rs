@@ -99,7 +99,7 @@ impl<A: Accept> Accepting<A> {
         listener: A,
         graceful: Graceful,
         guard: Option<Guard>,
-        options: &Options,
+        options: &Options<impl Sized>,
     ) -> io::Result<Self> {
         listener.will_adopt();
         let limit = options.connections.map(|n| n.min(Semaphore::MAX_PERMITS));

@@ -21,6 +21,7 @@ mod http2;
 mod io;
 mod linger;
 mod link;
+pub mod local;
 mod options;
 mod pace;
 mod serve;
