@@ -15,7 +15,8 @@ use crate::{
     Phase,
     error::{Error, Kind},
     generation::shared::{Shared, lock},
-    state, systemd,
+    state,
+    systemd::pulse,
     upgrade::{
         Successor,
         attempt::{self, Offer},
@@ -69,7 +70,7 @@ impl Conductor {
             pid = std::process::id(),
             "upgrading"
         );
-        systemd::reloading();
+        self.shared.manager.reloading();
         let committed = Arc::new(AtomicBool::new(false));
         let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&committed)));
         self.attempt = Some(Attempt {
@@ -92,7 +93,7 @@ impl Conductor {
                 if attempt.committed.load(Ordering::Acquire) {
                     self.shared.reclaim_pid_file();
                 }
-                systemd::serves(self.shared.number);
+                self.shared.manager.serves(Some(&err.chain()));
                 Err(err)
             }
         };
@@ -122,7 +123,13 @@ impl Conductor {
 /// told that it has failed.
 async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<Link, Error> {
     let result = match offer(&shared, committed).await {
-        Ok(offer) => attempt::run(offer).await,
+        Ok(offer) => {
+            let pulse = pulse::report_start(Arc::clone(&shared.manager), offer.ready_timeout);
+            tokio::select! {
+                result = attempt::run(offer) => result,
+                never = pulse => match never {},
+            }
+        }
         Err(err) => Err(err),
     };
     if let Err(err) = &result {
@@ -161,5 +168,6 @@ async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Err
         states,
         route: shared.route.clone(),
         committed,
+        manager: Arc::clone(&shared.manager),
     })
 }

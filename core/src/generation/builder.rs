@@ -31,6 +31,7 @@ use crate::{
     signals::Signals,
     sockets::{foreign, gate::Gate, registry::Registry},
     state::StateReader,
+    systemd::{self, Manager, pulse},
     upgrade::{
         channel::Channel,
         frame::Message,
@@ -55,6 +56,7 @@ pub struct GenerationBuilder {
     signals: Signals,
     program: Option<OsString>,
     args: Option<Vec<OsString>>,
+    fd_store: Option<bool>,
 }
 
 impl GenerationBuilder {
@@ -68,6 +70,7 @@ impl GenerationBuilder {
             signals: Signals::new(),
             program: None,
             args: None,
+            fd_store: None,
         }
     }
 
@@ -143,6 +146,22 @@ impl GenerationBuilder {
         self
     }
 
+    /// Whether the service manager keeps the sockets that this service opens (systemd's fd store).
+    /// By default it does if it says that it has room for them.
+    ///
+    /// What it keeps survives a crash: connections that the kernel had queued, and those that come
+    /// before the manager has started the service again, are served then. The room is what the unit
+    /// gives by `FileDescriptorStoreMax=`, so the administrator has the say, and a unit without it
+    /// is as it always was. Systemd tells the room since version 254 only; for an older one say
+    /// `true`, which lets the sockets be sent at a venture.
+    ///
+    /// A service that is told to stop takes its sockets out first, so that clients are refused and
+    /// do not queue where nobody comes. A socket of a socket unit is systemd's own and not stored.
+    pub fn fd_store(mut self, keep: bool) -> Self {
+        self.fd_store = Some(keep);
+        self
+    }
+
     /// Starts the generation.
     ///
     /// Handles signals first, so that none goes amiss, then takes what a predecessor left, or else
@@ -205,6 +224,12 @@ impl GenerationBuilder {
             }
             None => (0, Default::default(), Default::default(), None),
         };
+        let manager = Arc::new(Manager::new(number, predecessor.is_none(), self.fd_store));
+        if manager.watches() {
+            // It names us. Whoever is left without it is meant, and who is heard is the main process.
+            program.without = Some(systemd::WATCHDOG_PID);
+            tokio::spawn(pulse::live(Arc::clone(&manager)));
+        }
         let (requests, received) = mpsc::unbounded_channel();
         signals.listen(&requests, &self.graceful);
         let alone = AtomicBool::new(predecessor.is_none());
@@ -232,6 +257,7 @@ impl GenerationBuilder {
             panic: Mutex::new(None),
             requests,
             finished: watch::Sender::new(false),
+            manager,
         });
         let predecessor = shared
             .predecessor
@@ -266,7 +292,9 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
         None => {
             let parent = std::os::unix::process::parent_id();
             let found = foreign::parse(|name| env::var_os(name), std::process::id(), parent)?;
-            registry.inherit(foreign::adopt(found)?);
+            let adopted = foreign::adopt(found)?;
+            registry.ledger.extend(adopted.useless);
+            registry.inherit(adopted.sockets);
             Ok(None)
         }
     }

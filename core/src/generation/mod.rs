@@ -148,6 +148,7 @@ impl Generation {
         let target = Target::resolve(&spec, &self.shared().program.dir).await?;
         let kind = target.stream_kind();
         let (name, kind, fd) = self.shared().registry().obtain(&spec, kind, &target)?;
+        self.shared().socket_added();
         let shared = self.shared();
         let adopting = shared.adopters.register(&name);
         Listener::new(name, kind, fd, &shared.gate, adopting, shared.route.clone())
@@ -180,6 +181,7 @@ impl Generation {
             .shared()
             .registry()
             .obtain(&spec, SocketKind::Udp, &target)?;
+        self.shared().socket_added();
         tokio::net::UdpSocket::from_std(fd.into())
             .map_err(|err| Error::io(Kind::Listen, format!("cannot bind UDP to {text:?}"), err))
     }
@@ -193,7 +195,10 @@ impl Generation {
                 .rev()
                 .find(|at| text.is_char_boundary(*at));
             text.truncate(end.unwrap_or_default());
-            self.shared().tell_predecessor(&Message::Progress { text });
+            match self.shared().predecessor {
+                Some(_) => self.shared().tell_predecessor(&Message::Progress { text }),
+                None => self.shared().manager.starting(&text),
+            }
         }
     }
 

@@ -15,7 +15,13 @@ use super::{
     spec::Spec,
     unix_path::OwnedPath,
 };
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    systemd::{
+        name,
+        store::{self, Kept, Ledger},
+    },
+};
 
 /// The sockets of one generation.
 #[derive(Debug, Default)]
@@ -24,6 +30,8 @@ pub(crate) struct Registry {
     inherited: Vec<(Record, OwnedFd)>,
     used: Vec<(Record, OwnedFd)>,
     closed: bool,
+    /// What the service manager keeps of ours.
+    pub(crate) ledger: Ledger,
     // Both survive `close`, which comes before the end.
     opened_paths: Vec<OwnedPath>,
     claimed_paths: Vec<OwnedPath>,
@@ -33,6 +41,12 @@ pub(crate) struct Registry {
 impl Registry {
     /// Adds what a predecessor, or another program, left.
     pub(crate) fn inherit(&mut self, sockets: Vec<(Record, OwnedFd)>) {
+        for (record, fd) in &sockets {
+            // It may also keep those that a predecessor opened: a name too many does no harm.
+            if let Some(name) = name_in_store(record) {
+                self.ledger.note(name, store::identity(fd));
+            }
+        }
         self.inherited.extend(sockets);
     }
 
@@ -148,13 +162,16 @@ impl Registry {
         };
         let position =
             |test: &dyn Fn(&(Record, OwnedFd)) -> bool| self.inherited.iter().position(test);
-        position(&|socket| socket.0.name == name && fits(socket))
+        let named = |record: &Record| record.name == name;
+        // The administrator's before what the service manager kept of ours.
+        position(&|socket| named(&socket.0) && socket.0.foreign && fits(socket))
             // The administrator named it, so its address is the administrator's too.
             .or_else(|| {
                 position(&|(record, _)| {
-                    record.name == name && record.foreign && udp(record.kind) == udp(kind)
+                    named(record) && record.foreign && udp(record.kind) == udp(kind)
                 })
             })
+            .or_else(|| position(&|socket| named(&socket.0) && fits(socket)))
             .or_else(|| position(&|socket| !target.any_port() && fits(socket)))
     }
 
@@ -194,6 +211,32 @@ impl Registry {
             .collect()
     }
 
+    /// What the service manager should keep: what this service opened itself, and no more than it
+    /// has room for.
+    pub(crate) fn kept(&self, room: usize) -> io::Result<Vec<Kept>> {
+        let mut kept = Vec::new();
+        for (record, fd) in &self.used {
+            let Some(name) = name_in_store(record) else {
+                continue;
+            };
+            if kept.len() == room {
+                let socket = &record.name;
+                tracing::warn!(
+                    socket,
+                    room,
+                    "the service manager has no room for this socket; raise FileDescriptorStoreMax="
+                );
+                continue;
+            }
+            kept.push(Kept {
+                name,
+                fd: fd.try_clone()?,
+                polled: matches!(record.kind, SocketKind::Tcp | SocketKind::Unix),
+            });
+        }
+        Ok(kept)
+    }
+
     /// Closes our duplicates, those to come as well: nobody inherits them.
     pub(crate) fn close(&mut self) {
         self.closed = true;
@@ -215,6 +258,21 @@ impl Registry {
     pub(crate) fn remove_claimed_paths(&mut self) {
         self.claimed_paths.drain(..).for_each(|path| path.remove());
     }
+}
+
+/// The name under which the service manager keeps a socket; `None` if it does not.
+fn name_in_store(record: &Record) -> Option<String> {
+    // What another program opened it holds as well, and passes again.
+    if record.foreign {
+        return None;
+    }
+    let file = record.path.as_ref().map(|path| (path.dev, path.ino));
+    let name = name::encode(&record.name, file);
+    if name.is_none() {
+        let socket = &record.name;
+        tracing::debug!(socket, "its name is too long for the service manager");
+    }
+    name
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ use crate::{
     moving::outbound::Route,
     sockets::record::Record,
     state::{Kept, What, stream},
+    systemd::Manager,
 };
 
 /// How long a successor may take from the commit until it serves. All that happens in between is
@@ -53,6 +54,8 @@ pub(crate) struct Offer {
     pub(crate) route: Route,
     /// Set once the successor may accept.
     pub(crate) committed: Arc<AtomicBool>,
+    /// Learns what the successor says it does.
+    pub(crate) manager: Arc<Manager>,
 }
 
 /// Runs an attempt to its end.
@@ -91,6 +94,8 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
 
     let limit = offer.ready_timeout;
     let route = offer.route.clone();
+    let manager = Arc::clone(&offer.manager);
+    let manager = &*manager;
     let mut attempt = Attempt {
         candidate,
         channel,
@@ -99,7 +104,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let ready = attempt.until(begun + limit, limit, |channel| async move {
         send_all(channel, &offer, pid, read).await?;
-        wait_for(channel, pid, &[Message::Ready]).await?;
+        wait_for(channel, pid, &[Message::Ready], manager).await?;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
         offer.committed.store(true, Ordering::Release);
         channel
@@ -118,7 +123,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     // It may be told to stop at once, and say goodbye before or right after it says that it serves.
     let taken_over = [Message::Serving, Message::Bye];
     let serving = attempt.until(Instant::now() + SERVING, SERVING, |channel| {
-        wait_for(channel, pid, &taken_over)
+        wait_for(channel, pid, &taken_over, manager)
     });
     let said = match serving.await {
         Ok(said) => said,
@@ -348,7 +353,12 @@ async fn send_state(channel: &Channel, kept: &Kept) -> Result<(), Stop> {
 }
 
 /// Waits for one of some messages.
-async fn wait_for(channel: &Channel, pid: u32, wanted: &[Message]) -> Result<Message, Stop> {
+async fn wait_for(
+    channel: &Channel,
+    pid: u32,
+    wanted: &[Message],
+    manager: &Manager,
+) -> Result<Message, Stop> {
     loop {
         let received = channel.recv().await.map_err(lost)?;
         let Some(Received { message, .. }) = received else {
@@ -359,6 +369,7 @@ async fn wait_for(channel: &Channel, pid: u32, wanted: &[Message]) -> Result<Mes
             Decoded::Known(Message::Failed { message }) => return Err(Stop::Failed(message)),
             Decoded::Known(Message::Progress { text }) => {
                 tracing::info!(successor = pid, progress = %text, "successor starting");
+                manager.successor_starting(&text);
             }
             Decoded::Known(Message::Starting { version }) => {
                 tracing::debug!(successor = pid, version, "successor has its sockets");

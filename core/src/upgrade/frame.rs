@@ -71,6 +71,12 @@ pub(crate) enum Message {
     Claimed { ids: Vec<u64> },
     /// To the predecessor: these are yours again.
     Refused { ids: Vec<u64> },
+    /// To the successor: the service manager knows it as the main process. `stored` is what it keeps
+    /// for the service, by the names that it has there.
+    Main {
+        #[serde(default)]
+        stored: Vec<String>,
+    },
     /// The other end sent something that is not known here.
     Unknown { what: String },
 }
@@ -174,7 +180,7 @@ pub(crate) fn decode(frame: &[u8]) -> Result<(Decoded, &[u8]), String> {
     Ok((Decoded::Known(message), payload))
 }
 
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "hello",
     "sockets",
     "stderr",
@@ -191,6 +197,7 @@ const KNOWN: [&str; 17] = [
     "connections",
     "claimed",
     "refused",
+    "main",
     "unknown",
 ];
 
@@ -297,6 +304,13 @@ mod tests {
             ),
             ("claimed", Message::Claimed { ids: vec![7, 8] }, b""),
             ("refused", Message::Refused { ids: vec![9] }, b""),
+            (
+                "main",
+                Message::Main {
+                    stored: vec!["handover.web".into()],
+                },
+                b"",
+            ),
             (
                 "unknown",
                 Message::Unknown {

@@ -28,6 +28,8 @@ pub(crate) struct Program {
     pub(crate) name: OsString,
     pub(crate) args: Vec<OsString>,
     pub(crate) dir: PathBuf,
+    /// A variable that is not for the successor.
+    pub(crate) without: Option<&'static str>,
 }
 
 impl Program {
@@ -42,6 +44,7 @@ impl Program {
             name,
             args: args.collect(),
             dir: start_dir()?,
+            without: None,
         })
     }
 
@@ -122,6 +125,9 @@ fn spawn_now(
         VARIABLE,
         format!("1:{}:{}", channel.as_raw_fd(), std::process::id()),
     );
+    if let Some(variable) = program.without {
+        command.env_remove(variable);
+    }
     if let Some(stderr) = stderr {
         command.stderr(Stdio::from(stderr));
     }

@@ -7,7 +7,9 @@
 
 mod environment;
 mod failures;
+mod fd_store;
 mod heirs;
+mod manager;
 mod server;
 mod service;
 mod sockets;
