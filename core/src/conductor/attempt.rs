@@ -2,10 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use tokio::sync::oneshot;
@@ -19,7 +16,7 @@ use crate::{
     systemd::pulse,
     upgrade::{
         Successor,
-        attempt::{self, Offer},
+        attempt::{self, Course, Offer},
         link::Link,
     },
 };
@@ -28,7 +25,7 @@ type Running = Pin<Box<dyn Future<Output = Result<Link, Error>> + Send>>;
 
 pub(super) struct Attempt {
     pub(super) run: Running,
-    pub(super) committed: Arc<AtomicBool>,
+    pub(super) course: Arc<Course>,
     pub(super) reply: Option<oneshot::Sender<Result<Successor, Error>>>,
     pub(super) done: Vec<oneshot::Sender<()>>,
     /// We were told to stop when it was too late to drop the attempt: the service is to end.
@@ -71,11 +68,11 @@ impl Conductor {
             "upgrading"
         );
         self.shared.manager.reloading();
-        let committed = Arc::new(AtomicBool::new(false));
-        let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&committed)));
+        let course = Arc::new(Course::default());
+        let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&course)));
         self.attempt = Some(Attempt {
             run,
-            committed,
+            course,
             reply,
             done,
             stop_successor: false,
@@ -90,7 +87,7 @@ impl Conductor {
             Ok(link) => Ok(self.succeeded(link, attempt.stop_successor)),
             Err(err) => {
                 tracing::error!(err = err.chain(), "upgrade failed, serving on");
-                if attempt.committed.load(Ordering::Acquire) {
+                if attempt.course.committed.load(Ordering::Acquire) {
                     self.shared.reclaim_pid_file();
                 }
                 self.shared.manager.serves(Some(&err.chain()));
@@ -121,8 +118,8 @@ impl Conductor {
 
 /// One upgrade, from asking for the state until the successor serves, or until the program has been
 /// told that it has failed.
-async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<Link, Error> {
-    let result = match offer(&shared, committed).await {
+async fn attempt_of(shared: Arc<Shared>, course: Arc<Course>) -> Result<Link, Error> {
+    let result = match offer(&shared, Arc::clone(&course)).await {
         Ok(offer) => {
             let pulse = pulse::report_start(Arc::clone(&shared.manager), offer.ready_timeout);
             tokio::select! {
@@ -133,13 +130,15 @@ async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<L
         Err(err) => Err(err),
     };
     if let Err(err) = &result {
+        // It has ended, and so is no heir.
+        course.started.store(false, Ordering::Release);
         // To its end: the next attempt must find the preparations of this one undone.
         let _ = shared.upgrade_failed(err).await;
     }
     result
 }
 
-async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Error> {
+async fn offer(shared: &Shared, course: Arc<Course>) -> Result<Offer, Error> {
     let providers = lock(&shared.providers).clone();
     // The user's code may block, and may panic.
     let states = tokio::task::spawn_blocking(move || state::collect(providers));
@@ -162,12 +161,13 @@ async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Err
     })?;
     Ok(Offer {
         program: shared.program.clone(),
+        seat: shared.seat.clone(),
         generation: shared.number + 1,
         ready_timeout: shared.ready_timeout,
         sockets,
         states,
         route: shared.route.clone(),
-        committed,
+        course,
         manager: Arc::clone(&shared.manager),
     })
 }

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     Graceful, conductor,
     error::{Error, Kind},
+    fault,
     moving::{
         inbound::Adopters,
         outbound::{PATIENCE, Route},
@@ -32,10 +33,12 @@ use crate::{
     sockets::{foreign, gate::Gate, registry::Registry},
     state::StateReader,
     systemd::{self, Manager, pulse},
+    testing::Seat,
     upgrade::{
         channel::Channel,
         frame::Message,
         heritage::{self, Heritage},
+        relay,
         spawn::{Program, VARIABLE},
     },
 };
@@ -57,6 +60,7 @@ pub struct GenerationBuilder {
     program: Option<OsString>,
     args: Option<Vec<OsString>>,
     fd_store: Option<bool>,
+    seat: Option<Arc<Seat>>,
 }
 
 impl GenerationBuilder {
@@ -71,6 +75,16 @@ impl GenerationBuilder {
             program: None,
             args: None,
             fd_store: None,
+            seat: None,
+        }
+    }
+
+    /// For a generation that is not a process, but part of a user's test.
+    pub(crate) fn in_test(seat: Arc<Seat>) -> Self {
+        Self {
+            graceful: seat.graceful(),
+            seat: Some(seat),
+            ..Self::new()
         }
     }
 
@@ -179,11 +193,15 @@ impl GenerationBuilder {
     /// # Panics
     ///
     /// If the runtime has no IO or no timer (`enable_all` gives it both).
-    pub fn start(self) -> Result<Generation, Error> {
+    pub fn start(mut self) -> Result<Generation, Error> {
         if Handle::try_current().is_err() {
             let message = "a generation needs a tokio runtime; start it inside one \
                            (#[tokio::main], or Runtime::enter)";
             return Err(Error::new(Kind::NoRuntime, message));
+        }
+        if self.seat.is_some() {
+            // These are the process's, and so the test's.
+            (self.signals, self.pid_file) = (Signals::none(), None);
         }
         let signals = self.signals.install()?;
         let mut program = Program::of_this_process().map_err(|err| {
@@ -197,8 +215,15 @@ impl GenerationBuilder {
         }
         let pid_path = self.pid_file.map(|path| program.dir.join(path));
 
-        let mut registry = Registry::default();
-        let heritage = inherit(&mut registry)?;
+        let mut registry = Registry::new(self.graceful.clone(), self.probation);
+        let heritage = match &self.seat {
+            Some(seat) => seat.take_channel().map(heritage::of).transpose()?,
+            None => inherit(&mut registry)?,
+        };
+        let heritage = heritage.map(|mut heritage| {
+            registry.inherit(std::mem::take(&mut heritage.sockets));
+            heritage
+        });
         let inherited = registry.inherited();
         let (number, left, left_streams, predecessor) = match heritage {
             Some(heritage) => {
@@ -224,7 +249,12 @@ impl GenerationBuilder {
             }
             None => (0, Default::default(), Default::default(), None),
         };
-        let manager = Arc::new(Manager::new(number, predecessor.is_none(), self.fd_store));
+        let main = predecessor.is_none();
+        let manager = Arc::new(match &self.seat {
+            // It is told of the process, and so of the test.
+            Some(_) => Manager::absent(number),
+            None => Manager::new(number, main, self.fd_store),
+        });
         if manager.watches() {
             // It names us. Whoever is left without it is meant, and who is heard is the main process.
             program.without = Some(systemd::WATCHDOG_PID);
@@ -239,6 +269,7 @@ impl GenerationBuilder {
             graceful: self.graceful,
             number,
             program,
+            seat: self.seat,
             pid_path,
             ready_timeout: self.ready_timeout,
             probation: self.probation,
@@ -265,8 +296,10 @@ impl GenerationBuilder {
             .map(|predecessor| predecessor.pid);
         let pid = std::process::id();
         tracing::info!(generation = number, pid, inherited, predecessor, "started");
-        if predecessor.is_some() {
-            remember_panics(&shared);
+        match &shared.seat {
+            Some(seat) => seat.started(&shared),
+            None if predecessor.is_some() => remember_panics(&shared),
+            None => {}
         }
         tokio::spawn(conductor::run(Arc::clone(&shared), received));
         Ok(Generation::new(shared))
@@ -278,18 +311,26 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
     if INHERITED.swap(true, Ordering::AcqRel) {
         return Ok(None);
     }
+    let stderr = env::var_os(relay::VARIABLE).and_then(|value| relay::inherited(&value));
     let heritage = match env::var_os(VARIABLE) {
-        Some(value) => heritage::receive(&value)?,
+        Some(value) => {
+            fault::reached("started");
+            heritage::receive(&value)?
+        }
         None => None,
     };
     match heritage {
         // The variables of other dialects were for the first generation: what they name came to us
         // over the channel.
         Some(mut heritage) => {
-            registry.inherit(std::mem::take(&mut heritage.sockets));
+            // It may have died before it had sent them.
+            heritage.stderr = heritage.stderr.take().or(stderr);
             Ok(Some(heritage))
         }
         None => {
+            if let Some((real, read)) = stderr {
+                relay::give_up(&real, read);
+            }
             let parent = std::os::unix::process::parent_id();
             let found = foreign::parse(|name| env::var_os(name), std::process::id(), parent)?;
             let adopted = foreign::adopt(found)?;

@@ -32,6 +32,7 @@ use crate::{
     sockets::{gate::Gate, registry::Registry},
     state::{Providers, State, StateReader},
     systemd::{Manager, store::Kept},
+    testing::Seat,
     upgrade::{channel::Channel, frame::Message, spawn::Program},
 };
 
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) graceful: Graceful,
     pub(crate) number: u64,
     pub(crate) program: Program,
+    /// Where this generation runs if it is not a process, but part of a user's test.
+    pub(crate) seat: Option<Arc<Seat>>,
     /// Absolute.
     pub(crate) pid_path: Option<PathBuf>,
     pub(crate) ready_timeout: Duration,
@@ -91,8 +94,16 @@ impl Shared {
         lock(&self.registry)
     }
 
+    /// Returns true if this stands for a process that was killed, and so does nothing more.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.seat.as_ref().is_some_and(|seat| seat.is_killed())
+    }
+
     /// Says something to the predecessor, if there is one and it is still there.
     pub(crate) fn tell_predecessor(&self, message: &Message) {
+        if self.is_killed() {
+            return;
+        }
         if let Some(predecessor) = &self.predecessor
             && let Err(err) = predecessor.channel.try_send(message)
         {
@@ -138,7 +149,7 @@ impl Shared {
     /// keeps any. For the main process, once no predecessor can come back to what is there.
     pub(crate) fn keep_in_store(&self) {
         if self.alone.load(Ordering::Acquire) {
-            self.change_store(|registry| registry.kept(self.manager.room()));
+            self.change_store(|registry| registry.to_store(self.manager.room()));
         }
     }
 
@@ -181,6 +192,9 @@ impl Shared {
 
     /// Removes what only the last generation may remove.
     pub(crate) fn end(&self) {
+        if self.is_killed() {
+            return;
+        }
         if !self.handed_over.load(Ordering::Acquire) {
             let mut registry = self.registry();
             registry.remove_opened_paths();

@@ -10,7 +10,7 @@ use std::{ffi::OsString, os::fd::OwnedFd};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::{
-    record::{self, Record, SocketKind},
+    record::{self, Record},
     unix_path::OwnedPath,
 };
 use crate::{
@@ -270,13 +270,11 @@ fn adopt_one(named: Named) -> Result<(Record, OwnedFd), String> {
         .map_err(|err| format!("cannot be made nonblocking: {err}"))?;
     let address = record::address(&fd).map_err(|err| format!("has no address: {err}"))?;
     let path = match (&address, named.stored.flatten()) {
-        (Address::Unix(Some(path)), Some((dev, ino))) if kind == SocketKind::Unix => {
-            Some(OwnedPath {
-                path: path.clone(),
-                dev,
-                ino,
-            })
-        }
+        (Address::Unix(Some(path)), Some((dev, ino))) => Some(OwnedPath {
+            path: path.clone(),
+            dev,
+            ino,
+        }),
         _ => None,
     };
     let address = address.to_string();
@@ -286,6 +284,7 @@ fn adopt_one(named: Named) -> Result<(Record, OwnedFd), String> {
         address,
         foreign: named.stored.is_none(),
         path,
+        access: Default::default(),
     };
     Ok((record, fd))
 }

@@ -79,6 +79,15 @@ impl Manager {
     pub(crate) fn new(generation: u64, main: bool, store: Option<bool>) -> Self {
         let env = |name: &str| std::env::var_os(name);
         let environment = Environment::read(env, std::process::id(), store);
+        Self::of(environment, generation, main)
+    }
+
+    /// None, whatever the environment says.
+    pub(crate) fn absent(generation: u64) -> Self {
+        Self::of(Environment::default(), generation, false)
+    }
+
+    fn of(environment: Environment, generation: u64, main: bool) -> Self {
         Self {
             environment,
             generation,

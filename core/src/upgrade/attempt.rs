@@ -7,7 +7,8 @@
 //! 5. Wait until it serves.
 //!
 //! If any step fails, or the attempt is dropped, the successor is killed and this process is what
-//! it was before: nothing here touches a socket.
+//! it was before: nothing here touches a socket. Only if this process itself comes to an end that
+//! nobody asked for, as by a panic, is the successor [spared](Course::spared).
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -26,15 +27,18 @@ use super::{
     channel::{self, Channel, Received},
     frame::{self, Decoded, Hello, Message},
     link::Link,
+    process::{Candidate, Process},
     relay::{self, Relay},
-    spawn::{self, Candidate, Program},
+    spawn::{self, Program},
 };
 use crate::{
     error::{Error, Kind},
+    fault,
     moving::outbound::Route,
-    sockets::record::Record,
+    sockets::held::Passing,
     state::{Kept, What, stream},
     systemd::Manager,
+    testing::Seat,
 };
 
 /// How long a successor may take from the commit until it serves. All that happens in between is
@@ -46,16 +50,29 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What a successor gets.
 pub(crate) struct Offer {
     pub(crate) program: Program,
+    /// Takes the place of the program, in a test of a user's.
+    pub(crate) seat: Option<Arc<Seat>>,
     pub(crate) generation: u64,
     pub(crate) ready_timeout: Duration,
-    pub(crate) sockets: Vec<(Record, OwnedFd)>,
+    pub(crate) sockets: Arc<Passing>,
     pub(crate) states: Vec<Kept>,
     /// Opened once the successor serves.
     pub(crate) route: Route,
-    /// Set once the successor may accept.
-    pub(crate) committed: Arc<AtomicBool>,
+    pub(crate) course: Arc<Course>,
     /// Learns what the successor says it does.
     pub(crate) manager: Arc<Manager>,
+}
+
+/// How far an attempt is, for who conducts it.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    /// There is a process.
+    pub(crate) started: AtomicBool,
+    /// It may accept.
+    pub(crate) committed: AtomicBool,
+    /// It is to live if the attempt is dropped, and to carry on alone: this process ends, and not
+    /// because it was told to.
+    pub(crate) spared: AtomicBool,
 }
 
 /// Runs an attempt to its end.
@@ -64,38 +81,43 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let failed = |err| Error::io(Kind::Channel, "cannot make a channel for a successor", err);
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let channel = Channel::new(ours).map_err(failed)?;
-    let (read, write) = match relay::ends().map_err(failed)? {
-        Some(ends) => (Some(ends.read), Some(ends.write)),
-        None => (None, None),
+    let ends = match offer.seat {
+        // Standard error is not the successor's alone.
+        Some(_) => None,
+        None => relay::ends().map_err(failed)?,
     };
-    let relay = match &read {
-        Some(read) => Some(read.try_clone().and_then(Relay::start).map_err(failed)?),
-        None => None,
+    let duplicate = || ends.as_ref().map(|ends| ends.read.try_clone()).transpose();
+    let relay = duplicate().and_then(|read| read.map(Relay::start).transpose());
+    let (relay, read) = (relay.map_err(failed)?, duplicate().map_err(failed)?);
+    let course = Arc::clone(&offer.course);
+    let candidate = match &offer.seat {
+        Some(seat) => seat.launch(theirs).map(|thread| {
+            course.started.store(true, Ordering::Release);
+            Candidate::new(Process::Thread(thread), course)
+        }),
+        None => spawn::spawn(offer.program.clone(), theirs, ends, course).await,
     };
-    let name = offer.program.name.clone();
-    let mut candidate = spawn::spawn(offer.program.clone(), theirs, write)
-        .await
-        .map_err(|err| {
-            Error::io(
-                Kind::Spawn,
-                format!("cannot start a successor, {}", name.display()),
-                err,
-            )
-        })?;
+    let mut candidate = candidate.map_err(|err| {
+        let name = offer.program.name.display();
+        let message = format!("cannot start a successor, {name}");
+        Error::io(Kind::Spawn, message, err)
+    })?;
     let pid = candidate
-        .child()
-        .and_then(|child| child.id())
+        .process()
+        .and_then(|process| process.id())
         .unwrap_or_default();
     tracing::info!(
         successor = pid,
         generation = offer.generation,
         "successor started"
     );
+    fault::comes_to("spawned").await;
 
     let limit = offer.ready_timeout;
     let route = offer.route.clone();
     let manager = Arc::clone(&offer.manager);
     let manager = &*manager;
+    let passing = Arc::clone(&offer.sockets);
     let mut attempt = Attempt {
         candidate,
         channel,
@@ -104,13 +126,15 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let ready = attempt.until(begun + limit, limit, |channel| async move {
         send_all(channel, &offer, pid, read).await?;
-        wait_for(channel, pid, &[Message::Ready], manager).await?;
+        wait_for(channel, pid, &offer.sockets, &[Message::Ready], manager).await?;
+        fault::comes_to("ready-heard").await;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
-        offer.committed.store(true, Ordering::Release);
+        offer.course.committed.store(true, Ordering::Release);
         channel
             .send(&Message::Commit, b"", &[])
             .await
             .map_err(lost)?;
+        fault::comes_to("commit-sent").await;
         Ok(offer.generation)
     });
     let generation = match ready.await {
@@ -123,7 +147,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     // It may be told to stop at once, and say goodbye before or right after it says that it serves.
     let taken_over = [Message::Serving, Message::Bye];
     let serving = attempt.until(Instant::now() + SERVING, SERVING, |channel| {
-        wait_for(channel, pid, &taken_over, manager)
+        wait_for(channel, pid, &passing, &taken_over, manager)
     });
     let said = match serving.await {
         Ok(said) => said,
@@ -138,6 +162,8 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         },
         Err(stop) => return Err(attempt.give_up(stop, "it served").await),
     };
+    fault::comes_to("serving-heard").await;
+    passing.settle();
     let Attempt {
         candidate,
         channel,
@@ -187,13 +213,13 @@ impl Attempt {
     where
         F: Future<Output = Result<T, Stop>>,
     {
-        let Some(child) = self.candidate.child() else {
+        let Some(process) = self.candidate.process() else {
             return Err(Stop::Channel("it has no process".to_owned()));
         };
         let step = step(&self.channel);
         tokio::select! {
             biased;
-            status = child.wait() => Err(Stop::Exited(status)),
+            status = process.wait() => Err(Stop::Exited(status)),
             done = timeout_at(deadline, step) => done.unwrap_or(Err(Stop::TimedOut(limit))),
         }
     }
@@ -219,20 +245,20 @@ impl Attempt {
             // Mostly because it ends at this moment.
             Stop::Channel(what) => (Kind::Failed, Some(what)),
         };
-        if let (None, Some(child)) = (&status, self.candidate.child()) {
+        if let (None, Some(process)) = (&status, self.candidate.process()) {
             let patience = if kind == Kind::TimedOut {
                 Duration::ZERO
             } else {
                 LAST_WORDS
             };
-            match tokio::time::timeout(patience, child.wait()).await {
+            match tokio::time::timeout(patience, process.wait()).await {
                 Ok(exited) => {
                     said = said.or_else(|| last_words(&self.channel));
                     status = Some(exited);
                 }
                 Err(_) => {
-                    let _ = child.start_kill();
-                    let _ = child.wait().await;
+                    let _ = process.start_kill();
+                    let _ = process.wait().await;
                 }
             }
         }
@@ -297,13 +323,14 @@ async fn send_all(
         successor: pid,
         generation: offer.generation,
         ready_timeout_ms: u64::try_from(offer.ready_timeout.as_millis()).unwrap_or(u64::MAX),
-        sockets: offer.sockets.len() as u64,
+        sockets: offer.sockets.sockets().len() as u64,
         states: offer.states.len() as u64,
     };
     channel
         .send(&Message::Hello(hello), b"", &[])
         .await
         .map_err(lost)?;
+    fault::comes_to("hello-sent").await;
     if let Some(read) = stderr {
         let fds = [rustix::stdio::stderr(), read.as_fd()];
         channel
@@ -311,18 +338,24 @@ async fn send_all(
             .await
             .map_err(lost)?;
     }
-    for some in offer.sockets.chunks(frame::SOCKETS) {
-        let sockets = some.iter().map(|(record, _)| record.clone()).collect();
-        let fds: Vec<BorrowedFd<'_>> = some.iter().map(|(_, fd)| fd.as_fd()).collect();
+    for some in offer.sockets.sockets().chunks(frame::SOCKETS) {
+        let sockets = some.iter().map(|held| held.record.clone()).collect();
+        let fds: Vec<BorrowedFd<'_>> = some.iter().map(|held| held.as_fd()).collect();
         channel
             .send(&Message::Sockets { sockets }, b"", &fds)
             .await
             .map_err(lost)?;
     }
+    fault::comes_to("sockets-sent").await;
     for kept in &offer.states {
         send_state(channel, kept).await?;
     }
-    channel.send(&Message::Start, b"", &[]).await.map_err(lost)
+    channel
+        .send(&Message::Start, b"", &[])
+        .await
+        .map_err(lost)?;
+    fault::comes_to("start-sent").await;
+    Ok(())
 }
 
 async fn send_state(channel: &Channel, kept: &Kept) -> Result<(), Stop> {
@@ -345,6 +378,7 @@ async fn send_state(channel: &Channel, kept: &Kept) -> Result<(), Stop> {
             version,
         };
         channel.send(&message, piece, &[]).await.map_err(lost)?;
+        fault::comes_to("state-sent").await;
         rest = after;
         if rest.is_empty() {
             return Ok(());
@@ -356,6 +390,7 @@ async fn send_state(channel: &Channel, kept: &Kept) -> Result<(), Stop> {
 async fn wait_for(
     channel: &Channel,
     pid: u32,
+    passing: &Passing,
     wanted: &[Message],
     manager: &Manager,
 ) -> Result<Message, Stop> {
@@ -370,9 +405,12 @@ async fn wait_for(
             Decoded::Known(Message::Progress { text }) => {
                 tracing::info!(successor = pid, progress = %text, "successor starting");
                 manager.successor_starting(&text);
+                fault::comes_to("progress-heard").await;
             }
+            Decoded::Known(Message::Unused { names }) => passing.unused(&names),
             Decoded::Known(Message::Starting { version }) => {
                 tracing::debug!(successor = pid, version, "successor has its sockets");
+                fault::comes_to("starting-heard").await;
             }
             Decoded::Known(other) => {
                 tracing::debug!(successor = pid, ?other, "not expected now, ignored");

@@ -5,11 +5,15 @@
 
 #![cfg(unix)]
 
+mod addresses;
 mod environment;
+mod extras;
 mod failures;
 mod fd_store;
 mod heirs;
+mod kinds;
 mod manager;
+mod options;
 mod server;
 mod service;
 mod sockets;
