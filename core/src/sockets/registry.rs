@@ -29,6 +29,7 @@ use super::{
 use crate::{
     Graceful,
     error::{Error, Kind},
+    systemd::{name, store},
 };
 
 /// The sockets of one generation.
@@ -41,6 +42,8 @@ pub(crate) struct Registry {
     /// Files and connections, which the program keeps.
     pub(crate) kept: Kept,
     closed: bool,
+    /// What the service manager keeps of ours.
+    pub(crate) ledger: store::Ledger,
     // Both survive `close`, which comes before the end.
     opened_paths: Vec<OwnedPath>,
     claimed_paths: Vec<OwnedPath>,
@@ -85,6 +88,10 @@ impl Registry {
             if record.kind.is_kept() {
                 self.kept.inherit(record, fd);
             } else {
+                // It may also keep those that a predecessor opened: a name too many does no harm.
+                if let Some(name) = name_in_store(&record) {
+                    self.ledger.note(name, store::identity(&fd));
+                }
                 self.inherited.push((record, fd));
             }
         }
@@ -258,7 +265,9 @@ impl Registry {
         };
         let position =
             |test: &dyn Fn(&(Record, OwnedFd)) -> bool| self.inherited.iter().position(test);
-        position(&|socket| socket.0.name == name && fits(socket))
+        let named = |record: &Record| record.name == name;
+        // The administrator's before what the service manager kept of ours.
+        position(&|socket| named(&socket.0) && socket.0.foreign && fits(socket))
             // The administrator named it, so its address is the administrator's too.
             .or_else(|| {
                 position(&|(record, _)| {
@@ -269,9 +278,10 @@ impl Registry {
                         }
                         _ => record.kind == kind,
                     };
-                    record.name == name && record.foreign && alike
+                    named(record) && record.foreign && alike
                 })
             })
+            .or_else(|| position(&|socket| named(&socket.0) && fits(socket)))
             .or_else(|| position(&|socket| !target.any_port() && fits(socket)))
     }
 
@@ -348,6 +358,33 @@ impl Registry {
         Ok(Arc::new(passing))
     }
 
+    /// What the service manager should keep: what this service opened itself, and no more than it
+    /// has room for.
+    pub(crate) fn to_store(&self, room: usize) -> io::Result<Vec<store::Kept>> {
+        let mut kept = Vec::new();
+        for held in &self.used {
+            let record = &held.record;
+            let Some(name) = name_in_store(record) else {
+                continue;
+            };
+            if kept.len() == room {
+                let socket = &record.name;
+                tracing::warn!(
+                    socket,
+                    room,
+                    "the service manager has no room for this socket; raise FileDescriptorStoreMax="
+                );
+                continue;
+            }
+            kept.push(store::Kept {
+                name,
+                fd: held.as_fd().try_clone_to_owned()?,
+                polled: record.kind.listens(),
+            });
+        }
+        Ok(kept)
+    }
+
     /// Closes our duplicates, those to come as well: nobody inherits them.
     pub(crate) fn close(&mut self) {
         self.closed = true;
@@ -370,6 +407,21 @@ impl Registry {
     pub(crate) fn remove_claimed_paths(&mut self) {
         self.claimed_paths.drain(..).for_each(|path| path.remove());
     }
+}
+
+/// The name under which the service manager keeps a socket; `None` if it does not.
+fn name_in_store(record: &Record) -> Option<String> {
+    // What another program opened it holds as well, and passes again.
+    if record.foreign {
+        return None;
+    }
+    let file = record.path.as_ref().map(|path| (path.dev, path.ino));
+    let name = name::encode(&record.name, file);
+    if name.is_none() {
+        let socket = &record.name;
+        tracing::debug!(socket, "its name is too long for the service manager");
+    }
+    name
 }
 
 #[cfg(test)]
