@@ -100,6 +100,8 @@ mod upgrade;
 pub mod accept;
 #[cfg(feature = "layer")]
 pub mod layer;
+#[cfg(all(unix, feature = "process"))]
+pub mod testing;
 
 #[cfg(feature = "accept")]
 #[doc(inline)]

@@ -154,6 +154,7 @@ async fn offer(shared: &Shared, course: Arc<Course>) -> Result<Offer, Error> {
     })?;
     Ok(Offer {
         program: shared.program.clone(),
+        seat: shared.seat.clone(),
         generation: shared.number + 1,
         ready_timeout: shared.ready_timeout,
         sockets,

@@ -153,6 +153,7 @@ impl Drop for Conductor {
         // A `main` that returns with the report may take the runtime away before `end`.
         if let Some(link) = &self.link
             && shared.graceful.report().is_some()
+            && !shared.is_killed()
         {
             link.say_farewell();
         }

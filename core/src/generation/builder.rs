@@ -32,6 +32,7 @@ use crate::{
     signals::Signals,
     sockets::{foreign, gate::Gate, registry::Registry},
     state::StateReader,
+    testing::Seat,
     upgrade::{
         channel::Channel,
         frame::Message,
@@ -57,6 +58,7 @@ pub struct GenerationBuilder {
     signals: Signals,
     program: Option<OsString>,
     args: Option<Vec<OsString>>,
+    seat: Option<Arc<Seat>>,
 }
 
 impl GenerationBuilder {
@@ -70,6 +72,16 @@ impl GenerationBuilder {
             signals: Signals::new(),
             program: None,
             args: None,
+            seat: None,
+        }
+    }
+
+    /// For a generation that is not a process, but part of a user's test.
+    pub(crate) fn in_test(seat: Arc<Seat>) -> Self {
+        Self {
+            graceful: seat.graceful(),
+            seat: Some(seat),
+            ..Self::new()
         }
     }
 
@@ -162,11 +174,15 @@ impl GenerationBuilder {
     /// # Panics
     ///
     /// If the runtime has no IO or no timer (`enable_all` gives it both).
-    pub fn start(self) -> Result<Generation, Error> {
+    pub fn start(mut self) -> Result<Generation, Error> {
         if Handle::try_current().is_err() {
             let message = "a generation needs a tokio runtime; start it inside one \
                            (#[tokio::main], or Runtime::enter)";
             return Err(Error::new(Kind::NoRuntime, message));
+        }
+        if self.seat.is_some() {
+            // These are the process's, and so the test's.
+            (self.signals, self.pid_file) = (Signals::none(), None);
         }
         let signals = self.signals.install()?;
         let mut program = Program::of_this_process().map_err(|err| {
@@ -181,7 +197,14 @@ impl GenerationBuilder {
         let pid_path = self.pid_file.map(|path| program.dir.join(path));
 
         let mut registry = Registry::default();
-        let heritage = inherit(&mut registry)?;
+        let heritage = match &self.seat {
+            Some(seat) => seat.take_channel().map(heritage::of).transpose()?,
+            None => inherit(&mut registry)?,
+        };
+        let heritage = heritage.map(|mut heritage| {
+            registry.inherit(std::mem::take(&mut heritage.sockets));
+            heritage
+        });
         let inherited = registry.inherited();
         let (number, left, left_streams, predecessor) = match heritage {
             Some(heritage) => {
@@ -216,6 +239,7 @@ impl GenerationBuilder {
             graceful: self.graceful,
             number,
             program,
+            seat: self.seat,
             pid_path,
             ready_timeout: self.ready_timeout,
             probation: self.probation,
@@ -241,8 +265,10 @@ impl GenerationBuilder {
             .map(|predecessor| predecessor.pid);
         let pid = std::process::id();
         tracing::info!(generation = number, pid, inherited, predecessor, "started");
-        if predecessor.is_some() {
-            remember_panics(&shared);
+        match &shared.seat {
+            Some(seat) => seat.started(&shared),
+            None if predecessor.is_some() => remember_panics(&shared),
+            None => {}
         }
         tokio::spawn(conductor::run(Arc::clone(&shared), received));
         Ok(Generation::new(shared))
@@ -266,7 +292,6 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
         // The variables of other dialects were for the first generation: what they name came to us
         // over the channel.
         Some(mut heritage) => {
-            registry.inherit(std::mem::take(&mut heritage.sockets));
             // It may have died before it had sent them.
             heritage.stderr = heritage.stderr.take().or(stderr);
             Ok(Some(heritage))

@@ -305,13 +305,7 @@ impl Generation {
     ///
     /// Once begun the upgrade goes on, even if the future is dropped.
     pub async fn upgrade(&self) -> Result<Successor, Error> {
-        let ended = |_| Error::new(Kind::Draining, "this process has drained");
-        let (reply, answer) = oneshot::channel();
-        self.shared()
-            .requests
-            .send(Request::Upgrade { reply })
-            .map_err(|_| ended(()))?;
-        answer.await.map_err(|_| ended(()))?
+        upgrade(self.shared()).await
     }
 
     /// Ends when the drain is over and what is to be removed has been removed.
@@ -326,6 +320,15 @@ impl Generation {
             let _ = finished.wait_for(|finished| *finished).await;
         }
     }
+}
+
+/// Asks for an upgrade, and waits for its outcome.
+pub(crate) async fn upgrade(shared: &Shared) -> Result<Successor, Error> {
+    let ended = |_| Error::new(Kind::Draining, "this process has drained");
+    let (reply, answer) = oneshot::channel();
+    let sent = shared.requests.send(Request::Upgrade { reply });
+    sent.map_err(|_| ended(()))?;
+    answer.await.map_err(|_| ended(()))?
 }
 
 impl fmt::Debug for Generation {

@@ -66,6 +66,9 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     lock(&shared.left_streams).clear();
     shared.ready.store(true, Ordering::Release);
     shared.gate.open();
+    if let Some(seat) = &shared.seat {
+        seat.became_ready();
+    }
     let pid = std::process::id();
     tracing::info!(generation = shared.number, pid, "serving");
     if predecessor.is_none() {

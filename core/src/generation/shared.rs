@@ -31,6 +31,7 @@ use crate::{
     pidfile::{PidFile, Prepared},
     sockets::{gate::Gate, registry::Registry},
     state::{Providers, State, StateReader},
+    testing::Seat,
     upgrade::{channel::Channel, frame::Message, spawn::Program},
 };
 
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) graceful: Graceful,
     pub(crate) number: u64,
     pub(crate) program: Program,
+    /// Where this generation runs if it is not a process, but part of a user's test.
+    pub(crate) seat: Option<Arc<Seat>>,
     /// Absolute.
     pub(crate) pid_path: Option<PathBuf>,
     pub(crate) ready_timeout: Duration,
@@ -88,8 +91,16 @@ impl Shared {
         lock(&self.registry)
     }
 
+    /// Returns true if this stands for a process that was killed, and so does nothing more.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.seat.as_ref().is_some_and(|seat| seat.is_killed())
+    }
+
     /// Says something to the predecessor, if there is one and it is still there.
     pub(crate) fn tell_predecessor(&self, message: &Message) {
+        if self.is_killed() {
+            return;
+        }
         if let Some(predecessor) = &self.predecessor
             && let Err(err) = predecessor.channel.try_send(message)
         {
@@ -133,6 +144,9 @@ impl Shared {
 
     /// Removes what only the last generation may remove.
     pub(crate) fn end(&self) {
+        if self.is_killed() {
+            return;
+        }
         if !self.handed_over.load(Ordering::Acquire) {
             let mut registry = self.registry();
             registry.remove_opened_paths();

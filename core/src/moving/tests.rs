@@ -30,6 +30,7 @@ use crate::{
         channel::{self, Channel},
         frame::{Decoded, Message, Moved},
         link::{Ended, Link},
+        process::Process,
     },
 };
 
@@ -83,7 +84,13 @@ fn link() -> (Link, Graceful, Route, Arc<Channel>) {
         .unwrap();
     let successor = Successor::new(child.id().unwrap(), 1);
     let ours = Channel::new(ours).unwrap();
-    let link = Link::new(successor, Some(child), ours, route.clone(), None);
+    let link = Link::new(
+        successor,
+        Some(Process::Child(child)),
+        ours,
+        route.clone(),
+        None,
+    );
     let theirs = Arc::new(Channel::new(theirs).unwrap());
     (link, graceful, route, theirs)
 }

@@ -114,6 +114,12 @@ impl Registry {
         Ok(name)
     }
 
+    /// The address of a socket in use.
+    pub(crate) fn address(&self, name: &str) -> Option<&str> {
+        let mut used = self.used.iter();
+        used.find_map(|(record, _)| (record.name == name).then_some(record.address.as_str()))
+    }
+
     /// Takes a reserved name back.
     pub(crate) fn release(&mut self, name: &str) {
         self.names.remove(name);

@@ -27,8 +27,9 @@ use super::{
     channel::{self, Channel, Received},
     frame::{self, Decoded, Hello, Message},
     link::Link,
+    process::{Candidate, Process},
     relay::{self, Relay},
-    spawn::{self, Candidate, Program},
+    spawn::{self, Program},
 };
 use crate::{
     error::{Error, Kind},
@@ -36,6 +37,7 @@ use crate::{
     moving::outbound::Route,
     sockets::record::Record,
     state::{Kept, What, stream},
+    testing::Seat,
 };
 
 /// How long a successor may take from the commit until it serves. All that happens in between is
@@ -47,6 +49,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What a successor gets.
 pub(crate) struct Offer {
     pub(crate) program: Program,
+    /// Takes the place of the program, in a test of a user's.
+    pub(crate) seat: Option<Arc<Seat>>,
     pub(crate) generation: u64,
     pub(crate) ready_timeout: Duration,
     pub(crate) sockets: Vec<(Record, OwnedFd)>,
@@ -74,24 +78,29 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let failed = |err| Error::io(Kind::Channel, "cannot make a channel for a successor", err);
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let channel = Channel::new(ours).map_err(failed)?;
-    let ends = relay::ends().map_err(failed)?;
+    let ends = match offer.seat {
+        // Standard error is not the successor's alone.
+        Some(_) => None,
+        None => relay::ends().map_err(failed)?,
+    };
     let duplicate = || ends.as_ref().map(|ends| ends.read.try_clone()).transpose();
     let relay = duplicate().and_then(|read| read.map(Relay::start).transpose());
     let (relay, read) = (relay.map_err(failed)?, duplicate().map_err(failed)?);
-    let name = offer.program.name.clone();
     let course = Arc::clone(&offer.course);
-    let mut candidate = spawn::spawn(offer.program.clone(), theirs, ends, course)
-        .await
-        .map_err(|err| {
-            Error::io(
-                Kind::Spawn,
-                format!("cannot start a successor, {}", name.display()),
-                err,
-            )
-        })?;
+    let candidate = match &offer.seat {
+        Some(seat) => seat
+            .launch(theirs)
+            .map(|thread| Candidate::new(Process::Thread(thread), course)),
+        None => spawn::spawn(offer.program.clone(), theirs, ends, course).await,
+    };
+    let mut candidate = candidate.map_err(|err| {
+        let name = offer.program.name.display();
+        let message = format!("cannot start a successor, {name}");
+        Error::io(Kind::Spawn, message, err)
+    })?;
     let pid = candidate
-        .child()
-        .and_then(|child| child.id())
+        .process()
+        .and_then(|process| process.id())
         .unwrap_or_default();
     tracing::info!(
         successor = pid,
@@ -196,13 +205,13 @@ impl Attempt {
     where
         F: Future<Output = Result<T, Stop>>,
     {
-        let Some(child) = self.candidate.child() else {
+        let Some(process) = self.candidate.process() else {
             return Err(Stop::Channel("it has no process".to_owned()));
         };
         let step = step(&self.channel);
         tokio::select! {
             biased;
-            status = child.wait() => Err(Stop::Exited(status)),
+            status = process.wait() => Err(Stop::Exited(status)),
             done = timeout_at(deadline, step) => done.unwrap_or(Err(Stop::TimedOut(limit))),
         }
     }
@@ -228,20 +237,20 @@ impl Attempt {
             // Mostly because it ends at this moment.
             Stop::Channel(what) => (Kind::Failed, Some(what)),
         };
-        if let (None, Some(child)) = (&status, self.candidate.child()) {
+        if let (None, Some(process)) = (&status, self.candidate.process()) {
             let patience = if kind == Kind::TimedOut {
                 Duration::ZERO
             } else {
                 LAST_WORDS
             };
-            match tokio::time::timeout(patience, child.wait()).await {
+            match tokio::time::timeout(patience, process.wait()).await {
                 Ok(exited) => {
                     said = said.or_else(|| last_words(&self.channel));
                     status = Some(exited);
                 }
                 Err(_) => {
-                    let _ = child.start_kill();
-                    let _ = child.wait().await;
+                    let _ = process.start_kill();
+                    let _ = process.wait().await;
                 }
             }
         }

@@ -77,8 +77,17 @@ pub(crate) fn receive(value: &OsStr) -> Result<Option<Heritage>, Error> {
     collect(channel, deadline).map(Some)
 }
 
+/// Takes what comes over a channel that is known to be meant for us.
+///
+/// # Errors
+///
+/// If the predecessor sends nonsense or too slowly.
+pub(crate) fn of(channel: OwnedFd) -> Result<Heritage, Error> {
+    collect(channel, Instant::now() + LIMIT)
+}
+
 /// Reads `1:<descriptor>:<pid>`.
-fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
+pub(crate) fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
     let bad = || {
         let message = format!("{VARIABLE}={value:?} is not 1:descriptor:pid; unset it");
         Error::new(Kind::Inherited, message)

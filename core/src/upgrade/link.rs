@@ -2,12 +2,11 @@
 
 use std::{io, process::ExitStatus, sync::Arc, time::Duration};
 
-use tokio::process::Child;
-
 use super::{
     Successor,
     channel::Channel,
     frame::{Decoded, Message},
+    process::Process,
     relay::Relay,
 };
 use crate::{fault, moving::outbound::Route};
@@ -19,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) successor: Successor,
-    child: Option<Child>,
+    process: Option<Process>,
     channel: Option<Arc<Channel>>,
     // How connections go to it.
     route: Route,
@@ -41,7 +40,7 @@ pub(crate) enum Ended {
 impl Link {
     pub(crate) fn new(
         successor: Successor,
-        child: Option<Child>,
+        process: Option<Process>,
         channel: Channel,
         route: Route,
         relay: Option<Relay>,
@@ -50,7 +49,7 @@ impl Link {
         route.open(channel.clone());
         Self {
             successor,
-            child,
+            process,
             channel: Some(channel),
             route,
             _relay: relay,
@@ -61,15 +60,15 @@ impl Link {
     /// Waits until the successor's process has ended, and reaps it. Cancel safe.
     pub(crate) async fn ended(&mut self) -> Ended {
         loop {
-            let Some(child) = &mut self.child else {
+            let Some(process) = &mut self.process else {
                 return Ended::Released;
             };
             let Some(channel) = self.channel.clone() else {
-                let status = child.wait().await;
+                let status = process.wait().await;
                 return self.verdict(status);
             };
             tokio::select! {
-                status = child.wait() => {
+                status = process.wait() => {
                     // What it said before it ended counts.
                     self.hear_what_is_there(&channel);
                     return self.verdict(status);
@@ -105,11 +104,11 @@ impl Link {
                         successor = self.successor.pid(),
                         "the successor neither takes nor refuses connections, killing it"
                     );
-                    let Some(child) = &mut self.child else {
+                    let Some(process) = &mut self.process else {
                         return Ended::Released;
                     };
-                    let _ = child.start_kill();
-                    let status = child.wait().await;
+                    let _ = process.start_kill();
+                    let status = process.wait().await;
                     self.hear_what_is_there(&channel);
                     return self.verdict(status);
                 }
@@ -169,14 +168,8 @@ impl Link {
 
     /// Asks the successor to drain, as an operator would.
     pub(crate) fn terminate(&self) {
-        // The process is our child and not reaped, so the number is its own.
-        let pid = self
-            .child
-            .as_ref()
-            .and_then(Child::id)
-            .and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
-            && let Err(err) = rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+        if let Some(process) = &self.process
+            && let Err(err) = process.terminate()
         {
             tracing::warn!(successor = self.successor.pid(), %err, "cannot stop the successor");
         }

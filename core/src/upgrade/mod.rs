@@ -9,6 +9,7 @@ pub(crate) mod channel;
 pub(crate) mod frame;
 pub(crate) mod heritage;
 pub(crate) mod link;
+pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod spawn;
 mod successor;

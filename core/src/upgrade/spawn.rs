@@ -9,14 +9,13 @@ use std::{
         unix::{fs::MetadataExt, process::CommandExt},
     },
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::process::Child;
-
 use super::{
     attempt::Course,
+    process::{Candidate, Process},
     relay::{self, Ends},
 };
 use crate::sys;
@@ -76,36 +75,6 @@ fn start_dir() -> io::Result<PathBuf> {
     Ok(named.filter(same).unwrap_or(real))
 }
 
-/// A successor that is killed unless it is [kept](Self::keep) or spared: however an attempt ends,
-/// nothing is left behind that thinks it may serve.
-#[derive(Debug)]
-pub(crate) struct Candidate {
-    child: Option<Child>,
-    course: Arc<Course>,
-}
-
-impl Candidate {
-    pub(crate) fn child(&mut self) -> Option<&mut Child> {
-        self.child.as_mut()
-    }
-
-    pub(crate) fn keep(mut self) -> Option<Child> {
-        self.child.take()
-    }
-}
-
-impl Drop for Candidate {
-    fn drop(&mut self) {
-        if self.course.spared.load(Ordering::Acquire) {
-            return;
-        }
-        if let Some(child) = &mut self.child {
-            // Fails only if it has ended. The runtime reaps it.
-            let _ = child.start_kill();
-        }
-    }
-}
-
 /// Starts a successor with one end of the channel. `stderr` is the pipe for its standard error, or
 /// it gets ours.
 pub(crate) async fn spawn(
@@ -116,15 +85,13 @@ pub(crate) async fn spawn(
 ) -> io::Result<Candidate> {
     // Fork, exec and the wait for it take milliseconds in a large process.
     let spawned = tokio::task::spawn_blocking(move || {
-        let child = spawn_now(&program, channel, stderr)?;
-        course.started.store(true, Ordering::Release);
-        let child = Some(child);
-        Ok(Candidate { child, course })
+        let process = spawn_now(&program, channel, stderr)?;
+        Ok(Candidate::new(process, course))
     });
     spawned.await.map_err(io::Error::other)?
 }
 
-fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<Ends>) -> io::Result<Child> {
+fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<Ends>) -> io::Result<Process> {
     let mut command = std::process::Command::new(program.path());
     // std empties the signal mask and restores SIGPIPE for the child.
     command
@@ -145,7 +112,7 @@ fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<Ends>) -> io::R
     let mut tries = 0;
     loop {
         match command.spawn() {
-            Ok(child) => return Ok(child),
+            Ok(child) => return Ok(Process::Child(child)),
             // Another thread that forks at this moment may hold the file open for writing.
             Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy && tries < 20 => {
                 tries += 1;
