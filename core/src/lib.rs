@@ -65,6 +65,8 @@ mod reason;
 mod report;
 mod shard;
 mod signal;
+#[cfg(not(loom))]
+mod spread;
 mod sync;
 mod wait;
 
@@ -106,6 +108,9 @@ pub mod layer;
 #[cfg(all(unix, feature = "process"))]
 pub mod testing;
 
+#[cfg(not(loom))]
+pub use self::spread::{Reconnects, Turn};
+
 #[cfg(feature = "accept")]
 #[doc(inline)]
 pub use accept::{Accept, Address, Connection, Tracked};
@@ -129,7 +134,7 @@ pub use self::{
     error::Error,
     generation::{Generation, GenerationBuilder},
     signals::{Action, Signals},
-    sockets::{Listener, Stream},
+    sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},
     state::{State, StateReader},
     upgrade::Successor,
 };

@@ -196,7 +196,7 @@ impl GenerationBuilder {
         }
         let pid_path = self.pid_file.map(|path| program.dir.join(path));
 
-        let mut registry = Registry::default();
+        let mut registry = Registry::new(self.graceful.clone(), self.probation);
         let heritage = match &self.seat {
             Some(seat) => seat.take_channel().map(heritage::of).transpose()?,
             None => inherit(&mut registry)?,

@@ -2,7 +2,8 @@
 //!
 //! 1. See that the pid file can be written: what can fail fails while the predecessor serves.
 //! 2. Take over the real standard error; say that we are ready; wait for the commit.
-//! 3. Put the pid file in its place, close what is not used, open the gates.
+//! 3. Listen where the predecessor was in the way, put the pid file in its place, close what is not
+//!    used, open the gates.
 //! 4. Say that we serve.
 
 use std::{
@@ -19,7 +20,7 @@ use crate::{
     systemd,
     upgrade::{
         channel::Channel,
-        frame::{Decoded, Message},
+        frame::{self, Decoded, Message},
         relay,
     },
 };
@@ -49,6 +50,12 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
         }
         None => None,
     };
+    // The predecessor serves on until we do, so this is not too late to give up.
+    if let Err(err) = shared.registry().listen_later() {
+        let message = err.chain();
+        shared.tell_predecessor(&Message::Failed { message });
+        return Err(err);
+    }
     if let Some(prepared) = prepared {
         match prepared.publish(pid) {
             Ok(file) => *lock(&shared.pid_file) = Some(file),
@@ -107,6 +114,12 @@ async fn wait_for_commit(shared: &Shared, predecessor: &Predecessor) -> Result<(
             "the predecessor died during the upgrade, carrying on alone"
         );
     };
+    let unused = shared.registry().unused();
+    for names in unused.chunks(frame::SOCKETS) {
+        let names = names.to_vec();
+        // If it cannot be sent, neither can what follows.
+        let _ = channel.send(&Message::Unused { names }, b"", &[]).await;
+    }
     if channel.send(&Message::Ready, b"", &[]).await.is_err() {
         heir();
         return Ok(());

@@ -35,7 +35,7 @@ use crate::{
     error::{Error, Kind},
     fault,
     moving::outbound::Route,
-    sockets::record::Record,
+    sockets::held::Passing,
     state::{Kept, What, stream},
     testing::Seat,
 };
@@ -53,7 +53,7 @@ pub(crate) struct Offer {
     pub(crate) seat: Option<Arc<Seat>>,
     pub(crate) generation: u64,
     pub(crate) ready_timeout: Duration,
-    pub(crate) sockets: Vec<(Record, OwnedFd)>,
+    pub(crate) sockets: Arc<Passing>,
     pub(crate) states: Vec<Kept>,
     /// Opened once the successor serves.
     pub(crate) route: Route,
@@ -111,6 +111,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
 
     let limit = offer.ready_timeout;
     let route = offer.route.clone();
+    let passing = Arc::clone(&offer.sockets);
     let mut attempt = Attempt {
         candidate,
         channel,
@@ -119,7 +120,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let ready = attempt.until(begun + limit, limit, |channel| async move {
         send_all(channel, &offer, pid, read).await?;
-        wait_for(channel, pid, &[Message::Ready]).await?;
+        wait_for(channel, pid, &offer.sockets, &[Message::Ready]).await?;
         fault::comes_to("ready-heard").await;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
         offer.course.committed.store(true, Ordering::Release);
@@ -140,7 +141,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     // It may be told to stop at once, and say goodbye before or right after it says that it serves.
     let taken_over = [Message::Serving, Message::Bye];
     let serving = attempt.until(Instant::now() + SERVING, SERVING, |channel| {
-        wait_for(channel, pid, &taken_over)
+        wait_for(channel, pid, &passing, &taken_over)
     });
     let said = match serving.await {
         Ok(said) => said,
@@ -156,6 +157,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         Err(stop) => return Err(attempt.give_up(stop, "it served").await),
     };
     fault::comes_to("serving-heard").await;
+    passing.settle();
     let Attempt {
         candidate,
         channel,
@@ -315,7 +317,7 @@ async fn send_all(
         successor: pid,
         generation: offer.generation,
         ready_timeout_ms: u64::try_from(offer.ready_timeout.as_millis()).unwrap_or(u64::MAX),
-        sockets: offer.sockets.len() as u64,
+        sockets: offer.sockets.sockets().len() as u64,
         states: offer.states.len() as u64,
     };
     channel
@@ -330,9 +332,9 @@ async fn send_all(
             .await
             .map_err(lost)?;
     }
-    for some in offer.sockets.chunks(frame::SOCKETS) {
-        let sockets = some.iter().map(|(record, _)| record.clone()).collect();
-        let fds: Vec<BorrowedFd<'_>> = some.iter().map(|(_, fd)| fd.as_fd()).collect();
+    for some in offer.sockets.sockets().chunks(frame::SOCKETS) {
+        let sockets = some.iter().map(|held| held.record.clone()).collect();
+        let fds: Vec<BorrowedFd<'_>> = some.iter().map(|held| held.as_fd()).collect();
         channel
             .send(&Message::Sockets { sockets }, b"", &fds)
             .await
@@ -379,7 +381,12 @@ async fn send_state(channel: &Channel, kept: &Kept) -> Result<(), Stop> {
 }
 
 /// Waits for one of some messages.
-async fn wait_for(channel: &Channel, pid: u32, wanted: &[Message]) -> Result<Message, Stop> {
+async fn wait_for(
+    channel: &Channel,
+    pid: u32,
+    passing: &Passing,
+    wanted: &[Message],
+) -> Result<Message, Stop> {
     loop {
         let received = channel.recv().await.map_err(lost)?;
         let Some(Received { message, .. }) = received else {
@@ -392,6 +399,7 @@ async fn wait_for(channel: &Channel, pid: u32, wanted: &[Message]) -> Result<Mes
                 tracing::info!(successor = pid, progress = %text, "successor starting");
                 fault::comes_to("progress-heard").await;
             }
+            Decoded::Known(Message::Unused { names }) => passing.unused(&names),
             Decoded::Known(Message::Starting { version }) => {
                 tracing::debug!(successor = pid, version, "successor has its sockets");
                 fault::comes_to("starting-heard").await;
