@@ -106,6 +106,44 @@ fn signals_are_blocked_and_ignored_as_in_the_first() {
     assert_eq!(fields.map(|field| status(second.pid, field)), of_first);
 }
 
+/// Flags of an open file, as `/proc` has them.
+const NONBLOCK: u32 = 0o4000;
+const CLOEXEC: u32 = 0o2_000_000;
+
+fn sockets_of(pid: u32) -> Vec<u32> {
+    let mut flags = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        let number = entry.file_name().into_string().unwrap();
+        if !target.to_string_lossy().starts_with("socket:") || number.len() < 2 && &*number < "3" {
+            continue;
+        }
+        let text = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix("flags:"));
+        flags.extend(value.and_then(|value| u32::from_str_radix(value.trim(), 8).ok()));
+    }
+    flags
+}
+
+#[test]
+fn sockets_are_nonblocking_and_close_on_exec_in_every_generation() {
+    let (service, mut now) = Service::start(&[(server::UDP, "127.0.0.1:0")]);
+    for _ in 0..3 {
+        let sockets = sockets_of(now.pid);
+        assert!(sockets.len() >= 2, "{sockets:?}");
+        for flags in sockets {
+            assert_eq!(
+                flags & (NONBLOCK | CLOEXEC),
+                NONBLOCK | CLOEXEC,
+                "{flags:o}"
+            );
+        }
+        send(now.pid, Signal::HUP);
+        now = service.ready();
+    }
+}
+
 /// A program that exists on this machine, to run a server in its place.
 fn wrapped(path: &str, args: &[&str], dir: &Path) -> Option<Command> {
     let works = Command::new(path).args(args).arg("true").status();
