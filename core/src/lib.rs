@@ -76,6 +76,8 @@ mod models;
 #[cfg(all(unix, feature = "process"))]
 mod conductor;
 #[cfg(all(unix, feature = "process"))]
+pub mod control;
+#[cfg(all(unix, feature = "process"))]
 mod error;
 #[cfg(all(unix, feature = "process"))]
 mod fault;
@@ -84,6 +86,8 @@ mod fault;
 pub mod fuzzing;
 #[cfg(all(unix, feature = "process"))]
 mod generation;
+#[cfg(all(unix, feature = "process"))]
+mod kernel;
 #[cfg(all(unix, feature = "process"))]
 mod moving;
 #[cfg(all(unix, feature = "process"))]
@@ -94,6 +98,8 @@ mod signals;
 mod sockets;
 #[cfg(all(unix, feature = "process"))]
 mod state;
+#[cfg(all(unix, feature = "process"))]
+pub mod status;
 #[cfg(all(unix, feature = "process"))]
 mod sys;
 #[cfg(all(unix, feature = "process"))]
@@ -136,5 +142,6 @@ pub use self::{
     signals::{Action, Signals},
     sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},
     state::{State, StateReader},
+    status::Status,
     upgrade::Successor,
 };
