@@ -81,6 +81,9 @@ pub mod control;
 mod error;
 #[cfg(all(unix, feature = "process"))]
 mod fault;
+#[cfg(all(unix, feature = "process", any(fuzzing, test)))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(all(unix, feature = "process"))]
 mod generation;
 #[cfg(all(unix, feature = "process"))]

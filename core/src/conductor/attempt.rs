@@ -63,6 +63,13 @@ impl Conductor {
                 std::process::id()
             );
             Err(Error::new(Kind::Stale, message))
+        } else if std::process::id() == 1 && self.shared.seat.is_none() {
+            // The kernel kills a pid namespace with its first process.
+            refuse(
+                Kind::Spawn,
+                "this is process 1, whose end is the end of its container, the successor included; \
+                 let an init start it (docker run --init)",
+            )
         } else {
             Ok(())
         }

@@ -94,10 +94,9 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let (relay, read) = (relay.map_err(failed)?, duplicate().map_err(failed)?);
     let course = Arc::clone(&offer.course);
     let candidate = match &offer.seat {
-        Some(seat) => seat.launch(theirs).map(|thread| {
-            course.started.store(true, Ordering::Release);
-            Candidate::new(Process::Thread(thread), course)
-        }),
+        Some(seat) => seat
+            .launch(theirs)
+            .map(|thread| Candidate::new(Process::Thread(thread), course)),
         None => spawn::spawn(offer.program.clone(), theirs, ends, course).await,
     };
     let mut candidate = candidate.map_err(|err| {

@@ -87,7 +87,7 @@ pub(crate) fn of(channel: OwnedFd) -> Result<Heritage, Error> {
 }
 
 /// Reads `1:<descriptor>:<pid>`.
-fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
+pub(crate) fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
     let bad = || {
         let message = format!("{VARIABLE}={value:?} is not 1:descriptor:pid; unset it");
         Error::new(Kind::Inherited, message)

@@ -9,7 +9,7 @@ use std::{
         unix::{fs::MetadataExt, process::CommandExt},
     },
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -88,18 +88,13 @@ pub(crate) async fn spawn(
 ) -> io::Result<Candidate> {
     // Fork, exec and the wait for it take milliseconds in a large process.
     let spawned = tokio::task::spawn_blocking(move || {
-        let child = spawn_now(&program, channel, stderr)?;
-        course.started.store(true, Ordering::Release);
-        Ok(Candidate::new(Process::Child(child), course))
+        let process = spawn_now(&program, channel, stderr)?;
+        Ok(Candidate::new(process, course))
     });
     spawned.await.map_err(io::Error::other)?
 }
 
-fn spawn_now(
-    program: &Program,
-    channel: OwnedFd,
-    stderr: Option<Ends>,
-) -> io::Result<tokio::process::Child> {
+fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<Ends>) -> io::Result<Process> {
     let mut command = std::process::Command::new(program.path());
     // std empties the signal mask and restores SIGPIPE for the child.
     command
@@ -123,7 +118,7 @@ fn spawn_now(
     let mut tries = 0;
     loop {
         match command.spawn() {
-            Ok(child) => return Ok(child),
+            Ok(child) => return Ok(Process::Child(child)),
             // Another thread that forks at this moment may hold the file open for writing.
             Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy && tries < 20 => {
                 tries += 1;

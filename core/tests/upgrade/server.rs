@@ -211,6 +211,18 @@ async fn converse(
                 }
                 "ok".to_owned()
             }
+            "descriptors" => descriptors_of_a_child(),
+            "storm" => {
+                let storm = || {
+                    (0..40)
+                        .map(|_| descriptors_of_a_child())
+                        .collect::<Vec<_>>()
+                };
+                let mut seen = tokio::task::spawn_blocking(storm).await.unwrap();
+                seen.dedup();
+                seen.join(", ")
+            }
+            "grandchild" => grandchild(&dir),
             "dir" => dir.display().to_string(),
             other => format!("what is {other}?"),
         };
@@ -220,6 +232,36 @@ async fn converse(
             .ok()?;
     }
     Some(())
+}
+
+/// What a program that this one starts has open; one of it is the directory that it reads.
+pub(crate) fn descriptors_of_a_child() -> String {
+    let out = process::Command::new("/bin/ls")
+        .arg("/proc/self/fd")
+        .output();
+    let text = String::from_utf8(out.unwrap().stdout).unwrap();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Starts another service of the same program, and returns what it says when it is ready.
+fn grandchild(dir: &Path) -> String {
+    use std::io::BufRead as _;
+    let own = dir.join("grandchild");
+    std::fs::create_dir(&own).unwrap();
+    let mut child = process::Command::new(dir.join("server"))
+        .args(super::service::ARGS)
+        .env(DIR, &own)
+        .env(LISTEN, "127.0.0.1:0")
+        .stdout(process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = lines
+        .map_while(Result::ok)
+        .find(|line| line.contains("ready pid="));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    said.unwrap_or_else(|| "nothing".to_owned())
 }
 
 async fn echo(socket: tokio::net::UdpSocket, generation: Generation) {
