@@ -17,7 +17,7 @@ use std::{
 use rustix::fs::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
 
-use super::options::Difference;
+use super::difference::Difference;
 
 /// Permissions and owner. What is not asked for is left as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ mod extras;
 mod failures;
 mod heirs;
 mod kinds;
+mod many;
 mod options;
 mod server;
 mod service;
