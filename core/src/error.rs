@@ -46,6 +46,10 @@ pub(crate) enum Kind {
     Signal,
     /// What the successor is to know cannot be made.
     State,
+    /// The control socket cannot be opened.
+    Control,
+    /// An upgrade was asked for of another generation than the one that serves.
+    Stale,
 }
 
 impl Error {
@@ -63,6 +67,16 @@ impl Error {
             message: message.into(),
             source: Some(Arc::new(source.into())),
         }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Returns true if the control socket could not be opened.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        self.kind == Kind::Control
     }
 
     /// Returns true if another upgrade was under way; this one changed nothing.

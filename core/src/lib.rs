@@ -76,6 +76,8 @@ mod models;
 #[cfg(all(unix, feature = "process"))]
 mod conductor;
 #[cfg(all(unix, feature = "process"))]
+pub mod control;
+#[cfg(all(unix, feature = "process"))]
 mod error;
 #[cfg(all(unix, feature = "process"))]
 mod fault;
@@ -91,6 +93,8 @@ mod signals;
 mod sockets;
 #[cfg(all(unix, feature = "process"))]
 mod state;
+#[cfg(all(unix, feature = "process"))]
+pub mod status;
 #[cfg(all(unix, feature = "process"))]
 mod sys;
 #[cfg(all(unix, feature = "process"))]
@@ -133,5 +137,6 @@ pub use self::{
     signals::{Action, Signals},
     sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},
     state::{State, StateReader},
+    status::Status,
     upgrade::Successor,
 };

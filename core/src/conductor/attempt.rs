@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::Conductor;
 use crate::{
     Phase,
+    control::UpgradeRequest,
     error::{Error, Kind},
     generation::shared::{Shared, lock},
     state, systemd,
@@ -40,7 +41,7 @@ pub(super) async fn attempted(attempt: &mut Option<Attempt>) -> Result<Link, Err
 }
 
 impl Conductor {
-    pub(super) fn may_upgrade(&self) -> Result<(), Error> {
+    pub(super) fn may_upgrade(&self, request: &UpgradeRequest) -> Result<(), Error> {
         let refuse = |kind, message: &str| Err(Error::new(kind, message));
         if self.attempt.is_some() {
             refuse(Kind::InProgress, "an upgrade of this process is under way")
@@ -51,6 +52,16 @@ impl Conductor {
             )
         } else if !self.shared.is_ready() {
             refuse(Kind::NotReady, "this process is not ready itself")
+        } else if let Some(wanted) = request.if_generation
+            && wanted != self.shared.number
+        {
+            let message = format!(
+                "generation {} serves (pid {}), not generation {wanted}: it has been upgraded \
+                 meanwhile; look at its status before you ask again",
+                self.shared.number,
+                std::process::id()
+            );
+            Err(Error::new(Kind::Stale, message))
         } else {
             Ok(())
         }
@@ -58,6 +69,7 @@ impl Conductor {
 
     pub(super) fn start(
         &mut self,
+        _request: &UpgradeRequest,
         reply: Option<oneshot::Sender<Result<Successor, Error>>>,
         done: Vec<oneshot::Sender<()>>,
     ) {
@@ -67,6 +79,7 @@ impl Conductor {
             "upgrading"
         );
         systemd::reloading();
+        self.shared.journal.begun(self.shared.number);
         let course = Arc::new(Course::default());
         let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&course)));
         self.attempt = Some(Attempt {
@@ -90,6 +103,7 @@ impl Conductor {
                     self.shared.reclaim_pid_file();
                 }
                 systemd::serves(self.shared.number);
+                self.shared.journal.failed(&err);
                 Err(err)
             }
         };
@@ -103,8 +117,9 @@ impl Conductor {
         if waiting.is_empty() {
             return;
         }
-        match self.may_upgrade() {
-            Ok(()) => self.start(None, waiting),
+        let request = UpgradeRequest::default();
+        match self.may_upgrade(&request) {
+            Ok(()) => self.start(&request, None, waiting),
             Err(err) => {
                 tracing::info!(%err, "upgrade ignored");
                 for done in waiting {
@@ -145,7 +160,7 @@ async fn offer(shared: &Shared, course: Arc<Course>) -> Result<Offer, Error> {
             let message = format!("the state {name:?} for a successor cannot be made");
             Error::io(Kind::State, message, err)
         })?;
-    let sockets = shared.registry().for_successor().map_err(|err| {
+    let sockets = shared.sockets_for_successor().map_err(|err| {
         Error::io(
             Kind::Spawn,
             "cannot duplicate the sockets for a successor",
@@ -160,6 +175,7 @@ async fn offer(shared: &Shared, course: Arc<Course>) -> Result<Offer, Error> {
         sockets,
         states,
         route: shared.route.clone(),
+        journal: Arc::clone(&shared.journal),
         course,
     })
 }

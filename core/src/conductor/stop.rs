@@ -77,6 +77,7 @@ impl Conductor {
             tracing::warn!("{message}");
             let err = Error::new(Kind::Draining, message);
             drop(self.shared.upgrade_failed(&err));
+            self.shared.journal.failed(&err);
             if let Some(reply) = attempt.reply {
                 let _ = reply.send(Err(err));
             }

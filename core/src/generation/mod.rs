@@ -15,9 +15,11 @@ use self::shared::{Shared, lock};
 use crate::{
     Graceful,
     conductor::Request,
+    control::UpgradeRequest,
     error::{Error, Kind},
     fault,
     state::{Provider, State, StateReader},
+    status::Status,
     upgrade::{Successor, frame::Message},
 };
 
@@ -145,6 +147,7 @@ impl Generation {
         let mut text = text.into();
         tracing::info!(progress = %text, "starting");
         if !self.shared().is_ready() {
+            self.shared().journal.progress(&text);
             let end = (0..=PROGRESS.min(text.len()))
                 .rev()
                 .find(|at| text.is_char_boundary(*at));
@@ -248,6 +251,14 @@ impl Generation {
         }
     }
 
+    /// Where this generation stands, and what holds its drain open.
+    ///
+    /// It looks at every connection and request: ask about once a second, not at each request.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(self.shared())
+    }
+
     /// Starts a successor and waits until it serves. Then this process drains.
     ///
     /// # Errors
@@ -281,7 +292,8 @@ impl Generation {
 pub(crate) async fn upgrade(shared: &Shared) -> Result<Successor, Error> {
     let ended = |_| Error::new(Kind::Draining, "this process has drained");
     let (reply, answer) = oneshot::channel();
-    let sent = shared.requests.send(Request::Upgrade { reply });
+    let request = UpgradeRequest::default();
+    let sent = shared.requests.send(Request::Upgrade { request, reply });
     sent.map_err(|_| ended(()))?;
     answer.await.map_err(|_| ended(()))?
 }

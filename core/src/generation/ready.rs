@@ -73,6 +73,8 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     lock(&shared.left_streams).clear();
     shared.ready.store(true, Ordering::Release);
     shared.gate.open();
+    shared.control_gate.open();
+    shared.journal.running();
     if let Some(seat) = &shared.seat {
         seat.became_ready();
     }

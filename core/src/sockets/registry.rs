@@ -200,9 +200,28 @@ impl Registry {
         self.inherited.len()
     }
 
-    /// Everything that a successor gets.
-    pub(crate) fn for_successor(&self) -> io::Result<Arc<Passing>> {
+    /// The sockets that this generation uses, for people.
+    pub(crate) fn in_use(&self) -> Vec<crate::status::Socket> {
+        let socket = |record: &Record| {
+            let kind = serde_json::to_value(record.kind).ok();
+            crate::status::Socket {
+                name: record.name.clone(),
+                address: record.address.clone(),
+                kind: kind
+                    .and_then(|kind| Some(kind.as_str()?.to_owned()))
+                    .unwrap_or_default(),
+            }
+        };
+        self.used.iter().map(|held| socket(&held.record)).collect()
+    }
+
+    /// Everything that a successor gets, with what is kept elsewhere.
+    pub(crate) fn for_successor(
+        &self,
+        elsewhere: impl IntoIterator<Item = Arc<Held>>,
+    ) -> io::Result<Arc<Passing>> {
         let mut all = self.used.clone();
+        all.extend(elsewhere);
         all.extend(self.kept.for_successor()?);
         let passing = Passing::new(all, self.graceful.clone(), self.probation);
         Ok(Arc::new(passing))

@@ -37,6 +37,7 @@ use crate::{
     moving::outbound::Route,
     sockets::held::Passing,
     state::{Kept, What, stream},
+    status::journal::Journal,
     testing::Seat,
 };
 
@@ -57,6 +58,8 @@ pub(crate) struct Offer {
     pub(crate) states: Vec<Kept>,
     /// Opened once the successor serves.
     pub(crate) route: Route,
+    /// Told of each step.
+    pub(crate) journal: Arc<Journal>,
     pub(crate) course: Arc<Course>,
 }
 
@@ -110,6 +113,9 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     );
     fault::comes_to("spawned").await;
 
+    offer.journal.starting(pid, offer.generation);
+    let journal = Arc::clone(&offer.journal);
+    let journal = &*journal;
     let limit = offer.ready_timeout;
     let route = offer.route.clone();
     let passing = Arc::clone(&offer.sockets);
@@ -121,7 +127,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let ready = attempt.until(begun + limit, limit, |channel| async move {
         send_all(channel, &offer, pid, read).await?;
-        wait_for(channel, pid, &offer.sockets, &[Message::Ready]).await?;
+        wait_for(channel, pid, &offer.sockets, &[Message::Ready], journal).await?;
         fault::comes_to("ready-heard").await;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
         offer.course.committed.store(true, Ordering::Release);
@@ -138,11 +144,12 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(successor = pid, generation, millis, "successor ready");
+    journal.ready(pid);
 
     // It may be told to stop at once, and say goodbye before or right after it says that it serves.
     let taken_over = [Message::Serving, Message::Bye];
     let serving = attempt.until(Instant::now() + SERVING, SERVING, |channel| {
-        wait_for(channel, pid, &passing, &taken_over)
+        wait_for(channel, pid, &passing, &taken_over, journal)
     });
     let said = match serving.await {
         Ok(said) => said,
@@ -387,6 +394,7 @@ async fn wait_for(
     pid: u32,
     passing: &Passing,
     wanted: &[Message],
+    journal: &Journal,
 ) -> Result<Message, Stop> {
     loop {
         let received = channel.recv().await.map_err(lost)?;
@@ -398,6 +406,7 @@ async fn wait_for(
             Decoded::Known(Message::Failed { message }) => return Err(Stop::Failed(message)),
             Decoded::Known(Message::Progress { text }) => {
                 tracing::info!(successor = pid, progress = %text, "successor starting");
+                journal.initialising(pid, &text);
                 fault::comes_to("progress-heard").await;
             }
             Decoded::Known(Message::Unused { names }) => passing.unused(&names),

@@ -6,6 +6,7 @@
 #![cfg(unix)]
 
 mod addresses;
+mod control;
 mod environment;
 mod extras;
 mod failures;

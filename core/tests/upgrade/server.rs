@@ -21,6 +21,8 @@ pub(crate) const LISTEN: &str = "HANDOVER_TEST_LISTEN";
 pub(crate) const UDP: &str = "HANDOVER_TEST_UDP";
 pub(crate) const READY_TIMEOUT_MS: &str = "HANDOVER_TEST_READY_TIMEOUT_MS";
 pub(crate) const PROBATION_MS: &str = "HANDOVER_TEST_PROBATION_MS";
+/// Whether there is a control socket, `control` in the directory.
+pub(crate) const CONTROL: &str = "HANDOVER_TEST_CONTROL";
 
 #[test]
 fn runs_if_asked() {
@@ -66,6 +68,10 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
         );
     if let Some(time) = millis(READY_TIMEOUT_MS) {
         builder = builder.ready_timeout(time);
+    }
+    if env::var_os(CONTROL).is_some() {
+        let name = std::fs::read_to_string(dir.join("control-name"));
+        builder = builder.control(dir.join(name.as_deref().unwrap_or("control")));
     }
     // None, unless a test is about it: then a process ends as soon as it has nothing to do.
     builder = builder.probation(millis(PROBATION_MS).unwrap_or_default());
