@@ -16,6 +16,7 @@ mod heirs;
 mod hygiene;
 mod kinds;
 mod manager;
+mod many;
 mod options;
 mod server;
 mod service;
