@@ -136,5 +136,5 @@ pub use self::{
     sockets::{Listener, Stream},
     state::{State, StateReader},
     status::Status,
-    upgrade::Successor,
+    upgrade::{Check, Checked, CheckedSocket, Successor},
 };

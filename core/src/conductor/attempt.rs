@@ -1,6 +1,7 @@
 //! An attempt to upgrade, from its beginning to its outcome.
 
 use std::{
+    os::fd::OwnedFd,
     pin::Pin,
     sync::{
         Arc,
@@ -20,6 +21,9 @@ use crate::{
     upgrade::{
         Successor,
         attempt::{self, Offer},
+        channel::{self, Channel},
+        check,
+        frame::Older,
         link::Link,
     },
 };
@@ -33,6 +37,15 @@ pub(super) struct Attempt {
     pub(super) done: Vec<oneshot::Sender<()>>,
     /// We were told to stop when it was too late to drop the attempt: the service is to end.
     pub(super) stop_successor: bool,
+    /// By which the generations to come reach this one.
+    leash: Option<Channel>,
+}
+
+/// How an attempt is made.
+struct Plan {
+    check: bool,
+    older: Vec<(Older, OwnedFd)>,
+    committed: Arc<AtomicBool>,
 }
 
 /// Ends with the attempt, if there is one.
@@ -72,7 +85,7 @@ impl Conductor {
 
     pub(super) fn start(
         &mut self,
-        _request: &UpgradeRequest,
+        request: &UpgradeRequest,
         reply: Option<oneshot::Sender<Result<Successor, Error>>>,
         done: Vec<oneshot::Sender<()>>,
     ) {
@@ -84,14 +97,44 @@ impl Conductor {
         systemd::reloading();
         self.shared.journal.begun(self.shared.number);
         let committed = Arc::new(AtomicBool::new(false));
-        let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&committed)));
+        let (leash, older) = self.leash();
+        let plan = Plan {
+            // A generation of a test has no program.
+            check: (request.check || self.shared.check_first) && self.shared.seat.is_none(),
+            older,
+            committed: Arc::clone(&committed),
+        };
+        let run = Box::pin(attempt_of(Arc::clone(&self.shared), plan));
         self.attempt = Some(Attempt {
             run,
             committed,
             reply,
             done,
             stop_successor: false,
+            leash,
         });
+    }
+
+    /// A channel by which the generations to come reach this one, and their ends of it and of those
+    /// to the generations before.
+    fn leash(&self) -> (Option<Channel>, Vec<(Older, OwnedFd)>) {
+        let made = || {
+            let mut older = self.shared.older.for_successor()?;
+            let (ours, theirs) = channel::pair()?;
+            let us = Older {
+                pid: std::process::id(),
+                generation: self.shared.number,
+            };
+            older.push((us, theirs));
+            Ok::<_, std::io::Error>((Channel::new(ours)?, older))
+        };
+        match made() {
+            Ok((leash, older)) => (Some(leash), older),
+            Err(err) => {
+                tracing::warn!(%err, "the next generation cannot reach this one once it serves");
+                (None, Vec::new())
+            }
+        }
     }
 
     pub(super) fn attempted(&mut self, result: Result<Link, Error>) {
@@ -99,7 +142,10 @@ impl Conductor {
             return;
         };
         let result = match result {
-            Ok(link) => Ok(self.succeeded(link, attempt.stop_successor)),
+            Ok(link) => {
+                self.leash = attempt.leash;
+                Ok(self.succeeded(link, attempt.stop_successor))
+            }
             Err(err) => {
                 tracing::error!(err = err.chain(), "upgrade failed, serving on");
                 if attempt.committed.load(Ordering::Acquire) {
@@ -135,11 +181,15 @@ impl Conductor {
 
 /// One upgrade, from asking for the state until the successor serves, or until the program has been
 /// told that it has failed.
-async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<Link, Error> {
-    let result = match offer(&shared, committed).await {
-        Ok(offer) => attempt::run(offer).await,
-        Err(err) => Err(err),
+async fn attempt_of(shared: Arc<Shared>, plan: Plan) -> Result<Link, Error> {
+    let attempt = async {
+        if plan.check {
+            let inquiry = shared.inquiry(Some(Arc::clone(&shared.journal)))?;
+            check::run(inquiry).await?;
+        }
+        attempt::run(offer(&shared, plan).await?).await
     };
+    let result = attempt.await;
     if let Err(err) = &result {
         // To its end: the next attempt must find the preparations of this one undone.
         let _ = shared.upgrade_failed(err).await;
@@ -147,7 +197,7 @@ async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<L
     result
 }
 
-async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Error> {
+async fn offer(shared: &Shared, plan: Plan) -> Result<Offer, Error> {
     let providers = lock(&shared.providers).clone();
     // The user's code may block, and may panic.
     let states = tokio::task::spawn_blocking(move || state::collect(providers));
@@ -177,6 +227,7 @@ async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Err
         states,
         route: shared.route.clone(),
         journal: Arc::clone(&shared.journal),
-        committed,
+        older: plan.older,
+        committed: plan.committed,
     })
 }

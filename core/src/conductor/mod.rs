@@ -27,7 +27,7 @@ use crate::{
     error::Error,
     generation::shared::Shared,
     signals::Action,
-    upgrade::{Successor, link::Link},
+    upgrade::{Successor, channel::Channel, link::Link},
 };
 
 /// What the conductor is asked for.
@@ -62,6 +62,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
         stops: 0,
         begun: false,
         closed: false,
+        leash: None,
         reporting: control::Reporting::new(),
     };
     let graceful = &shared.graceful;
@@ -76,6 +77,13 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
             result = attempt::attempted(&mut conductor.attempt) => conductor.attempted(result),
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
             () = succession::probation_over(&conductor.probation, graceful) => conductor.probation = None,
+            cut = succession::leashed(&conductor.leash) => {
+                conductor.leash = None;
+                if cut {
+                    tracing::warn!("cutting: a later generation asks for it");
+                    graceful.cut();
+                }
+            }
             _ = graceful.drained(), if conductor.attempt.is_none() => break,
             () = sleep_until(conductor.reporting.due), if conductor.is_followed() => {
                 conductor.report();
@@ -103,6 +111,8 @@ struct Conductor {
     stops: u32,
     begun: bool,
     closed: bool,
+    /// By which later generations reach this one, once it drains for one.
+    leash: Option<Channel>,
     reporting: control::Reporting,
 }
 

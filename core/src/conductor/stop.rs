@@ -58,6 +58,9 @@ impl Conductor {
         if reason.is_upgrade() {
             return;
         }
+        if self.shared.check {
+            return;
+        }
         systemd::stopping();
         // We were told to stop, so a predecessor that still drains must not start to serve again.
         self.shared.tell_predecessor(&Message::Bye);

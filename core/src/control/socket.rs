@@ -18,6 +18,7 @@ use tokio::net::UnixListener;
 use crate::{
     error::{Error, Kind},
     sockets::{
+        probe,
         record::{Record, SocketKind},
         unix_path::{self, OwnedPath},
     },
@@ -106,6 +107,14 @@ impl ControlSocket {
             path.remove();
         }
     }
+}
+
+/// Proves that it could be opened there.
+pub(crate) fn prove(path: &Path) -> Result<(), Error> {
+    probe::prove_path(path).map(drop).map_err(|err| {
+        let message = format!("cannot open the control socket {}", path.display());
+        Error::io(Kind::Control, message, err)
+    })
 }
 
 /// Nobody but its owner can connect at any moment: on Linux the file has its mode from birth, and

@@ -9,6 +9,7 @@ pub(crate) mod foreign;
 pub(crate) mod gate;
 mod listener;
 pub(crate) mod open;
+pub(crate) mod probe;
 pub(crate) mod record;
 pub(crate) mod registry;
 pub(crate) mod spec;

@@ -11,11 +11,15 @@ use std::{collections::HashSet, io, os::fd::OwnedFd};
 
 use super::{
     open::{self, Target},
+    probe,
     record::{self, Record, SocketKind},
     spec::Spec,
     unix_path::OwnedPath,
 };
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    upgrade::CheckedSocket,
+};
 
 /// The sockets of one generation.
 #[derive(Debug, Default)]
@@ -24,6 +28,8 @@ pub(crate) struct Registry {
     inherited: Vec<(Record, OwnedFd)>,
     used: Vec<(Record, OwnedFd)>,
     closed: bool,
+    /// In a check: what has been proven.
+    proven: Option<Vec<CheckedSocket>>,
     // Both survive `close`, which comes before the end.
     opened_paths: Vec<OwnedPath>,
     claimed_paths: Vec<OwnedPath>,
@@ -31,6 +37,33 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// From here on sockets are [proven](probe) and not opened.
+    pub(crate) fn only_prove(&mut self) {
+        self.proven = Some(Vec::new());
+    }
+
+    /// What has been proven so far.
+    pub(crate) fn proven(&self) -> Vec<CheckedSocket> {
+        self.proven.clone().unwrap_or_default()
+    }
+
+    fn prove(&mut self, name: &str, kind: SocketKind, target: &Target) -> io::Result<OwnedFd> {
+        let (fd, in_use) = probe::probe(kind, target)?;
+        let address = match target {
+            Target::Ip(addrs) => addrs.first().map(ToString::to_string).unwrap_or_default(),
+            Target::Path(path) => format!("unix:{}", path.display()),
+            Target::Abstract(name) => format!("unix:@{name}"),
+        };
+        let name = name.to_owned();
+        self.proven.get_or_insert_default().push(CheckedSocket {
+            name,
+            address,
+            kind: kind.word(),
+            in_use,
+        });
+        Ok(fd)
+    }
+
     /// Adds what a predecessor, or another program, left.
     pub(crate) fn inherit(&mut self, sockets: Vec<(Record, OwnedFd)>) {
         self.inherited.extend(sockets);
@@ -45,6 +78,9 @@ impl Registry {
     ) -> Result<(String, SocketKind, OwnedFd), Error> {
         let name = self.reserve(spec)?;
         let obtained = match self.claim(&name, kind, target) {
+            Ok(None) if self.proven.is_some() => {
+                self.prove(&name, kind, target).map(|fd| (kind, fd))
+            }
             Ok(None) => self.open(&name, kind, target),
             Ok(Some(claimed)) => Ok(claimed),
             Err(err) => Err(err),
@@ -194,15 +230,10 @@ impl Registry {
 
     /// The sockets that this generation uses, for people.
     pub(crate) fn in_use(&self) -> Vec<crate::status::Socket> {
-        let socket = |(record, _): &(Record, OwnedFd)| {
-            let kind = serde_json::to_value(record.kind).ok();
-            crate::status::Socket {
-                name: record.name.clone(),
-                address: record.address.clone(),
-                kind: kind
-                    .and_then(|kind| Some(kind.as_str()?.to_owned()))
-                    .unwrap_or_default(),
-            }
+        let socket = |(record, _): &(Record, OwnedFd)| crate::status::Socket {
+            name: record.name.clone(),
+            address: record.address.clone(),
+            kind: record.kind.word(),
         };
         self.used.iter().map(socket).collect()
     }

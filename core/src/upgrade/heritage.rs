@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::{
     channel::{self, Received},
-    frame::{self, Decoded, Hello, Message},
+    frame::{self, Decoded, Hello, Message, Older},
     spawn::VARIABLE,
 };
 use crate::{
@@ -39,6 +39,10 @@ pub(crate) struct Heritage {
     pub(crate) streams: HashMap<String, (u32, OwnedFd)>,
     /// The real standard error, and the reading end of the pipe that stands in for it.
     pub(crate) stderr: Option<(OwnedFd, OwnedFd)>,
+    /// The generations before us, with the channels to them.
+    pub(crate) older: Vec<(Older, OwnedFd)>,
+    /// Nothing was left: this process is a check.
+    pub(crate) check: bool,
 }
 
 /// Takes what a predecessor left, if there is one. `value` is the variable's.
@@ -136,6 +140,8 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
         states: HashMap::new(),
         streams: HashMap::new(),
         stderr: None,
+        older: Vec::new(),
+        check: false,
     };
     // Invariant: a blob is complete, and only then takes the place of what was there.
     let mut pieces: HashMap<String, Vec<u8>> = HashMap::new();
@@ -167,16 +173,21 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
             Decoded::Known(Message::Hello(Hello {
                 predecessor,
                 generation,
+                check,
                 ..
             })) => {
                 heritage.predecessor = predecessor;
                 heritage.generation = generation;
+                heritage.check = check;
             }
             Decoded::Known(Message::Sockets { sockets }) => {
                 if sockets.len() != fds.len() {
                     break Err(invalid("sockets without their descriptors"));
                 }
                 heritage.sockets.extend(sockets.into_iter().zip(fds));
+            }
+            Decoded::Known(Message::Older { generations }) => {
+                heritage.older.extend(generations.into_iter().zip(fds));
             }
             Decoded::Known(Message::Stderr) => {
                 let mut fds = fds.into_iter();
@@ -263,6 +274,7 @@ mod tests {
             ready_timeout_ms: 0,
             sockets: 0,
             states: 0,
+            check: false,
         };
         channel::try_send(left.as_fd(), &Message::Hello(hello)).unwrap();
         for value in [

@@ -5,9 +5,11 @@
 
 #![cfg(unix)]
 
+mod check;
 mod control;
 mod environment;
 mod failures;
+mod generations;
 mod heirs;
 mod server;
 mod service;
