@@ -80,6 +80,8 @@ pub mod control;
 #[cfg(all(unix, feature = "process"))]
 mod error;
 #[cfg(all(unix, feature = "process"))]
+mod fault;
+#[cfg(all(unix, feature = "process"))]
 mod generation;
 #[cfg(all(unix, feature = "process"))]
 mod moving;
@@ -133,7 +135,7 @@ pub use self::{
     error::Error,
     generation::{Generation, GenerationBuilder},
     signals::{Action, Signals},
-    sockets::{Listener, Stream},
+    sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},
     state::{State, StateReader},
     status::Status,
     upgrade::{Check, Checked, CheckedSocket, Successor},

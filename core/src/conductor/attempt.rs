@@ -3,10 +3,7 @@
 use std::{
     os::fd::OwnedFd,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use tokio::sync::oneshot;
@@ -20,7 +17,7 @@ use crate::{
     state, systemd,
     upgrade::{
         Successor,
-        attempt::{self, Offer},
+        attempt::{self, Course, Offer},
         channel::{self, Channel},
         check,
         frame::Older,
@@ -32,7 +29,7 @@ type Running = Pin<Box<dyn Future<Output = Result<Link, Error>> + Send>>;
 
 pub(super) struct Attempt {
     pub(super) run: Running,
-    pub(super) committed: Arc<AtomicBool>,
+    pub(super) course: Arc<Course>,
     pub(super) reply: Option<oneshot::Sender<Result<Successor, Error>>>,
     pub(super) done: Vec<oneshot::Sender<()>>,
     /// We were told to stop when it was too late to drop the attempt: the service is to end.
@@ -45,7 +42,7 @@ pub(super) struct Attempt {
 struct Plan {
     check: bool,
     older: Vec<(Older, OwnedFd)>,
-    committed: Arc<AtomicBool>,
+    course: Arc<Course>,
 }
 
 /// Ends with the attempt, if there is one.
@@ -96,18 +93,18 @@ impl Conductor {
         );
         systemd::reloading();
         self.shared.journal.begun(self.shared.number);
-        let committed = Arc::new(AtomicBool::new(false));
+        let course = Arc::new(Course::default());
         let (leash, older) = self.leash();
         let plan = Plan {
             // A generation of a test has no program.
             check: (request.check || self.shared.check_first) && self.shared.seat.is_none(),
             older,
-            committed: Arc::clone(&committed),
+            course: Arc::clone(&course),
         };
         let run = Box::pin(attempt_of(Arc::clone(&self.shared), plan));
         self.attempt = Some(Attempt {
             run,
-            committed,
+            course,
             reply,
             done,
             stop_successor: false,
@@ -148,7 +145,7 @@ impl Conductor {
             }
             Err(err) => {
                 tracing::error!(err = err.chain(), "upgrade failed, serving on");
-                if attempt.committed.load(Ordering::Acquire) {
+                if attempt.course.committed.load(Ordering::Acquire) {
                     self.shared.reclaim_pid_file();
                 }
                 systemd::serves(self.shared.number);
@@ -182,6 +179,7 @@ impl Conductor {
 /// One upgrade, from asking for the state until the successor serves, or until the program has been
 /// told that it has failed.
 async fn attempt_of(shared: Arc<Shared>, plan: Plan) -> Result<Link, Error> {
+    let course = Arc::clone(&plan.course);
     let attempt = async {
         if plan.check {
             let inquiry = shared.inquiry(Some(Arc::clone(&shared.journal)))?;
@@ -191,6 +189,8 @@ async fn attempt_of(shared: Arc<Shared>, plan: Plan) -> Result<Link, Error> {
     };
     let result = attempt.await;
     if let Err(err) = &result {
+        // It has ended, and so is no heir.
+        course.started.store(false, Ordering::Release);
         // To its end: the next attempt must find the preparations of this one undone.
         let _ = shared.upgrade_failed(err).await;
     }
@@ -228,6 +228,6 @@ async fn offer(shared: &Shared, plan: Plan) -> Result<Offer, Error> {
         route: shared.route.clone(),
         journal: Arc::clone(&shared.journal),
         older: plan.older,
-        committed: plan.committed,
+        course: plan.course,
     })
 }

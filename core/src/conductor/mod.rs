@@ -6,14 +6,15 @@
 //! 2. Until the commit an attempt can be dropped, which kills its successor, and nothing else has
 //!    changed. After it, its outcome is awaited.
 //! 3. Whoever asked gets an answer, however it ends.
-//! 4. `handed_over` is set exactly while a successor is known to serve, or has been let go.
+//! 4. `handed_over` is set exactly while a successor is known to serve, or has been let go; it has
+//!    if the runtime ends in an attempt although nobody has asked for an end.
 
 mod attempt;
 mod control;
 mod stop;
 mod succession;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tokio::{
     sync::{mpsc::UnboundedReceiver, oneshot},
@@ -22,9 +23,10 @@ use tokio::{
 
 use self::attempt::Attempt;
 use crate::{
-    Guard,
+    Guard, Phase,
     control::{self as control_socket, UpgradeRequest, caller::Caller},
     error::Error,
+    fault,
     generation::shared::Shared,
     signals::Action,
     upgrade::{Successor, channel::Channel, link::Link},
@@ -74,7 +76,12 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
             () = graceful.draining(), if conductor.begun && !conductor.closed => {
                 conductor.stop_accepting();
             }
-            result = attempt::attempted(&mut conductor.attempt) => conductor.attempted(result),
+            result = attempt::attempted(&mut conductor.attempt) => {
+                conductor.attempted(result);
+                if conductor.link.is_some() {
+                    fault::comes_to("draining").await;
+                }
+            }
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
             () = succession::probation_over(&conductor.probation, graceful) => conductor.probation = None,
             cut = succession::leashed(&conductor.leash) => {
@@ -96,7 +103,14 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
             caller.tell(&control::too_late(shared.has_handed_over()));
         }
     }
+    let handed_over = conductor.link.is_some();
+    if handed_over {
+        fault::comes_to("bye-due").await;
+    }
     conductor.end();
+    if handed_over {
+        fault::comes_to("bye-sent").await;
+    }
 }
 
 struct Conductor {
@@ -166,15 +180,25 @@ impl Conductor {
 
 impl Drop for Conductor {
     fn drop(&mut self) {
+        let shared = Arc::clone(&self.shared);
         // A `main` that returns with the report may take the runtime away before `end`.
-        if self.shared.graceful.report().is_none() || self.shared.is_killed() {
+        // One that panics, or just returns, takes it away in the middle of an attempt: then the
+        // successor is the heir, and has the socket files.
+        if let Some(attempt) = &self.attempt
+            && shared.graceful.phase() == Phase::Running
+            && attempt.course.started.load(Ordering::Acquire)
+        {
+            attempt.course.spared.store(true, Ordering::Release);
+            shared.handed_over.store(true, Ordering::Release);
+        }
+        if shared.graceful.report().is_none() || shared.is_killed() {
             return;
         }
         if let Some(link) = &self.link {
             link.say_farewell();
         }
         // Who hears that we have drained finds nothing of us.
-        self.shared.end();
+        shared.end();
         self.say_last_words();
     }
 }

@@ -8,7 +8,10 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::fs::Mode;
@@ -18,6 +21,8 @@ use tokio::net::UnixListener;
 use crate::{
     error::{Error, Kind},
     sockets::{
+        access::Access,
+        held::Held,
         probe,
         record::{Record, SocketKind},
         unix_path::{self, OwnedPath},
@@ -75,6 +80,7 @@ impl ControlSocket {
             address: format!("unix:{}", path.display()),
             foreign: false,
             path: Some(owned),
+            access: Access::default(),
         };
         Ok(Self {
             record,
@@ -90,8 +96,8 @@ impl ControlSocket {
     }
 
     /// A duplicate for a successor.
-    pub(crate) fn for_successor(&self) -> io::Result<(Record, OwnedFd)> {
-        Ok((self.record.clone(), self.fd.try_clone()?))
+    pub(crate) fn for_successor(&self) -> io::Result<Arc<Held>> {
+        Ok(Held::new(self.record.clone(), self.fd.try_clone()?))
     }
 
     /// The file, of one that is not used here.
@@ -138,6 +144,8 @@ fn open(path: &Path) -> io::Result<(OwnedFd, OwnedPath)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -167,7 +175,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control");
         let first = ControlSocket::obtain(&mut None, &path).unwrap();
-        let mut left = vec![first.for_successor().unwrap()];
+        let held = first.for_successor().unwrap();
+        let fd = held.as_fd().try_clone_to_owned().unwrap();
+        let mut left = vec![(held.record.clone(), fd)];
         let mut inherited = ControlSocket::claim(&mut left);
         assert!(left.is_empty());
         let elsewhere = dir.path().join("elsewhere");

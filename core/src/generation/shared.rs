@@ -32,7 +32,7 @@ use crate::{
     generation::older::OlderGenerations,
     moving::{inbound::Adopters, outbound::Route},
     pidfile::{PidFile, Prepared},
-    sockets::{gate::Gate, record::Record, registry::Registry, unix_path::OwnedPath},
+    sockets::{gate::Gate, held::Passing, registry::Registry, unix_path::OwnedPath},
     state::{Providers, State, StateReader},
     status::journal::Journal,
     testing::Seat,
@@ -122,13 +122,10 @@ impl Shared {
         })
     }
 
-    /// Duplicates of all sockets, for a successor.
-    pub(crate) fn sockets_for_successor(&self) -> std::io::Result<Vec<(Record, OwnedFd)>> {
-        let mut sockets = self.registry().for_successor()?;
-        if let Some(control) = &self.control {
-            sockets.push(control.for_successor()?);
-        }
-        Ok(sockets)
+    /// All sockets, for a successor.
+    pub(crate) fn sockets_for_successor(&self) -> std::io::Result<Arc<Passing>> {
+        let control = self.control.as_ref().map(ControlSocket::for_successor);
+        self.registry().for_successor(control.transpose()?)
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {

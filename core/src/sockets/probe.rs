@@ -11,7 +11,10 @@ use std::{
 use rustix::fs::{Access, access};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::{open::Target, record::SocketKind};
+use super::{
+    open::{Target, unix},
+    record::SocketKind,
+};
 
 /// Proves that a socket of this kind could be opened there. Returns a stand-in, and whether the
 /// address is in use, which is permitted: mostly it is the service that has it.
@@ -27,10 +30,10 @@ pub(crate) fn probe(kind: SocketKind, target: &Target) -> io::Result<(OwnedFd, b
             }
             Err(last)
         }
-        Target::Path(path) => Ok((unix()?.into(), prove_path(path)?)),
+        Target::Path(path) => Ok((unix(kind)?.into(), prove_path(path)?)),
         Target::Abstract(name) => {
-            let in_use = bind(&unix()?, &SockAddr::unix(format!("\0{name}"))?)?;
-            Ok((unix()?.into(), in_use))
+            let in_use = bind(&unix(kind)?, &SockAddr::unix(format!("\0{name}"))?)?;
+            Ok((unix(kind)?.into(), in_use))
         }
     }
 }
@@ -85,12 +88,6 @@ fn ip(kind: SocketKind, addr: SocketAddr) -> io::Result<Socket> {
         // As a socket to listen on would be bound.
         socket.set_reuse_address(true)?;
     }
-    Ok(socket)
-}
-
-fn unix() -> io::Result<Socket> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
     Ok(socket)
 }
 

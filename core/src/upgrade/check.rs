@@ -35,6 +35,7 @@ const END: Duration = Duration::from_secs(2);
 /// | [`Generation::start`](crate::Generation::start) | works; nothing is inherited |
 /// | [`listen`](crate::Generation::listen) and its kin | prove that the address may be bound; that it is in use is permitted, since mostly it is the service that has it. What they return never accepts |
 /// | the pid file and the control socket | their directories are proven, nothing is written there |
+/// | standard output | goes to our standard error, if the check is run by this type |
 /// | the program's own work (configuration, database, caches) | is done; [`is_check`](crate::Generation::is_check) tells it what to leave out |
 /// | `ready` | reports, and fails |
 ///
@@ -124,6 +125,7 @@ impl Check {
                 name: self.name,
                 args: self.args,
                 dir,
+                quiet: true,
             },
             generation: 0,
             timeout: self.timeout,
@@ -149,15 +151,12 @@ pub(crate) async fn run(inquiry: Inquiry) -> Result<Checked, Error> {
     let failed = |err| Error::io(Kind::Channel, "cannot make a channel for a check", err);
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let channel = Channel::new(ours).map_err(failed)?;
-    let (relay, write) = match relay::ends().map_err(failed)? {
-        Some(ends) => (
-            Some(Relay::start(ends.read).map_err(failed)?),
-            Some(ends.write),
-        ),
-        None => (None, None),
-    };
+    let ends = relay::ends().map_err(failed)?;
+    let duplicate = || ends.as_ref().map(|ends| ends.read.try_clone()).transpose();
+    let relay = duplicate().and_then(|read| read.map(Relay::start).transpose());
+    let relay = relay.map_err(failed)?;
     let name = inquiry.program.name.clone();
-    let candidate = spawn::spawn(inquiry.program, theirs, write).await;
+    let candidate = spawn::spawn(inquiry.program, theirs, ends, Arc::default()).await;
     let mut candidate = candidate.map_err(|err| {
         let message = format!("cannot start a program to check it, {}", name.display());
         Error::io(Kind::Spawn, message, err)

@@ -5,12 +5,16 @@
 
 #![cfg(unix)]
 
+mod addresses;
 mod check;
 mod control;
 mod environment;
+mod extras;
 mod failures;
 mod generations;
 mod heirs;
+mod kinds;
+mod options;
 mod server;
 mod service;
 mod sockets;
