@@ -402,8 +402,8 @@ fn hostile_callers_are_refused_and_hold_nobody_up() {
         assert_eq!(matches!(event, Event::Status { .. }), answered, "{event:?}");
     }
     // Many that say nothing: the others are told that there is no room, and there is again soon.
-    let silent: Vec<_> = (0..40).map(|_| Call::raw(&service, b"")).collect();
-    let (kind, _) = refusal(&silent.into_iter().last().unwrap().outcome());
+    let mut silent: Vec<_> = (0..40).map(|_| Call::raw(&service, b"")).collect();
+    let (kind, _) = refusal(&silent.pop().unwrap().outcome());
     assert_eq!(kind, Refusal::Busy);
     let slow = Call::raw(&service, b"{\"command\":");
     service.wait_until("there is room", || {
