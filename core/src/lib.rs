@@ -143,5 +143,5 @@ pub use self::{
     sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},
     state::{State, StateReader},
     status::Status,
-    upgrade::Successor,
+    upgrade::{Check, Checked, CheckedSocket, Successor},
 };

@@ -29,6 +29,7 @@ mod mover;
 pub(crate) mod open;
 mod options;
 mod overlap;
+pub(crate) mod probe;
 pub(crate) mod record;
 pub(crate) mod registry;
 mod seqpacket;

@@ -25,6 +25,7 @@ use super::{
     kept::Kept,
     open::Target,
     overlap::Later,
+    probe,
     record::{self, Record, SocketKind},
     spec::Spec,
     unix_path::OwnedPath,
@@ -33,6 +34,7 @@ use crate::{
     Graceful,
     error::{Error, Kind},
     systemd::{name, store},
+    upgrade::CheckedSocket,
 };
 
 pub(crate) use self::obtain::{Obtained, Wish};
@@ -49,6 +51,8 @@ pub(crate) struct Registry {
     closed: bool,
     /// What the service manager keeps of ours.
     pub(crate) ledger: store::Ledger,
+    /// In a check: what has been proven.
+    proven: Option<Vec<CheckedSocket>>,
     // Both survive `close`, which comes before the end.
     opened_paths: Vec<OwnedPath>,
     claimed_paths: Vec<OwnedPath>,
@@ -58,6 +62,48 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// From here on sockets are [proven](probe) and not opened.
+    pub(crate) fn only_prove(&mut self) {
+        self.proven = Some(Vec::new());
+    }
+
+    /// What has been proven so far.
+    pub(crate) fn proven(&self) -> Vec<CheckedSocket> {
+        self.proven.clone().unwrap_or_default()
+    }
+
+    fn prove(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Obtained> {
+        let Wish { kind, target, .. } = wish;
+        let (fd, in_use) = probe::probe(kind, target)?;
+        let address = match target {
+            Target::Ip(addrs) => addrs.first().map(ToString::to_string).unwrap_or_default(),
+            Target::Path(path) => format!("unix:{}", path.display()),
+            Target::Abstract(name) => format!("unix:@{name}"),
+        };
+        let name = name.to_owned();
+        let record = Record {
+            name: name.clone(),
+            kind,
+            address: address.clone(),
+            foreign: false,
+            path: None,
+            access: Default::default(),
+        };
+        self.proven.get_or_insert_default().push(CheckedSocket {
+            name: name.clone(),
+            address,
+            kind: kind.word(),
+            in_use,
+        });
+        Ok(Obtained {
+            name,
+            fd: fd.try_clone()?,
+            held: Held::new(record, fd),
+            differences: Vec::new(),
+            later: false,
+        })
+    }
+
     /// For the drain of this token, and so long after a commit a predecessor may come back.
     pub(crate) fn new(graceful: Graceful, probation: Duration) -> Self {
         Self {
@@ -212,15 +258,10 @@ impl Registry {
 
     /// The sockets that this generation uses, for people.
     pub(crate) fn in_use(&self) -> Vec<crate::status::Socket> {
-        let socket = |record: &Record| {
-            let kind = serde_json::to_value(record.kind).ok();
-            crate::status::Socket {
-                name: record.name.clone(),
-                address: record.address.clone(),
-                kind: kind
-                    .and_then(|kind| Some(kind.as_str()?.to_owned()))
-                    .unwrap_or_default(),
-            }
+        let socket = |record: &Record| crate::status::Socket {
+            name: record.name.clone(),
+            address: record.address.clone(),
+            kind: record.kind.word(),
         };
         self.used.iter().map(|held| socket(&held.record)).collect()
     }

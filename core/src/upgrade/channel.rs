@@ -76,7 +76,6 @@ impl Channel {
         send(self.io.as_fd(), bytes, &[])
     }
 
-    #[cfg(test)]
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.io.as_fd()
     }

@@ -5,10 +5,11 @@ use std::{
     ffi::OsString,
     io,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::{fs::MetadataExt, process::CommandExt},
     },
     path::{Path, PathBuf},
+    process::Stdio,
     sync::Arc,
     time::Duration,
 };
@@ -33,6 +34,8 @@ pub(crate) struct Program {
     pub(crate) dir: PathBuf,
     /// A variable that is not for the successor.
     pub(crate) without: Option<&'static str>,
+    /// What it prints goes to our standard error: ours is somebody else's to read.
+    pub(crate) quiet: bool,
 }
 
 impl Program {
@@ -48,6 +51,7 @@ impl Program {
             args: args.collect(),
             dir: start_dir()?,
             without: None,
+            quiet: false,
         })
     }
 
@@ -112,6 +116,9 @@ fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<Ends>) -> io::R
         Some(ends) => relay::equip(&mut command, ends.read, ends.write)?,
         // That of this process, if it has one.
         None => drop(command.env_remove(relay::VARIABLE)),
+    }
+    if program.quiet {
+        command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
     }
     sys::inherit(&mut command, channel);
     let mut command = tokio::process::Command::from(command);

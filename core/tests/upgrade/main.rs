@@ -6,12 +6,14 @@
 #![cfg(unix)]
 
 mod addresses;
+mod check;
 mod control;
 mod environment;
 mod extras;
 mod failures;
 mod fd_store;
 mod first;
+mod generations;
 mod heirs;
 mod hygiene;
 mod kinds;

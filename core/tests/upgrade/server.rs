@@ -22,6 +22,8 @@ pub(crate) const UDP: &str = "HANDOVER_TEST_UDP";
 pub(crate) const READY_TIMEOUT_MS: &str = "HANDOVER_TEST_READY_TIMEOUT_MS";
 pub(crate) const DEADLINE_MS: &str = "HANDOVER_TEST_DEADLINE_MS";
 pub(crate) const PROBATION_MS: &str = "HANDOVER_TEST_PROBATION_MS";
+pub(crate) const MAX_DRAINING: &str = "HANDOVER_TEST_MAX_DRAINING";
+pub(crate) const CHECK_FIRST: &str = "HANDOVER_TEST_CHECK_FIRST";
 /// Whether there is a control socket, `control` in the directory.
 pub(crate) const CONTROL: &str = "HANDOVER_TEST_CONTROL";
 
@@ -71,6 +73,10 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(time) = millis(READY_TIMEOUT_MS) {
         builder = builder.ready_timeout(time);
     }
+    if let Ok(most) = env::var(MAX_DRAINING) {
+        builder = builder.max_draining(most.parse().unwrap());
+    }
+    builder = builder.check_first(env::var_os(CHECK_FIRST).is_some());
     if env::var_os(CONTROL).is_some() {
         let name = std::fs::read_to_string(dir.join("control-name"));
         builder = builder.control(dir.join(name.as_deref().unwrap_or("control")));
@@ -125,7 +131,13 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
         }
         _ => {}
     }
-    generation.ready().await?;
+    if let Err(err) = generation.ready().await {
+        if fault == "stubborn" {
+            println!("stubborn pid={}", process::id());
+            std::future::pending::<()>().await;
+        }
+        return Err(err.into());
+    }
     generation.ready().await?;
     let (pid, number) = (process::id(), generation.number());
     println!("ready pid={pid} generation={number}{names}");
@@ -162,7 +174,7 @@ async fn accept(mut listener: handover::Listener, generation: Generation, dir: P
                 }
                 drop(guard);
                 // The successor may die, and then it is our turn again.
-                while graceful.phase() == Phase::Draining {
+                while matches!(graceful.phase(), Phase::Draining | Phase::Cutting) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
@@ -185,6 +197,10 @@ async fn converse(
             "phase" => generation.graceful().phase().to_string(),
             "upgrade" => match generation.upgrade().await {
                 Ok(successor) => format!("ok {successor}"),
+                Err(err) => format!("err {err:?}").replace('\n', " "),
+            },
+            "check" => match generation.check().await {
+                Ok(checked) => format!("ok {checked:?}"),
                 Err(err) => format!("err {err:?}").replace('\n', " "),
             },
             "chdir" => {

@@ -41,6 +41,7 @@ impl Registry {
     pub(crate) fn obtain(&mut self, wish: Wish<'_>) -> Result<Obtained, Error> {
         let name = self.reserve(wish.spec)?;
         let obtained = match self.claim(&name, wish) {
+            Ok(None) if self.proven.is_some() => self.prove(&name, wish),
             Ok(None) => self.open(&name, wish),
             Ok(Some(claimed)) => Ok(claimed),
             Err(err) => Err(err),
