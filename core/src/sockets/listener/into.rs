@@ -6,7 +6,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{Listener, Socket};
-use crate::SocketOptions;
+use crate::{SocketOptions, kernel};
 
 impl Listener {
     /// The tokio listener, for a framework that asks for one.
@@ -67,7 +67,7 @@ impl Listener {
             return Ok(());
         }
         if let Socket::Later(fd) = std::mem::replace(&mut self.socket, Socket::Nothing) {
-            if !rustix::net::sockopt::socket_acceptconn(&fd)? {
+            if !kernel::listens(&fd)? {
                 SockRef::from(&fd).listen(SocketOptions::new().queue())?;
             }
             self.socket = Socket::Tcp(TcpListener::from_std(fd.into())?);
