@@ -20,7 +20,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    Phase, Policy, Reason, Report, clock,
+    Phase, Policy, Reason, Report, Stayed, Stays, clock,
     gate::{Base, Gate, Owner},
     holder::Holding,
     report::Tally,
@@ -103,6 +103,7 @@ struct UnderWay {
     cut_at: Option<Instant>,
     at_start: Tally,
     moved: usize,
+    stayed: Stayed,
     cut: Vec<Holding>,
 }
 
@@ -211,6 +212,7 @@ impl Drain {
                 cut_at: None,
                 at_start: Tally::of(&holders),
                 moved: 0,
+                stayed: Stayed::default(),
                 cut: Vec::new(),
             });
             state.ordinal += 1;
@@ -318,6 +320,17 @@ impl Drain {
         }
     }
 
+    /// Counts a connection that is not moved, if the drain under way is one in which they are.
+    pub(crate) fn count_stayed(&self, why: Stays) -> bool {
+        match &mut self.state().under_way {
+            Some(under_way) if under_way.reason.is_upgrade() => {
+                under_way.stayed.add(why);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// When the clock of the drain of this ordinal has something to do next.
     #[cfg(not(loom))] // Models have no clock to ask.
     pub(crate) fn next_tick(&self, ordinal: u64) -> Option<Instant> {
@@ -402,6 +415,7 @@ impl Drain {
             took: under_way.began.elapsed(),
             at_start: under_way.at_start,
             moved: under_way.moved,
+            stayed: under_way.stayed,
             cut: std::mem::take(&mut under_way.cut),
             abandoned,
         });

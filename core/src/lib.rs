@@ -65,6 +65,7 @@ mod reason;
 mod report;
 mod shard;
 mod signal;
+mod stays;
 mod sync;
 mod wait;
 
@@ -116,6 +117,7 @@ pub use self::{
     policy::Policy,
     reason::Reason,
     report::{Report, Tally},
+    stays::{Stayed, Stays},
     wait::{Drained, Phases, Reached},
 };
 

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    Reason,
+    Reason, Stayed,
     holder::{Holding, Kind, seconds},
 };
 
@@ -51,6 +51,9 @@ pub struct Report {
     pub at_start: Tally,
     /// Connections that a successor has taken over.
     pub moved: usize,
+    /// Connections that no successor has taken over, after an upgrade, and why not. Those that
+    /// their clients closed first are in neither count.
+    pub stayed: Stayed,
     /// What was under way when the deadline was over, and so was cut. Idle connections are closed
     /// then, and are not in this list: nobody waits for them.
     pub cut: Vec<Holding>,
@@ -81,6 +84,10 @@ impl fmt::Display for Report {
         )?;
         if self.moved > 0 {
             write!(f, "; {} moved", self.moved)?;
+        }
+        match self.stayed.total() {
+            0 => {}
+            stayed => write!(f, "; {stayed} stayed: {}", self.stayed)?,
         }
         // A log line has an end: the rest is in the data.
         const SHOWN: usize = 8;

@@ -89,7 +89,12 @@ pub(crate) async fn serve<Io, S, B>(
     // What a predecessor gives is claimed before it is read.
     let (mut io, unread) = match came {
         Came::Accepted(io) => (io, Vec::new()),
-        Came::Given(arrival) => {
+        Came::Given(mut arrival) => {
+            // Until then it is the predecessor's. Our own drain waits for nobody's client.
+            tokio::select! {
+                () = arrival.due() => {}
+                _ = graceful.lame_duck() => {}
+            }
             let parcel = arrival.claim().await;
             (parcel.io, parcel.unread)
         }

@@ -14,14 +14,10 @@ mod succession;
 
 use std::sync::Arc;
 
-use tokio::{
-    sync::{mpsc::UnboundedReceiver, oneshot},
-    time::Instant,
-};
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
-use self::attempt::Attempt;
+use self::{attempt::Attempt, succession::Probation};
 use crate::{
-    Guard,
     error::Error,
     generation::shared::Shared,
     signals::Action,
@@ -66,7 +62,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
             }
             result = attempt::attempted(&mut conductor.attempt) => conductor.attempted(result),
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
-            () = succession::probation_over(&conductor.probation, graceful) => conductor.probation = None,
+            () = succession::probation_due(&conductor.probation, graceful) => conductor.probation_due(),
             _ = graceful.drained(), if conductor.attempt.is_none() => break,
         }
     }
@@ -80,7 +76,7 @@ struct Conductor {
     waiting: Vec<oneshot::Sender<()>>,
     /// The successor, while we drain.
     link: Option<Link>,
-    probation: Option<(Guard, Instant)>,
+    probation: Option<Probation>,
     /// How often we were told to stop.
     stops: u32,
     begun: bool,

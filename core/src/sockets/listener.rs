@@ -15,6 +15,7 @@ use super::{
     record::SocketKind,
 };
 use crate::{
+    Stays,
     accept::{Accept, Address, Arrival, Connection, Giving, Mover, Parcel},
     moving::{
         inbound::Adopting,
@@ -226,6 +227,7 @@ impl Mover<Stream> for ToSuccessor {
 
     fn give(&self, parcel: Parcel<Stream>) -> Giving<Stream> {
         let route = self.route.clone();
+        let graceful = route.graceful().clone();
         let listener = self.listener.clone();
         Box::pin(async move {
             let Parcel {
@@ -243,16 +245,18 @@ impl Mover<Stream> for ToSuccessor {
                 },
                 Err(err) => {
                     // tokio has closed it, so there is nothing to give back.
+                    graceful.count_stayed(Stays::Failed);
                     tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
                     return Ok(());
                 }
             };
-            let Err(back) = route.give(given).await else {
+            let Err((back, why)) = route.give(given).await else {
                 return Ok(());
             };
             match Stream::from_fd(back.fd, connection.peer()) {
-                Ok(io) => Err(Parcel::new(io, back.unread, connection)),
+                Ok(io) => Err(Parcel::new(io, back.unread, connection).staying(why)),
                 Err(err) => {
+                    graceful.count_stayed(Stays::Failed);
                     tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
                     Ok(())
                 }
