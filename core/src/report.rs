@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
+#[cfg(not(loom))]
+use crate::spread::Reconnects;
 use crate::{
     Reason, Stayed,
     holder::{Holding, Kind, seconds},
@@ -54,6 +56,9 @@ pub struct Report {
     /// Connections that no successor has taken over, after an upgrade, and why not. Those that
     /// their clients closed first are in neither count.
     pub stayed: Stayed,
+    /// How clients were told to go that come back at once: see [`Turn`](crate::Turn).
+    #[cfg(not(loom))]
+    pub reconnects: Reconnects,
     /// What was under way when the deadline was over, and so was cut. Idle connections are closed
     /// then, and are not in this list: nobody waits for them.
     pub cut: Vec<Holding>,
@@ -85,9 +90,20 @@ impl fmt::Display for Report {
         if self.moved > 0 {
             write!(f, "; {} moved", self.moved)?;
         }
-        match self.stayed.total() {
-            0 => {}
-            stayed => write!(f, "; {stayed} stayed: {}", self.stayed)?,
+        if self.stayed.total() > 0 {
+            write!(f, "; {} stayed: {}", self.stayed.total(), self.stayed)?;
+        }
+        #[cfg(not(loom))]
+        if self.reconnects.told > 0 {
+            let Reconnects {
+                told,
+                peak_per_second,
+                ..
+            } = self.reconnects;
+            write!(
+                f,
+                "; {told} told to go, {peak_per_second} in a second at most"
+            )?;
         }
         // A log line has an end: the rest is in the data.
         const SHOWN: usize = 8;

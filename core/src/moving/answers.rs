@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Stays,
+    Stays, fault,
     upgrade::{channel::Channel, frame::Message},
 };
 
@@ -114,6 +114,7 @@ impl Answer {
             // The runtime is being shut down, and nobody knows whether it was sent.
             pending::<()>().await;
         }
+        fault::comes_to("claimed").await;
     }
 
     pub(crate) fn refuse(mut self, why: Stays) {
