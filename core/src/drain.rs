@@ -61,6 +61,12 @@ impl Stage {
     }
 
     #[cfg(feature = "accept")]
+    pub(crate) fn count_stayed(&self, why: Stays) -> bool {
+        let drain = self.drain.upgrade();
+        drain.is_some_and(|drain| drain.count_stayed(why))
+    }
+
+    #[cfg(feature = "accept")]
     pub(crate) fn cut_grace(&self) -> Duration {
         // Without a drain there is no cut, and so no grace.
         let drain = self.drain.upgrade();

@@ -17,7 +17,7 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use super::Connection;
@@ -111,11 +111,16 @@ impl<Io> Arrival<Io> {
     ///
     /// Cancel safe.
     pub async fn due(&mut self) {
+        let this = self;
+        poll_fn(move |cx| this.poll_due(cx)).await;
+    }
+
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(due) = &mut self.due {
-            let io = &self.parcel.io;
-            poll_fn(|cx| due(io, cx)).await;
+            ready!(due(&self.parcel.io, cx));
             self.due = None;
         }
+        Poll::Ready(())
     }
 
     /// What is known of the connection.
