@@ -67,6 +67,7 @@ mod shard;
 mod signal;
 #[cfg(not(loom))]
 mod spread;
+mod stays;
 mod sync;
 mod wait;
 
@@ -132,6 +133,7 @@ pub use self::{
     policy::Policy,
     reason::Reason,
     report::{Report, Tally},
+    stays::{Stayed, Stays},
     wait::{Drained, Phases, Reached},
 };
 

@@ -31,6 +31,7 @@ impl Conductor {
                     // We are to go, so the successor is on its own.
                     self.probation = None;
                     if let Some(link) = &mut self.link {
+                        link.settle();
                         link.release();
                     }
                 }

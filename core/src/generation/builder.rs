@@ -62,6 +62,7 @@ pub struct GenerationBuilder {
     control: Option<PathBuf>,
     ready_timeout: Duration,
     probation: Duration,
+    lazy_adoption: bool,
     move_timeout: Duration,
     check_first: bool,
     max_draining: usize,
@@ -80,6 +81,7 @@ impl GenerationBuilder {
             control: None,
             ready_timeout: Duration::from_secs(60),
             probation: Duration::from_secs(1),
+            lazy_adoption: true,
             move_timeout: PATIENCE,
             check_first: false,
             max_draining: 4,
@@ -140,6 +142,20 @@ impl GenerationBuilder {
     /// It holds the drain open, and so ends at the drain's deadline at the latest.
     pub fn probation(mut self, time: Duration) -> Self {
         self.probation = time;
+        self
+    }
+
+    /// Whether connections on which nothing comes stay this process's own during the
+    /// [probation](Self::probation). True by default.
+    ///
+    /// The successor has them, and takes each over when its client sends something; all others when
+    /// the probation ends. So a successor that dies before that takes no idle connection with it:
+    /// this process serves them again. Meanwhile each costs a descriptor in both processes, and its
+    /// idle time limit starts anew when it is taken over.
+    ///
+    /// If false, or without a probation, the successor takes over at once whatever it is given.
+    pub fn lazy_adoption(mut self, lazy: bool) -> Self {
+        self.lazy_adoption = lazy;
         self
     }
 
@@ -322,7 +338,11 @@ impl GenerationBuilder {
         signals.listen(&requests, &self.graceful);
         let alone = AtomicBool::new(predecessor.is_none());
         let shared = Arc::new(Shared {
-            route: Route::new(self.graceful.clone(), self.move_timeout),
+            route: Route::new(
+                self.graceful.clone(),
+                self.move_timeout,
+                self.lazy_adoption && self.probation > Duration::ZERO,
+            ),
             adopters: Adopters::default(),
             graceful: self.graceful,
             check,

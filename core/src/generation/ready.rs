@@ -13,9 +13,10 @@ use std::{
 
 use super::shared::{Predecessor, Shared, lock};
 use crate::{
+    Stays,
     error::{Error, Kind},
     fault,
-    moving::inbound,
+    moving::answers::Answers,
     pidfile::{self, Prepared},
     upgrade::{
         Checked,
@@ -199,6 +200,7 @@ async fn watch(
     rest: Option<std::os::fd::OwnedFd>,
 ) {
     let mut drained = false;
+    let answers = Answers::new(channel.clone());
     loop {
         let received = match channel.recv().await {
             Ok(Some(received)) => received,
@@ -221,14 +223,21 @@ async fn watch(
             fault::comes_to("connections-received").await;
         }
         match received.message {
-            Decoded::Known(Message::Connections { connections }) => match shared.upgrade() {
-                Some(shared) => {
-                    let (payload, fds) = (&received.payload, received.fds);
-                    shared.adopters.receive(&channel, connections, payload, fds);
+            Decoded::Known(Message::Connections { connections, lazy }) => {
+                let (payload, fds) = (&received.payload, received.fds);
+                match shared.upgrade() {
+                    Some(shared) => {
+                        let adopters = &shared.adopters;
+                        adopters.receive(&answers, connections, payload, fds, lazy);
+                    }
+                    // Without a generation nobody adopts.
+                    None => {
+                        let ids = connections.iter().map(|moved| moved.id).collect();
+                        answers.refuse(ids, Stays::RefusedListener);
+                    }
                 }
-                // Without a generation nobody adopts.
-                None => inbound::refuse(&channel, &connections),
-            },
+            }
+            Decoded::Known(Message::Settle) => answers.settle(),
             Decoded::Known(Message::Main { stored }) => {
                 if let Some(shared) = shared.upgrade() {
                     shared.registry().ledger.extend(stored);
@@ -244,6 +253,8 @@ async fn watch(
             }
         }
     }
+    // An heir has what it holds.
+    answers.settle();
     if let Some(shared) = shared.upgrade() {
         shared.become_alone();
         // One that had drained has said so itself, with a barrier.
