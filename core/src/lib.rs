@@ -84,6 +84,8 @@ mod fault;
 #[cfg(all(unix, feature = "process"))]
 mod generation;
 #[cfg(all(unix, feature = "process"))]
+mod kernel;
+#[cfg(all(unix, feature = "process"))]
 mod moving;
 #[cfg(all(unix, feature = "process"))]
 mod pidfile;

@@ -14,7 +14,7 @@ use rustix::net::{SendFlags, send};
 use tokio::{io::Interest, net::UnixStream, sync::Notify, time::timeout};
 
 use super::{Event, LONGEST_REQUEST, Refusal, Refused};
-use crate::generation::shared::lock;
+use crate::{generation::shared::lock, kernel};
 
 /// How much is kept for a caller that does not read.
 const BEHIND: usize = 256 * 1024;
@@ -82,7 +82,7 @@ impl Caller {
     // Not by way of the runtime, which may be ending.
     fn write(&self, out: &mut Out) {
         while !out.pending.is_empty() {
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            let flags = kernel::NO_SIGNAL | SendFlags::DONTWAIT;
             match send(&self.stream, &out.pending, flags) {
                 Ok(written) => drop(out.pending.drain(..written)),
                 Err(rustix::io::Errno::INTR) => {}

@@ -45,7 +45,7 @@ impl Access {
             (_, Some(_)) => 0o600,
             (Some(mode), None) => mode,
         };
-        Ok(fchmod(socket, Mode::from_raw_mode(mode))?)
+        Ok(fchmod(socket, Mode::from_raw_mode(mode as _))?)
     }
 
     /// Gives a file its owner and its permissions.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     accept::Address,
     error::{Error, Kind},
-    sys,
+    kernel, sys,
     systemd::{name, store},
 };
 
@@ -264,7 +264,7 @@ pub(crate) fn adopt(found: Vec<Named>) -> Result<Adopted, Error> {
 
 fn adopt_one(named: Named) -> Result<(Record, OwnedFd), String> {
     let (fd, kind) = sys::adopt(named.fd, record::inspect)?;
-    if named.stored.is_some() && is_deaf(&fd) {
+    if named.stored.is_some() && kernel::is_nowhere(&fd) {
         return Err("was given up by an older generation".to_owned());
     }
     // Shared with whoever holds it too, and a blocking accept would stop the runtime.
@@ -290,21 +290,6 @@ fn adopt_one(named: Named) -> Result<(Record, OwnedFd), String> {
         access: Default::default(),
     };
     Ok((record, fd))
-}
-
-/// Whether a generation that was killed had made a socket deaf: it is bound to an interface that does
-/// not exist.
-fn is_deaf(fd: &OwnedFd) -> bool {
-    #[cfg(target_os = "linux")]
-    let deaf = socket2::SockRef::from(fd)
-        .device()
-        .is_err_and(|err| rustix::io::Errno::from_io_error(&err) == Some(rustix::io::Errno::NODEV));
-    #[cfg(not(target_os = "linux"))]
-    let deaf = {
-        let _ = fd;
-        false
-    };
-    deaf
 }
 
 #[cfg(test)]

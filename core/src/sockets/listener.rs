@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     accept::{Accept, Address, Arrival, Mover},
+    kernel,
     moving::{inbound::Adopting, outbound::Route},
 };
 
@@ -233,7 +234,7 @@ impl Listener {
             return Ok(());
         }
         if let Socket::Later(fd) = std::mem::replace(&mut self.socket, Socket::Nothing) {
-            if !rustix::net::sockopt::socket_acceptconn(&fd)? {
+            if !kernel::listens(&fd)? {
                 SockRef::from(&fd).listen(SocketOptions::new().queue())?;
             }
             self.socket = Socket::Tcp(TcpListener::from_std(fd.into())?);

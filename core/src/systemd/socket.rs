@@ -6,19 +6,17 @@ use std::{
     mem::MaybeUninit,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, net::UnixDatagram},
     },
     time::{Duration, Instant},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::{
-        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-        SocketFlags, SocketType, sockopt,
-    },
-    pipe::{PipeFlags, pipe_with},
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SocketAddrUnix},
 };
+
+use crate::kernel;
 
 /// How long a message may wait for a manager that is busy. Messages come from the runtime's own
 /// threads, so this is also how long a manager that hangs may hold one up.
@@ -53,9 +51,8 @@ impl Notifier {
 
     /// Sends a message, and descriptors with it.
     pub(super) fn send(&self, message: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let flags = SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
-        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(PATIENCE))?;
         rustix::net::connect(&socket, &self.address)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -64,14 +61,14 @@ impl Notifier {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let iov = [IoSlice::new(message.as_bytes())];
-        rustix::net::sendmsg(&socket, &iov, &mut control, SendFlags::NOSIGNAL)?;
+        rustix::net::sendmsg(&socket, &iov, &mut control, kernel::NO_SIGNAL)?;
         Ok(())
     }
 
     /// Waits until all that was sent before has been handled: the manager closes what comes with
     /// this message when it gets to it.
     pub(super) fn barrier(&self) -> io::Result<()> {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (read, write) = io::pipe()?;
         // Alone in its message, or it is ignored.
         self.send("BARRIER=1", &[write.as_fd()])?;
         drop(write);
@@ -121,7 +118,7 @@ mod tests {
         let err = notifier.send("READY=1\n", &[]).unwrap_err();
         assert_eq!(err.kind(), io::ErrorKind::NotFound);
         // A manager that does not read: its queue is full at some time, and then it takes its time.
-        let _manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let _manager = UnixDatagram::bind(&path).unwrap();
         let full = (0..100_000).find_map(|_| notifier.send("WATCHDOG=1\n", &[]).err());
         assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
-    fault,
+    fault, kernel,
     sockets::record::Record,
     state::State,
     sys,
@@ -106,14 +106,14 @@ fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
 /// Whether `fd` is a channel from `pid` to this process. Takes nothing out of it.
 fn is_ours(fd: BorrowedFd<'_>, pid: u32, deadline: Instant) -> Result<(), String> {
     let failed = |err| format!("is not a channel: {err}");
-    let domain = sockopt::socket_domain(fd).map_err(failed)?;
+    let domain = kernel::domain(fd).map_err(failed)?;
     let kind = sockopt::socket_type(fd).map_err(failed)?;
     if (domain, kind) != (AddressFamily::UNIX, SocketType::SEQPACKET) {
         return Err("is another kind of socket".to_owned());
     }
-    let peer = sockopt::socket_peercred(fd).map_err(failed)?.pid;
-    if peer.as_raw_nonzero().get().cast_unsigned() != pid {
-        return Err(format!("was made by process {peer:?}"));
+    let peer = kernel::peer_pid(fd).map_err(|err| format!("is not a channel: {err}"))?;
+    if peer != pid {
+        return Err(format!("was made by process {peer}"));
     }
     let hello = match channel::peek_until(fd, deadline) {
         Ok(hello) => hello,
