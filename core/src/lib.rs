@@ -81,6 +81,9 @@ pub mod control;
 mod error;
 #[cfg(all(unix, feature = "process"))]
 mod fault;
+#[cfg(all(unix, feature = "process", any(fuzzing, test)))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(all(unix, feature = "process"))]
 mod generation;
 #[cfg(all(unix, feature = "process"))]
@@ -140,5 +143,5 @@ pub use self::{
     sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},
     state::{State, StateReader},
     status::Status,
-    upgrade::Successor,
+    upgrade::{Check, Checked, CheckedSocket, Successor},
 };

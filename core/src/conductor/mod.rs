@@ -29,7 +29,7 @@ use crate::{
     fault,
     generation::shared::Shared,
     signals::Action,
-    upgrade::{Successor, link::Link},
+    upgrade::{Successor, channel::Channel, link::Link},
 };
 
 /// What the conductor is asked for.
@@ -64,6 +64,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
         stops: 0,
         begun: false,
         closed: false,
+        leash: None,
         reporting: control::Reporting::new(),
     };
     let graceful = &shared.graceful;
@@ -83,6 +84,13 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
             }
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
             () = succession::probation_over(&conductor.probation, graceful) => conductor.probation = None,
+            cut = succession::leashed(&conductor.leash) => {
+                conductor.leash = None;
+                if cut {
+                    tracing::warn!("cutting: a later generation asks for it");
+                    graceful.cut();
+                }
+            }
             _ = graceful.drained(), if conductor.attempt.is_none() => break,
             () = sleep_until(conductor.reporting.due), if conductor.is_followed() => {
                 conductor.report();
@@ -117,6 +125,8 @@ struct Conductor {
     stops: u32,
     begun: bool,
     closed: bool,
+    /// By which later generations reach this one, once it drains for one.
+    leash: Option<Channel>,
     reporting: control::Reporting,
 }
 

@@ -58,6 +58,9 @@ impl Conductor {
         if reason.is_upgrade() {
             return;
         }
+        if self.shared.check {
+            return;
+        }
         let shared = &self.shared;
         shared.tell_of_stop();
         let (manager, graceful) = (Arc::clone(&shared.manager), shared.graceful.clone());

@@ -13,7 +13,8 @@ use crate::{
     error::{Error, Kind},
     upgrade::{
         Successor,
-        frame::Message,
+        channel::Channel,
+        frame::{Decoded, Message},
         link::{Ended, Link},
     },
 };
@@ -34,6 +35,21 @@ pub(super) async fn probation_over(probation: &Option<(Guard, Instant)>, gracefu
             () = graceful.cutting() => {}
         },
         None => std::future::pending().await,
+    }
+}
+
+/// Ends when a later generation cuts this one, or when there is none any more that could.
+pub(super) async fn leashed(leash: &Option<Channel>) -> bool {
+    let Some(leash) = leash else {
+        return std::future::pending().await;
+    };
+    loop {
+        match leash.recv().await {
+            Ok(Some(received)) if received.message == Decoded::Known(Message::Cut) => return true,
+            Ok(Some(_)) => {}
+            Err(err) if err.kind() == std::io::ErrorKind::InvalidData => {}
+            Ok(None) | Err(_) => return false,
+        }
     }
 }
 
@@ -65,11 +81,26 @@ impl Conductor {
         }
         self.link = Some(link);
         self.tell_manager(successor);
+        self.bound_drains();
         let shared = &self.shared;
         shared.graceful.drain_for(Reason::Upgrade {
             successor: successor.pid(),
         });
         successor
+    }
+
+    /// Cuts the oldest generations, if with this one more than allowed drain.
+    fn bound_drains(&self) {
+        let most = self.shared.max_draining;
+        for older in self.shared.older.keep(most.saturating_sub(1)) {
+            let (pid, generation) = (older.pid, older.generation);
+            tracing::warn!(
+                pid,
+                generation,
+                most,
+                "too many generations drain, cutting the oldest"
+            );
+        }
     }
 
     /// Tells the service manager who is the main process, and is there until it knows.
@@ -118,6 +149,7 @@ impl Conductor {
             shared.gate.open();
             shared.control_gate.open();
             shared.journal.resumed(&message);
+            self.leash = None;
             (self.stops, self.begun, self.closed) = (0, false, false);
         } else {
             tracing::error!(

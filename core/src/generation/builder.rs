@@ -19,11 +19,15 @@ use tokio::{
 
 use super::{
     Generation,
+    older::OlderGenerations,
     shared::{Predecessor, Shared, lock},
 };
 use crate::{
     Graceful, conductor,
-    control::{server, socket::ControlSocket},
+    control::{
+        server,
+        socket::{self, ControlSocket},
+    },
     error::{Error, Kind},
     fault,
     moving::{
@@ -59,6 +63,8 @@ pub struct GenerationBuilder {
     ready_timeout: Duration,
     probation: Duration,
     move_timeout: Duration,
+    check_first: bool,
+    max_draining: usize,
     signals: Signals,
     program: Option<OsString>,
     args: Option<Vec<OsString>>,
@@ -75,6 +81,8 @@ impl GenerationBuilder {
             ready_timeout: Duration::from_secs(60),
             probation: Duration::from_secs(1),
             move_timeout: PATIENCE,
+            check_first: false,
+            max_draining: 4,
             signals: Signals::new(),
             program: None,
             args: None,
@@ -142,6 +150,24 @@ impl GenerationBuilder {
     /// still take it.
     pub fn move_timeout(mut self, time: Duration) -> Self {
         self.move_timeout = time;
+        self
+    }
+
+    /// Tries the program before each upgrade, as [`Generation::check`] does: an upgrade whose check
+    /// fails has failed. It costs one start of the program more. False by default.
+    pub fn check_first(mut self, check: bool) -> Self {
+        self.check_first = check;
+        self
+    }
+
+    /// How many generations may drain at once, behind the one that serves. 4 by default, and at
+    /// least 1.
+    ///
+    /// Upgrades may follow each other faster than drains end: long requests hold each old process
+    /// open until its deadline. An upgrade that makes them more than this many is not refused; the
+    /// oldest generation is cut, as at its deadline.
+    pub fn max_draining(mut self, generations: usize) -> Self {
+        self.max_draining = generations.max(1);
         self
     }
 
@@ -235,6 +261,10 @@ impl GenerationBuilder {
             Some(seat) => seat.take_channel().map(heritage::of).transpose()?,
             None => inherit(&mut registry)?,
         };
+        let check = heritage.as_ref().is_some_and(|heritage| heritage.check);
+        if check {
+            registry.only_prove();
+        }
         let mut unused_control = None;
         let heritage = heritage.map(|mut heritage| {
             unused_control = ControlSocket::claim(&mut heritage.sockets);
@@ -243,10 +273,15 @@ impl GenerationBuilder {
         });
         let control_path = self.control.map(|path| program.dir.join(path));
         let control = match &control_path {
+            Some(path) if check => {
+                socket::prove(path)?;
+                None
+            }
             Some(path) => Some(ControlSocket::obtain(&mut unused_control, path)?),
             None => None,
         };
         let inherited = registry.inherited();
+        let mut older = OlderGenerations::default();
         let (number, left, left_streams, predecessor) = match heritage {
             Some(heritage) => {
                 let failed = |err| {
@@ -266,6 +301,7 @@ impl GenerationBuilder {
                     .map(|(name, (version, fd))| Ok((name, StateReader::new(version, fd)?)))
                     .collect::<Result<_, _>>()
                     .map_err(failed)?;
+                older = OlderGenerations::new(heritage.older).map_err(failed)?;
                 let (number, states) = (heritage.generation, heritage.states);
                 (number, states, streams, Some(predecessor))
             }
@@ -289,6 +325,10 @@ impl GenerationBuilder {
             route: Route::new(self.graceful.clone(), self.move_timeout),
             adopters: Adopters::default(),
             graceful: self.graceful,
+            check,
+            check_first: self.check_first,
+            max_draining: self.max_draining,
+            older,
             number,
             program,
             seat: self.seat,

@@ -2,6 +2,7 @@
 
 mod builder;
 mod files;
+pub(crate) mod older;
 mod ready;
 pub(crate) mod shared;
 mod sockets;
@@ -20,7 +21,7 @@ use crate::{
     fault,
     state::{Provider, State, StateReader},
     status::Status,
-    upgrade::{Successor, frame::Message},
+    upgrade::{Checked, Successor, check, frame::Message},
 };
 
 /// The longest text of a progress report, in bytes.
@@ -133,13 +134,37 @@ impl Generation {
     /// Returns true if a predecessor handed over to this process.
     #[must_use]
     pub fn is_successor(&self) -> bool {
-        self.shared().predecessor.is_some()
+        self.shared().predecessor.is_some() && !self.is_check()
     }
 
     /// The pid file, with its whole path.
     #[must_use]
     pub fn pid_file(&self) -> Option<&Path> {
         self.shared().pid_path.as_deref()
+    }
+
+    /// Returns true if this process is a [check](crate::Check): it is to show that it could start,
+    /// and then to end. [`ready`](Self::ready) fails.
+    ///
+    /// For what a program does before it is ready and a check should leave alone: migrating a
+    /// database, say.
+    #[must_use]
+    pub fn is_check(&self) -> bool {
+        self.shared().check
+    }
+
+    /// Tries whether the program of the next generation can start. Nothing else happens: no socket
+    /// and no state goes to it, and this process serves on. See [`Check`](crate::Check).
+    ///
+    /// # Errors
+    ///
+    /// If the program cannot be started, ends, says that it cannot, or is not ready in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped, the program that is tried is killed.
+    pub async fn check(&self) -> Result<Checked, Error> {
+        check::run(self.shared().inquiry(None)?).await
     }
 
     /// Tells who waits for this process to be ready what it does, for people. Best effort.
@@ -239,7 +264,8 @@ impl Generation {
     /// # Errors
     ///
     /// If the pid file cannot be written or belongs to another living process, or if this process
-    /// was told to stop before its predecessor let it take over. The predecessor serves on.
+    /// was told to stop before its predecessor let it take over. The predecessor serves on. In a
+    /// [check](Self::is_check) always, with an error of its own kind.
     ///
     /// # Cancel safety
     ///

@@ -16,8 +16,9 @@ use crate::{
     error::{Error, Kind},
     fault,
     moving::inbound,
-    pidfile::Prepared,
+    pidfile::{self, Prepared},
     upgrade::{
+        Checked,
         channel::Channel,
         frame::{self, Decoded, Message},
         relay,
@@ -29,6 +30,9 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     let _one_at_a_time = shared.becoming_ready.lock().await;
     if shared.is_ready() {
         return Ok(());
+    }
+    if shared.check {
+        return Err(end_check(&shared).await);
     }
     let predecessor = shared.predecessor.as_ref();
     let pid = predecessor.map(|predecessor| predecessor.pid);
@@ -74,6 +78,7 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     shared.gate.open();
     shared.control_gate.open();
     shared.journal.running();
+    shared.older.listen(&shared);
     if let Some(seat) = &shared.seat {
         seat.became_ready();
     }
@@ -96,6 +101,29 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
         fault::comes_to("serving-sent").await;
     }
     Ok(())
+}
+
+/// Reports what has been proven. The error is for the program, which is to end.
+async fn end_check(shared: &Shared) -> Error {
+    if let Some(path) = &shared.pid_path
+        && let Err(err) = pidfile::prove(path)
+    {
+        let message = err.chain();
+        shared.tell_predecessor(&Message::Failed { message });
+        return err;
+    }
+    let checked = Checked {
+        version: frame::VERSION,
+        sockets: shared.registry().proven(),
+    };
+    let message = Message::Checked(checked);
+    if let Some(checker) = &shared.predecessor
+        && let Err(err) = checker.channel.send(&message, b"", &[]).await
+    {
+        tracing::warn!(%err, "who checks cannot be told");
+    }
+    let message = "this process was a check, and is to end: it has shown that it could serve";
+    Error::new(Kind::Check, message)
 }
 
 /// Writes to the real standard error from now on. Returns the reading end of the pipe.

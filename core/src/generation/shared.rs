@@ -28,7 +28,8 @@ use crate::{
     Graceful,
     conductor::Request,
     control::socket::ControlSocket,
-    error::Error,
+    error::{Error, Kind},
+    generation::older::OlderGenerations,
     moving::{inbound::Adopters, outbound::Route},
     pidfile::{PidFile, Prepared},
     sockets::{gate::Gate, held::Passing, registry::Registry, unix_path::OwnedPath},
@@ -36,7 +37,7 @@ use crate::{
     status::journal::Journal,
     systemd::{Manager, store::Kept},
     testing::Seat,
-    upgrade::{channel::Channel, frame::Message, spawn::Program},
+    upgrade::{channel::Channel, check::Inquiry, frame::Message, spawn::Program},
 };
 
 /// Told of a failed upgrade.
@@ -45,6 +46,12 @@ pub(crate) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) graceful: Graceful,
     pub(crate) number: u64,
+    /// This process only shows that it could start.
+    pub(crate) check: bool,
+    /// Each upgrade begins with a check.
+    pub(crate) check_first: bool,
+    pub(crate) max_draining: usize,
+    pub(crate) older: OlderGenerations,
     pub(crate) program: Program,
     /// Where this generation runs if it is not a process, but part of a user's test.
     pub(crate) seat: Option<Arc<Seat>>,
@@ -102,6 +109,20 @@ impl Shared {
     /// Returns true while a successor serves.
     pub(crate) fn has_handed_over(&self) -> bool {
         self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// A check of the program of the next generation.
+    pub(crate) fn inquiry(&self, journal: Option<Arc<Journal>>) -> Result<Inquiry, Error> {
+        if self.seat.is_some() {
+            let message = "there is no program to check: this generation is part of a test";
+            return Err(Error::new(Kind::Spawn, message));
+        }
+        Ok(Inquiry {
+            program: self.program.clone(),
+            generation: self.number + 1,
+            timeout: self.ready_timeout,
+            journal,
+        })
     }
 
     /// All sockets, for a successor.

@@ -5,7 +5,7 @@
 //! (`SERVER_STARTER_PORT`). [`parse`] reads the variables and touches nothing; [`adopt`] looks at
 //! the descriptors. The environment itself is never changed.
 
-use std::{ffi::OsString, os::fd::OwnedFd};
+use std::{collections::HashSet, ffi::OsString, os::fd::OwnedFd};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
@@ -54,12 +54,8 @@ pub(crate) fn parse(
     einhorn(&text, parent, &mut found)?;
     server_starter(&text, &mut found)?;
     // Two dialects may name one descriptor: the first has it.
-    let mut seen = Vec::new();
-    found.retain(|named| {
-        let new = !seen.contains(&named.fd);
-        seen.push(named.fd);
-        new
-    });
+    let mut seen = HashSet::new();
+    found.retain(|named| seen.insert(named.fd));
     Ok(found)
 }
 

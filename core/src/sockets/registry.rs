@@ -8,6 +8,10 @@
 //! 4. What is passed on is what this generation uses. The duplicate kept here shares the kernel's
 //!    queue, so it must be closed in a plain stop: else clients would queue where nobody accepts.
 
+mod obtain;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashSet,
     io,
@@ -19,9 +23,9 @@ use std::{
 use super::{
     held::{Held, Passing},
     kept::Kept,
-    open::{self, How, Opened, Target},
-    options::{Difference, SocketOptions},
-    overlap::{self, Later},
+    open::Target,
+    overlap::Later,
+    probe,
     record::{self, Record, SocketKind},
     spec::Spec,
     unix_path::OwnedPath,
@@ -30,7 +34,10 @@ use crate::{
     Graceful,
     error::{Error, Kind},
     systemd::{name, store},
+    upgrade::CheckedSocket,
 };
+
+pub(crate) use self::obtain::{Obtained, Wish};
 
 /// The sockets of one generation.
 #[derive(Debug, Default)]
@@ -44,6 +51,8 @@ pub(crate) struct Registry {
     closed: bool,
     /// What the service manager keeps of ours.
     pub(crate) ledger: store::Ledger,
+    /// In a check: what has been proven.
+    proven: Option<Vec<CheckedSocket>>,
     // Both survive `close`, which comes before the end.
     opened_paths: Vec<OwnedPath>,
     claimed_paths: Vec<OwnedPath>,
@@ -52,27 +61,49 @@ pub(crate) struct Registry {
     probation: Duration,
 }
 
-/// What a socket is asked to be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish<'a> {
-    pub(crate) spec: &'a Spec,
-    pub(crate) kind: SocketKind,
-    pub(crate) target: &'a Target,
-    pub(crate) options: &'a SocketOptions,
-}
-
-/// A socket for the program.
-#[derive(Debug)]
-pub(crate) struct Obtained {
-    pub(crate) name: String,
-    pub(crate) fd: OwnedFd,
-    pub(crate) held: Arc<Held>,
-    pub(crate) differences: Vec<Difference>,
-    /// It is a listener, and listens from the commit on.
-    pub(crate) later: bool,
-}
-
 impl Registry {
+    /// From here on sockets are [proven](probe) and not opened.
+    pub(crate) fn only_prove(&mut self) {
+        self.proven = Some(Vec::new());
+    }
+
+    /// What has been proven so far.
+    pub(crate) fn proven(&self) -> Vec<CheckedSocket> {
+        self.proven.clone().unwrap_or_default()
+    }
+
+    fn prove(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Obtained> {
+        let Wish { kind, target, .. } = wish;
+        let (fd, in_use) = probe::probe(kind, target)?;
+        let address = match target {
+            Target::Ip(addrs) => addrs.first().map(ToString::to_string).unwrap_or_default(),
+            Target::Path(path) => format!("unix:{}", path.display()),
+            Target::Abstract(name) => format!("unix:@{name}"),
+        };
+        let name = name.to_owned();
+        let record = Record {
+            name: name.clone(),
+            kind,
+            address: address.clone(),
+            foreign: false,
+            path: None,
+            access: Default::default(),
+        };
+        self.proven.get_or_insert_default().push(CheckedSocket {
+            name: name.clone(),
+            address,
+            kind: kind.word(),
+            in_use,
+        });
+        Ok(Obtained {
+            name,
+            fd: fd.try_clone()?,
+            held: Held::new(record, fd),
+            differences: Vec::new(),
+            later: false,
+        })
+    }
+
     /// For the drain of this token, and so long after a commit a predecessor may come back.
     pub(crate) fn new(graceful: Graceful, probation: Duration) -> Self {
         Self {
@@ -95,112 +126,6 @@ impl Registry {
                 self.inherited.push((record, fd));
             }
         }
-    }
-
-    /// Finds the socket that was inherited for this address, or opens one.
-    pub(crate) fn obtain(&mut self, wish: Wish<'_>) -> Result<Obtained, Error> {
-        let name = self.reserve(wish.spec)?;
-        let obtained = match self.claim(&name, wish) {
-            Ok(None) => self.open(&name, wish),
-            Ok(Some(claimed)) => Ok(claimed),
-            Err(err) => Err(err),
-        };
-        let obtained = obtained.map_err(|err| {
-            self.release(&name);
-            let place = match wish.target {
-                Target::Path(path) => format!("unix:{}", path.display()),
-                Target::Abstract(name) => format!("unix:@{name}"),
-                Target::Ip(_) => wish.spec.name.clone(),
-            };
-            let mut message = format!("cannot {} {place}", wish.kind.verb());
-            if rustix::io::Errno::from_io_error(&err) == Some(rustix::io::Errno::MFILE) {
-                message += ": raise the limit on open files (ulimit -n, LimitNOFILE=)";
-            }
-            Error::io(Kind::Listen, message, err)
-        })?;
-        for difference in &obtained.differences {
-            let (option, asked, found) =
-                (difference.option(), difference.asked(), difference.found());
-            tracing::warn!(
-                socket = name,
-                option,
-                asked,
-                found,
-                "a socket is not as it was asked to be"
-            );
-        }
-        Ok(obtained)
-    }
-
-    fn open(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Obtained> {
-        let Wish {
-            kind,
-            target,
-            options,
-            ..
-        } = wish;
-        let mut how = How {
-            kind,
-            options,
-            beside: false,
-        };
-        // Its port is the name's, although its host has changed.
-        let same_port = self
-            .inherited
-            .iter()
-            .filter(|(record, _)| record.name == name && record.kind == kind)
-            .find_map(|(_, fd)| target.with_port_of(&record::address(fd).ok()?));
-        let beside = |target: &Target, how: &mut How<'_>| {
-            let opened = open::open(*how, target);
-            match opened {
-                Err(err) if err.kind() == io::ErrorKind::AddrInUse => {
-                    how.beside = true;
-                    overlap::open(*how, target, &self.inherited, err)
-                }
-                other => other.map(|opened| (opened, Vec::new())),
-            }
-        };
-        let opened = match &same_port {
-            Some(same) => beside(same, &mut how).or_else(|_| {
-                how.beside = false;
-                beside(target, &mut how)
-            }),
-            None => beside(target, &mut how),
-        };
-        let (opened, rivals) = opened?;
-        let Opened {
-            fd,
-            path,
-            differences,
-        } = opened;
-        let address = record::address(&fd)?.to_string();
-        let duplicate = fd.try_clone()?;
-        tracing::debug!(socket = name, address, "opened");
-        self.opened_paths.extend(path.clone());
-        let record = Record {
-            name: name.to_owned(),
-            kind,
-            address,
-            foreign: false,
-            path,
-            access: options.access(),
-        };
-        let held = self.hold(record, fd);
-        let later = how.beside && kind.listens();
-        if !rivals.is_empty() {
-            self.later.push(Later {
-                socket: Arc::clone(&held),
-                rivals,
-                queue: later.then(|| options.queue()),
-            });
-        }
-        Ok(Obtained {
-            name: name.to_owned(),
-            fd: duplicate,
-            held,
-            differences,
-            later,
-        })
     }
 
     /// Gives a socket its name: the user's, or the text of its address, numbered from the second.
@@ -333,15 +258,10 @@ impl Registry {
 
     /// The sockets that this generation uses, for people.
     pub(crate) fn in_use(&self) -> Vec<crate::status::Socket> {
-        let socket = |record: &Record| {
-            let kind = serde_json::to_value(record.kind).ok();
-            crate::status::Socket {
-                name: record.name.clone(),
-                address: record.address.clone(),
-                kind: kind
-                    .and_then(|kind| Some(kind.as_str()?.to_owned()))
-                    .unwrap_or_default(),
-            }
+        let socket = |record: &Record| crate::status::Socket {
+            name: record.name.clone(),
+            address: record.address.clone(),
+            kind: record.kind.word(),
         };
         self.used.iter().map(|held| socket(&held.record)).collect()
     }
@@ -423,6 +343,3 @@ fn name_in_store(record: &Record) -> Option<String> {
     }
     name
 }
-
-#[cfg(test)]
-mod tests;

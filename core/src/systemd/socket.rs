@@ -1,4 +1,7 @@
 //! The manager's socket: one datagram is one message, and the kernel says who sent it.
+//!
+//! Written here because the crates for it wait without a limit for a manager that does not read,
+//! and it is a thread of the runtime that would wait.
 
 use std::{
     ffi::OsStr,
@@ -6,7 +9,7 @@ use std::{
     mem::MaybeUninit,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::{ffi::OsStrExt, net::UnixDatagram},
+        unix::ffi::OsStrExt,
     },
     time::{Duration, Instant},
 };
@@ -15,6 +18,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{SendAncillaryBuffer, SendAncillaryMessage, SocketAddrUnix},
 };
+use socket2::{Domain, Socket, Type};
 
 use crate::kernel;
 
@@ -51,7 +55,7 @@ impl Notifier {
 
     /// Sends a message, and descriptors with it.
     pub(super) fn send(&self, message: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let socket = UnixDatagram::unbound()?;
+        let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
         socket.set_write_timeout(Some(PATIENCE))?;
         rustix::net::connect(&socket, &self.address)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -118,7 +122,7 @@ mod tests {
         let err = notifier.send("READY=1\n", &[]).unwrap_err();
         assert_eq!(err.kind(), io::ErrorKind::NotFound);
         // A manager that does not read: its queue is full at some time, and then it takes its time.
-        let _manager = UnixDatagram::bind(&path).unwrap();
+        let _manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
         let full = (0..100_000).find_map(|_| notifier.send("WATCHDOG=1\n", &[]).err());
         assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
     }

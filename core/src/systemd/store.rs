@@ -7,22 +7,17 @@
 //!    name, so a socket that gets another name has to leave first; and a removal takes all that goes
 //!    by a name, so a name that gets another socket is emptied first.
 
-use std::{
-    fs::File,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
-};
+use std::os::fd::OwnedFd;
+
+use rustix::fd::AsFd;
 
 /// Which socket a descriptor is: all its duplicates have the same, in every process.
 pub(crate) type Identity = (u64, u64);
 
 /// Which socket this is; `None` if the kernel does not say.
 pub(crate) fn identity(fd: impl AsFd) -> Option<Identity> {
-    let duplicate = fd.as_fd().try_clone_to_owned().ok()?;
-    let metadata = File::from(duplicate).metadata().ok()?;
-    Some((metadata.dev(), metadata.ino()))
+    let stat = rustix::fs::fstat(fd).ok()?;
+    Some((stat.st_dev as _, stat.st_ino))
 }
 
 /// A socket that the manager is to keep.

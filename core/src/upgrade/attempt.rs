@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Successor,
     channel::{self, Channel, Received},
-    frame::{self, Decoded, Hello, Message},
+    frame::{self, Decoded, Hello, Message, Older},
     link::Link,
     process::{Candidate, Process},
     relay::{self, Relay},
@@ -57,6 +57,8 @@ pub(crate) struct Offer {
     pub(crate) ready_timeout: Duration,
     pub(crate) sockets: Arc<Passing>,
     pub(crate) states: Vec<Kept>,
+    /// The generations before it, ourselves included, with the channels to them.
+    pub(crate) older: Vec<(Older, OwnedFd)>,
     /// Opened once the successor serves.
     pub(crate) route: Route,
     /// Told of each step.
@@ -94,10 +96,9 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let (relay, read) = (relay.map_err(failed)?, duplicate().map_err(failed)?);
     let course = Arc::clone(&offer.course);
     let candidate = match &offer.seat {
-        Some(seat) => seat.launch(theirs).map(|thread| {
-            course.started.store(true, Ordering::Release);
-            Candidate::new(Process::Thread(thread), course)
-        }),
+        Some(seat) => seat
+            .launch(theirs)
+            .map(|thread| Candidate::new(Process::Thread(thread), course)),
         None => spawn::spawn(offer.program.clone(), theirs, ends, course).await,
     };
     let mut candidate = candidate.map_err(|err| {
@@ -190,16 +191,16 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     Ok(link)
 }
 
-struct Attempt {
+pub(super) struct Attempt {
     // First, so that it is killed before it can see the channel end and take itself for an heir.
-    candidate: Candidate,
-    channel: Channel,
-    relay: Option<Relay>,
-    pid: u32,
+    pub(super) candidate: Candidate,
+    pub(super) channel: Channel,
+    pub(super) relay: Option<Relay>,
+    pub(super) pid: u32,
 }
 
 /// Why an attempt stops.
-enum Stop {
+pub(super) enum Stop {
     Exited(std::io::Result<ExitStatus>),
     TimedOut(Duration),
     /// The successor said so.
@@ -211,7 +212,7 @@ enum Stop {
 impl Attempt {
     /// Does one step, unless the successor ends or the time is over. An end comes first: it says
     /// more than what follows from it.
-    async fn until<'a, T, F>(
+    pub(super) async fn until<'a, T, F>(
         &'a mut self,
         deadline: Instant,
         limit: Duration,
@@ -232,7 +233,7 @@ impl Attempt {
     }
 
     /// Kills and reaps the successor, and says what happened.
-    async fn give_up(mut self, stop: Stop, before: &str) -> Error {
+    pub(super) async fn give_up(mut self, stop: Stop, before: &str) -> Error {
         let mut said = None;
         let mut status = None;
         let (kind, what) = match stop {
@@ -314,7 +315,7 @@ fn last_word(channel: &Channel) -> Option<Message> {
     None
 }
 
-fn lost(err: std::io::Error) -> Stop {
+pub(super) fn lost(err: std::io::Error) -> Stop {
     Stop::Channel(format!("its channel failed: {err}"))
 }
 
@@ -332,6 +333,7 @@ async fn send_all(
         ready_timeout_ms: u64::try_from(offer.ready_timeout.as_millis()).unwrap_or(u64::MAX),
         sockets: offer.sockets.sockets().len() as u64,
         states: offer.states.len() as u64,
+        check: false,
     };
     channel
         .send(&Message::Hello(hello), b"", &[])
@@ -344,6 +346,12 @@ async fn send_all(
             .send(&Message::Stderr, b"", &fds)
             .await
             .map_err(lost)?;
+    }
+    if !offer.older.is_empty() {
+        let generations = offer.older.iter().map(|(older, _)| older.clone()).collect();
+        let fds: Vec<_> = offer.older.iter().map(|(_, fd)| fd.as_fd()).collect();
+        let message = Message::Older { generations };
+        channel.send(&message, b"", &fds).await.map_err(lost)?;
     }
     for some in offer.sockets.sockets().chunks(frame::SOCKETS) {
         let sockets = some.iter().map(|held| held.record.clone()).collect();

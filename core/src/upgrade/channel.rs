@@ -55,8 +55,11 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 impl Channel {
     /// Registers an end with the runtime.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let socket = std::os::unix::net::UnixDatagram::from(fd);
+        // Ours are; one from who knows where would stop the runtime.
+        socket.set_nonblocking(true)?;
         Ok(Self {
-            io: UnixDatagram::from_std(fd.into())?,
+            io: UnixDatagram::from_std(socket)?,
             bytes: Mutex::new(vec![0; FRAME]),
         })
     }
@@ -73,7 +76,6 @@ impl Channel {
         send(self.io.as_fd(), bytes, &[])
     }
 
-    #[cfg(test)]
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.io.as_fd()
     }

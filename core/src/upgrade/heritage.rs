@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::{
     channel::{self, Received},
-    frame::{self, Decoded, Hello, Message},
+    frame::{self, Decoded, Hello, Message, Older},
     spawn::VARIABLE,
 };
 use crate::{
@@ -43,6 +43,10 @@ pub(crate) struct Heritage {
     pub(crate) streams: HashMap<String, (u32, OwnedFd)>,
     /// The real standard error, and the reading end of the pipe that stands in for it.
     pub(crate) stderr: Option<(OwnedFd, OwnedFd)>,
+    /// The generations before us, with the channels to them.
+    pub(crate) older: Vec<(Older, OwnedFd)>,
+    /// Nothing was left: this process is a check.
+    pub(crate) check: bool,
 }
 
 /// Takes what a predecessor left, if there is one. `value` is the variable's.
@@ -87,7 +91,7 @@ pub(crate) fn of(channel: OwnedFd) -> Result<Heritage, Error> {
 }
 
 /// Reads `1:<descriptor>:<pid>`.
-fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
+pub(crate) fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
     let bad = || {
         let message = format!("{VARIABLE}={value:?} is not 1:descriptor:pid; unset it");
         Error::new(Kind::Inherited, message)
@@ -154,6 +158,8 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
         states: HashMap::new(),
         streams: HashMap::new(),
         stderr: None,
+        older: Vec::new(),
+        check: false,
     };
     // Invariant: a blob is complete, and only then takes the place of what was there.
     let mut pieces: HashMap<String, Vec<u8>> = HashMap::new();
@@ -185,10 +191,12 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
             Decoded::Known(Message::Hello(Hello {
                 predecessor,
                 generation,
+                check,
                 ..
             })) => {
                 heritage.predecessor = predecessor;
                 heritage.generation = generation;
+                heritage.check = check;
                 fault::reached("hello-received");
             }
             Decoded::Known(Message::Sockets { sockets }) => {
@@ -197,6 +205,9 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
                 }
                 heritage.sockets.extend(sockets.into_iter().zip(fds));
                 fault::reached("sockets-received");
+            }
+            Decoded::Known(Message::Older { generations }) => {
+                heritage.older.extend(generations.into_iter().zip(fds));
             }
             Decoded::Known(Message::Stderr) => {
                 let mut fds = fds.into_iter();
@@ -285,6 +296,7 @@ mod tests {
             ready_timeout_ms: 0,
             sockets: 0,
             states: 0,
+            check: false,
         };
         channel::try_send(left.as_fd(), &Message::Hello(hello)).unwrap();
         for value in [
