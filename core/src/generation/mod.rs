@@ -168,6 +168,9 @@ impl Generation {
     }
 
     /// Tells who waits for this process to be ready what it does, for people. Best effort.
+    ///
+    /// That is the predecessor, or in a first generation the service manager, which so gives the
+    /// start another twelve seconds from now if it would have ended it before.
     pub fn progress(&self, text: impl Into<String>) {
         let mut text = text.into();
         tracing::info!(progress = %text, "starting");

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     accept::Address,
     error::{Error, Kind},
-    sys,
+    kernel, sys,
     systemd::{name, store},
 };
 
@@ -260,6 +260,9 @@ pub(crate) fn adopt(found: Vec<Named>) -> Result<Adopted, Error> {
 
 fn adopt_one(named: Named) -> Result<(Record, OwnedFd), String> {
     let (fd, kind) = sys::adopt(named.fd, record::inspect)?;
+    if named.stored.is_some() && kernel::is_nowhere(&fd) {
+        return Err("was given up by an older generation".to_owned());
+    }
     // Shared with whoever holds it too, and a blocking accept would stop the runtime.
     fcntl_getfl(&fd)
         .and_then(|flags| fcntl_setfl(&fd, flags | OFlags::NONBLOCK))

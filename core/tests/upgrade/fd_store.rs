@@ -235,3 +235,29 @@ fn what_is_of_no_use_in_the_store_does_not_stop_a_start() {
     let second = manager.restart(&mut service);
     assert_eq!(second.addresses, first.addresses);
 }
+
+/// Both generations are killed while the older one is on its way out of an address: whoever wants
+/// that address again gets a socket that hears.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_socket_that_was_made_deaf_does_not_come_back() {
+    let manager = manager("a=127.0.0.1:0 b=127.0.0.1:0");
+    let (mut service, first) = manager.start();
+    let [a, b] = &first.addresses[..] else {
+        panic!()
+    };
+    fs::write(service.path("listen"), format!("a={a}")).unwrap();
+    let mut held = super::service::connect(a);
+    assert_eq!(held.ask("pid"), first.pid.to_string());
+    send(first.pid, Signal::HUP);
+    let second = service.ready();
+    service.wait_until("deaf ears", || TcpStream::connect(b).is_err());
+    assert_eq!(manager.stored(), ["handover.a", "handover.b"]);
+    kill(&mut service, second.pid);
+    kill(&mut service, first.pid);
+    fs::write(service.path("listen"), format!("a={a} b=127.0.0.1:0")).unwrap();
+    let third = manager.restart(&mut service);
+    assert_eq!(third.addresses[0], *a);
+    assert_eq!(who(&third.addresses[1]), third.pid);
+    service.logged("was given up by an older generation");
+}

@@ -164,7 +164,8 @@ async fn accept(mut listener: handover::Listener, generation: Generation, dir: P
                 tokio::spawn(converse(stream, guard, generation.clone(), dir.clone()));
             }
             () = graceful.draining() => {
-                if !graceful.reason().is_some_and(|reason| reason.is_upgrade()) {
+                // It may have been taken back already, and then there is none.
+                if graceful.reason().is_some_and(|reason| !reason.is_upgrade()) {
                     return;
                 }
                 while let Some(accepted) = listener.accept_leftover().await {
