@@ -13,7 +13,8 @@ use crate::{
     control::UpgradeRequest,
     error::{Error, Kind},
     generation::shared::{Shared, lock},
-    state, systemd,
+    state,
+    systemd::pulse,
     upgrade::{
         Successor,
         attempt::{self, Course, Offer},
@@ -85,7 +86,7 @@ impl Conductor {
             pid = std::process::id(),
             "upgrading"
         );
-        systemd::reloading();
+        self.shared.manager.reloading();
         self.shared.journal.begun(self.shared.number);
         let course = Arc::new(Course::default());
         let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&course)));
@@ -109,7 +110,7 @@ impl Conductor {
                 if attempt.course.committed.load(Ordering::Acquire) {
                     self.shared.reclaim_pid_file();
                 }
-                systemd::serves(self.shared.number);
+                self.shared.manager.serves(Some(&err.chain()));
                 self.shared.journal.failed(&err);
                 Err(err)
             }
@@ -141,7 +142,13 @@ impl Conductor {
 /// told that it has failed.
 async fn attempt_of(shared: Arc<Shared>, course: Arc<Course>) -> Result<Link, Error> {
     let result = match offer(&shared, Arc::clone(&course)).await {
-        Ok(offer) => attempt::run(offer).await,
+        Ok(offer) => {
+            let pulse = pulse::report_start(Arc::clone(&shared.manager), offer.ready_timeout);
+            tokio::select! {
+                result = attempt::run(offer) => result,
+                never = pulse => match never {},
+            }
+        }
         Err(err) => Err(err),
     };
     if let Err(err) = &result {
@@ -184,5 +191,6 @@ async fn offer(shared: &Shared, course: Arc<Course>) -> Result<Offer, Error> {
         route: shared.route.clone(),
         journal: Arc::clone(&shared.journal),
         course,
+        manager: Arc::clone(&shared.manager),
     })
 }

@@ -130,6 +130,8 @@ impl Conductor {
             } => {
                 if self.attempt.is_some() {
                     tracing::info!("an upgrade is under way, another is kept for when it fails");
+                    // Else a manager that sent the signal would wait for word of this one.
+                    self.shared.manager.reloading();
                     self.waiting.push(done);
                 } else if let Err(err) = self.may_upgrade(&UpgradeRequest::default()) {
                     tracing::info!(%err, "upgrade ignored");

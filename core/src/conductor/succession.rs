@@ -1,6 +1,9 @@
 //! What follows once a successor serves: its probation, and what to do should it die.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -8,7 +11,6 @@ use super::Conductor;
 use crate::{
     Graceful, Guard, Reason,
     error::{Error, Kind},
-    systemd,
     upgrade::{
         Successor,
         frame::Message,
@@ -72,12 +74,25 @@ impl Conductor {
 
     /// Tells the service manager who is the main process, and is there until it knows.
     fn tell_manager(&self, successor: Successor) {
-        if !systemd::is_listening() {
+        if !self.shared.manager.is_listening() {
             return;
         }
         let guard = self.shared.graceful.guard();
-        tokio::task::spawn_blocking(move || {
-            systemd::handed_over(successor.pid(), successor.generation());
+        let shared = Arc::clone(&self.shared);
+        let channel = self.link.as_ref().and_then(Link::channel);
+        tokio::spawn(async move {
+            // A predecessor that drains may be about to make us that.
+            shared.manager.until_main().await;
+            let manager = Arc::clone(&shared.manager);
+            let (pid, generation) = (successor.pid(), successor.generation());
+            let told = tokio::task::spawn_blocking(move || manager.handed_over(pid, generation));
+            let _ = told.await;
+            let stored = shared.registry().ledger.names();
+            if let Some(channel) = channel
+                && let Err(err) = channel.send(&Message::Main { stored }, b"", &[]).await
+            {
+                tracing::debug!(successor = pid, %err, "not told that it is the main process");
+            }
             drop(guard);
         });
     }
@@ -99,7 +114,7 @@ impl Conductor {
             let message = format!("the successor (pid {successor}) died after it served, {status}");
             drop(shared.upgrade_failed(&Error::new(Kind::Failed, &*message)));
             shared.reclaim_pid_file();
-            systemd::alone(shared.number);
+            shared.manager.alone();
             shared.gate.open();
             shared.control_gate.open();
             shared.journal.resumed(&message);

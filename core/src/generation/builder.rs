@@ -34,6 +34,7 @@ use crate::{
     sockets::{foreign, gate::Gate, registry::Registry},
     state::StateReader,
     status::journal::Journal,
+    systemd::{self, Manager, pulse},
     testing::Seat,
     upgrade::{
         channel::Channel,
@@ -61,6 +62,7 @@ pub struct GenerationBuilder {
     signals: Signals,
     program: Option<OsString>,
     args: Option<Vec<OsString>>,
+    fd_store: Option<bool>,
     seat: Option<Arc<Seat>>,
 }
 
@@ -76,6 +78,7 @@ impl GenerationBuilder {
             signals: Signals::new(),
             program: None,
             args: None,
+            fd_store: None,
             seat: None,
         }
     }
@@ -172,6 +175,22 @@ impl GenerationBuilder {
         self
     }
 
+    /// Whether the service manager keeps the sockets that this service opens (systemd's fd store).
+    /// By default it does if it says that it has room for them.
+    ///
+    /// What it keeps survives a crash: connections that the kernel had queued, and those that come
+    /// before the manager has started the service again, are served then. The room is what the unit
+    /// gives by `FileDescriptorStoreMax=`, so the administrator has the say, and a unit without it
+    /// is as it always was. Systemd tells the room since version 254 only; for an older one say
+    /// `true`, which lets the sockets be sent at a venture.
+    ///
+    /// A service that is told to stop takes its sockets out first, so that clients are refused and
+    /// do not queue where nobody comes. A socket of a socket unit is systemd's own and not stored.
+    pub fn fd_store(mut self, keep: bool) -> Self {
+        self.fd_store = Some(keep);
+        self
+    }
+
     /// Starts the generation.
     ///
     /// Handles signals first, so that none goes amiss, then takes what a predecessor left, or else
@@ -252,6 +271,17 @@ impl GenerationBuilder {
             }
             None => (0, Default::default(), Default::default(), None),
         };
+        let main = predecessor.is_none();
+        let manager = Arc::new(match &self.seat {
+            // It is told of the process, and so of the test.
+            Some(_) => Manager::absent(number),
+            None => Manager::new(number, main, self.fd_store),
+        });
+        if manager.watches() {
+            // It names us. Whoever is left without it is meant, and who is heard is the main process.
+            program.without = Some(systemd::WATCHDOG_PID);
+            tokio::spawn(pulse::live(Arc::clone(&manager)));
+        }
         let (requests, received) = mpsc::unbounded_channel();
         signals.listen(&requests, &self.graceful);
         let alone = AtomicBool::new(predecessor.is_none());
@@ -284,6 +314,7 @@ impl GenerationBuilder {
             panic: Mutex::new(None),
             requests,
             finished: watch::Sender::new(false),
+            manager,
         });
         let predecessor = shared
             .predecessor
@@ -357,7 +388,9 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
             }
             let parent = std::os::unix::process::parent_id();
             let found = foreign::parse(|name| env::var_os(name), std::process::id(), parent)?;
-            registry.inherit(foreign::adopt(found)?);
+            let adopted = foreign::adopt(found)?;
+            registry.ledger.extend(adopted.useless);
+            registry.inherit(adopted.sockets);
             Ok(None)
         }
     }

@@ -152,7 +152,10 @@ impl Generation {
                 .rev()
                 .find(|at| text.is_char_boundary(*at));
             text.truncate(end.unwrap_or_default());
-            self.shared().tell_predecessor(&Message::Progress { text });
+            match self.shared().predecessor {
+                Some(_) => self.shared().tell_predecessor(&Message::Progress { text }),
+                None => self.shared().manager.starting(&text),
+            }
             fault::reached("progress-sent");
         }
     }

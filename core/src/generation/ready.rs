@@ -17,7 +17,6 @@ use crate::{
     fault,
     moving::inbound,
     pidfile::Prepared,
-    systemd,
     upgrade::{
         channel::Channel,
         frame::{self, Decoded, Message},
@@ -81,7 +80,9 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     let pid = std::process::id();
     tracing::info!(generation = shared.number, pid, "serving");
     if predecessor.is_none() {
-        systemd::serves(shared.number);
+        // What it keeps is complete when the service counts as started.
+        shared.keep_in_store();
+        shared.manager.serves(None);
     }
     if let Some(predecessor) = predecessor {
         shared.tell_predecessor(&Message::Serving);
@@ -200,6 +201,12 @@ async fn watch(
                 // Without a generation nobody adopts.
                 None => inbound::refuse(&channel, &connections),
             },
+            Decoded::Known(Message::Main { stored }) => {
+                if let Some(shared) = shared.upgrade() {
+                    shared.registry().ledger.extend(stored);
+                    shared.become_main();
+                }
+            }
             Decoded::Known(message) => {
                 drained |= message == Message::Bye;
                 fault::comes_to("bye-heard").await;
@@ -213,7 +220,13 @@ async fn watch(
         shared.become_alone();
         // One that had drained has said so itself, with a barrier.
         if !drained {
-            systemd::alone(shared.number);
+            shared.manager.alone();
+        } else if !shared.manager.is_main() {
+            // An older release, which does not say it.
+            shared.become_main();
+        }
+        if !shared.manager.is_stopping() {
+            shared.keep_in_store();
         }
     }
     tracing::info!(predecessor, drained, "predecessor gone");

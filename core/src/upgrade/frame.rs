@@ -74,6 +74,12 @@ pub(crate) enum Message {
     Claimed { ids: Vec<u64> },
     /// To the predecessor: these are yours again.
     Refused { ids: Vec<u64> },
+    /// To the successor: the service manager knows it as the main process. `stored` is what it keeps
+    /// for the service, by the names that it has there.
+    Main {
+        #[serde(default)]
+        stored: Vec<String>,
+    },
     /// The other end sent something that is not known here.
     Unknown { what: String },
 }
@@ -177,7 +183,7 @@ pub(crate) fn decode(frame: &[u8]) -> Result<(Decoded, &[u8]), String> {
     Ok((Decoded::Known(message), payload))
 }
 
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 19] = [
     "hello",
     "sockets",
     "stderr",
@@ -194,6 +200,7 @@ const KNOWN: [&str; 18] = [
     "connections",
     "claimed",
     "refused",
+    "main",
     "unknown",
     "unused",
 ];
@@ -333,6 +340,13 @@ mod tests {
             ),
             ("claimed", Message::Claimed { ids: vec![7, 8] }, b""),
             ("refused", Message::Refused { ids: vec![9] }, b""),
+            (
+                "main",
+                Message::Main {
+                    stored: vec!["handover.web".into()],
+                },
+                b"",
+            ),
             (
                 "unknown",
                 Message::Unknown {

@@ -31,6 +31,8 @@ pub(crate) struct Program {
     pub(crate) name: OsString,
     pub(crate) args: Vec<OsString>,
     pub(crate) dir: PathBuf,
+    /// A variable that is not for the successor.
+    pub(crate) without: Option<&'static str>,
 }
 
 impl Program {
@@ -45,6 +47,7 @@ impl Program {
             name,
             args: args.collect(),
             dir: start_dir()?,
+            without: None,
         })
     }
 
@@ -102,6 +105,9 @@ fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<Ends>) -> io::R
         VARIABLE,
         format!("1:{}:{}", channel.as_raw_fd(), std::process::id()),
     );
+    if let Some(variable) = program.without {
+        command.env_remove(variable);
+    }
     match stderr {
         Some(ends) => relay::equip(&mut command, ends.read, ends.write)?,
         // That of this process, if it has one.

@@ -20,6 +20,7 @@ pub(crate) const DIR: &str = "HANDOVER_TEST_DIR";
 pub(crate) const LISTEN: &str = "HANDOVER_TEST_LISTEN";
 pub(crate) const UDP: &str = "HANDOVER_TEST_UDP";
 pub(crate) const READY_TIMEOUT_MS: &str = "HANDOVER_TEST_READY_TIMEOUT_MS";
+pub(crate) const DEADLINE_MS: &str = "HANDOVER_TEST_DEADLINE_MS";
 pub(crate) const PROBATION_MS: &str = "HANDOVER_TEST_PROBATION_MS";
 /// Whether there is a control socket, `control` in the directory.
 pub(crate) const CONTROL: &str = "HANDOVER_TEST_CONTROL";
@@ -57,7 +58,8 @@ fn fault(dir: &Path) -> String {
 }
 
 async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let policy = Policy::default().with_deadline(Duration::from_secs(30));
+    let deadline = millis(DEADLINE_MS).unwrap_or(Duration::from_secs(30));
+    let policy = Policy::default().with_deadline(deadline);
     let mut builder = Generation::builder()
         .graceful(Graceful::with_policy(policy))
         .pid_file(dir.join("pid"))
@@ -201,6 +203,13 @@ async fn converse(
                     .unwrap()
                     .trim()
                     .to_owned()
+            }
+            // Takes a thread of the runtime away.
+            "block" => {
+                while !dir.join("unblock").exists() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                "ok".to_owned()
             }
             "descriptors" => descriptors_of_a_child(),
             "storm" => {
