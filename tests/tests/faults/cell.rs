@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use super::{
-    outcome::{Action, Left, Lost, Point, Role, outcome},
+    outcome::{Action, Left, Lost, POINTS, Point, Role, outcome},
     support::{BOUND, Way, directory, listening},
 };
 
@@ -49,6 +49,36 @@ fn probation(cell: Cell) -> &'static str {
         (8, _) => "0",
         (6.., Left::Predecessor) => "5",
         _ => "0.3",
+    }
+}
+
+impl Cell {
+    pub(crate) async fn stopped_for_long() -> anyhow::Result<()> {
+        let point = POINTS.iter().find(|point| point.name == "spawned");
+        let point = point.context("the point")?;
+        let action = Action::StopAndGoOn;
+        let cell = Self { point, action };
+        let service = Service::start(cell).await?;
+        fs::write(service.faults.join(point.name), action.fault(point))?;
+        service.first.process.signal(Signal::HUP)?;
+        let stopped = service.reached(point.name).await?;
+        is_stopped(&stopped).await?;
+        let successor = service
+            .alive()
+            .into_iter()
+            .find(|stat| stat.pid != stopped.pid());
+        let successor = Process::open(successor.context("a successor")?.pid)?;
+        has_ended(&successor).await?;
+        fs::write(service.faults.join(format!("{}.go", point.name)), "")?;
+        stopped.signal(Signal::CONT)?;
+        let failed = service
+            .server
+            .stderr_line("upgrade failed, serving on", BOUND);
+        let failed = failed.await?;
+        ensure!(failed.contains("it may be stopped"), "{failed}");
+        service.serves_alone(&service.first).await?;
+        let next = service.upgrades(&service.first, cell).await?;
+        service.ends(&next, cell).await
     }
 }
 
