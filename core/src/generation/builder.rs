@@ -434,6 +434,12 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
         Some(mut heritage) => {
             // It may have died before it had sent them.
             heritage.stderr = heritage.stderr.take().or(stderr);
+            // Then nobody reads the pipe: not even why this process fails, should it.
+            if heritage.orphaned
+                && let Some((real, read)) = heritage.stderr.take()
+            {
+                relay::give_up(&real, read);
+            }
             Ok(Some(heritage))
         }
         None => {

@@ -22,8 +22,8 @@ use crate::{
 
 /// The first descriptor that systemd passes.
 const LISTEN_FDS_START: i32 = 3;
-/// More than any process can have: a typing error, not a wish.
-const MOST: i32 = 1 << 20;
+/// More than anybody passes: a typing error, not a wish.
+const MOST: i32 = 1 << 16;
 
 /// A descriptor that the environment names.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -124,7 +124,8 @@ pub(crate) fn try_send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> 
     send(fd, &frame, &[])
 }
 
-fn wait_until(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
+/// Waits until `fd` is readable.
+pub(crate) fn wait_until(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left == Duration::ZERO {
