@@ -14,7 +14,8 @@ use crate::{
     control::UpgradeRequest,
     error::{Error, Kind},
     generation::shared::{Shared, lock},
-    state, systemd,
+    state,
+    systemd::pulse,
     upgrade::{
         Successor,
         attempt::{self, Course, Offer},
@@ -75,6 +76,13 @@ impl Conductor {
                 std::process::id()
             );
             Err(Error::new(Kind::Stale, message))
+        } else if std::process::id() == 1 && self.shared.seat.is_none() {
+            // The kernel kills a pid namespace with its first process.
+            refuse(
+                Kind::Spawn,
+                "this is process 1, whose end is the end of its container, the successor included; \
+                 let an init start it (docker run --init)",
+            )
         } else {
             Ok(())
         }
@@ -91,7 +99,7 @@ impl Conductor {
             pid = std::process::id(),
             "upgrading"
         );
-        systemd::reloading();
+        self.shared.manager.reloading();
         self.shared.journal.begun(self.shared.number);
         let course = Arc::new(Course::default());
         let (leash, older) = self.leash();
@@ -148,7 +156,7 @@ impl Conductor {
                 if attempt.course.committed.load(Ordering::Acquire) {
                     self.shared.reclaim_pid_file();
                 }
-                systemd::serves(self.shared.number);
+                self.shared.manager.serves(Some(&err.chain()));
                 self.shared.journal.failed(&err);
                 Err(err)
             }
@@ -180,6 +188,9 @@ impl Conductor {
 /// told that it has failed.
 async fn attempt_of(shared: Arc<Shared>, plan: Plan) -> Result<Link, Error> {
     let course = Arc::clone(&plan.course);
+    // A check may take as long as a start.
+    let longest = shared.ready_timeout * if plan.check { 2 } else { 1 };
+    let pulse = pulse::report_start(Arc::clone(&shared.manager), longest);
     let attempt = async {
         if plan.check {
             let inquiry = shared.inquiry(Some(Arc::clone(&shared.journal)))?;
@@ -187,7 +198,10 @@ async fn attempt_of(shared: Arc<Shared>, plan: Plan) -> Result<Link, Error> {
         }
         attempt::run(offer(&shared, plan).await?).await
     };
-    let result = attempt.await;
+    let result = tokio::select! {
+        result = attempt => result,
+        never = pulse => match never {},
+    };
     if let Err(err) = &result {
         // It has ended, and so is no heir.
         course.started.store(false, Ordering::Release);
@@ -227,6 +241,7 @@ async fn offer(shared: &Shared, plan: Plan) -> Result<Offer, Error> {
         states,
         route: shared.route.clone(),
         journal: Arc::clone(&shared.journal),
+        manager: Arc::clone(&shared.manager),
         older: plan.older,
         course: plan.course,
     })

@@ -38,6 +38,7 @@ use crate::{
     sockets::{foreign, gate::Gate, registry::Registry},
     state::StateReader,
     status::journal::Journal,
+    systemd::{self, Manager, pulse},
     testing::Seat,
     upgrade::{
         channel::Channel,
@@ -61,12 +62,14 @@ pub struct GenerationBuilder {
     control: Option<PathBuf>,
     ready_timeout: Duration,
     probation: Duration,
+    lazy_adoption: bool,
     move_timeout: Duration,
     check_first: bool,
     max_draining: usize,
     signals: Signals,
     program: Option<OsString>,
     args: Option<Vec<OsString>>,
+    fd_store: Option<bool>,
     seat: Option<Arc<Seat>>,
 }
 
@@ -78,12 +81,14 @@ impl GenerationBuilder {
             control: None,
             ready_timeout: Duration::from_secs(60),
             probation: Duration::from_secs(1),
+            lazy_adoption: true,
             move_timeout: PATIENCE,
             check_first: false,
             max_draining: 4,
             signals: Signals::new(),
             program: None,
             args: None,
+            fd_store: None,
             seat: None,
         }
     }
@@ -137,6 +142,20 @@ impl GenerationBuilder {
     /// It holds the drain open, and so ends at the drain's deadline at the latest.
     pub fn probation(mut self, time: Duration) -> Self {
         self.probation = time;
+        self
+    }
+
+    /// Whether connections on which nothing comes stay this process's own during the
+    /// [probation](Self::probation). True by default.
+    ///
+    /// The successor has them, and takes each over when its client sends something; all others when
+    /// the probation ends. So a successor that dies before that takes no idle connection with it:
+    /// this process serves them again. Meanwhile each costs a descriptor in both processes, and its
+    /// idle time limit starts anew when it is taken over.
+    ///
+    /// If false, or without a probation, the successor takes over at once whatever it is given.
+    pub fn lazy_adoption(mut self, lazy: bool) -> Self {
+        self.lazy_adoption = lazy;
         self
     }
 
@@ -195,6 +214,22 @@ impl GenerationBuilder {
         I::Item: Into<OsString>,
     {
         self.args = Some(args.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Whether the service manager keeps the sockets that this service opens (systemd's fd store).
+    /// By default it does if it says that it has room for them.
+    ///
+    /// What it keeps survives a crash: connections that the kernel had queued, and those that come
+    /// before the manager has started the service again, are served then. The room is what the unit
+    /// gives by `FileDescriptorStoreMax=`, so the administrator has the say, and a unit without it
+    /// is as it always was. Systemd tells the room since version 254 only; for an older one say
+    /// `true`, which lets the sockets be sent at a venture.
+    ///
+    /// A service that is told to stop takes its sockets out first, so that clients are refused and
+    /// do not queue where nobody comes. A socket of a socket unit is systemd's own and not stored.
+    pub fn fd_store(mut self, keep: bool) -> Self {
+        self.fd_store = Some(keep);
         self
     }
 
@@ -288,11 +323,26 @@ impl GenerationBuilder {
             }
             None => (0, Default::default(), Default::default(), None),
         };
+        let main = predecessor.is_none();
+        let manager = Arc::new(match &self.seat {
+            // It is told of the process, and so of the test.
+            Some(_) => Manager::absent(number),
+            None => Manager::new(number, main, self.fd_store),
+        });
+        if manager.watches() {
+            // It names us. Whoever is left without it is meant, and who is heard is the main process.
+            program.without = Some(systemd::WATCHDOG_PID);
+            tokio::spawn(pulse::live(Arc::clone(&manager)));
+        }
         let (requests, received) = mpsc::unbounded_channel();
         signals.listen(&requests, &self.graceful);
         let alone = AtomicBool::new(predecessor.is_none());
         let shared = Arc::new(Shared {
-            route: Route::new(self.graceful.clone(), self.move_timeout),
+            route: Route::new(
+                self.graceful.clone(),
+                self.move_timeout,
+                self.lazy_adoption && self.probation > Duration::ZERO,
+            ),
             adopters: Adopters::default(),
             graceful: self.graceful,
             check,
@@ -324,6 +374,7 @@ impl GenerationBuilder {
             panic: Mutex::new(None),
             requests,
             finished: watch::Sender::new(false),
+            manager,
         });
         let predecessor = shared
             .predecessor
@@ -383,6 +434,12 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
         Some(mut heritage) => {
             // It may have died before it had sent them.
             heritage.stderr = heritage.stderr.take().or(stderr);
+            // Then nobody reads the pipe: not even why this process fails, should it.
+            if heritage.orphaned
+                && let Some((real, read)) = heritage.stderr.take()
+            {
+                relay::give_up(&real, read);
+            }
             Ok(Some(heritage))
         }
         None => {
@@ -391,7 +448,9 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
             }
             let parent = std::os::unix::process::parent_id();
             let found = foreign::parse(|name| env::var_os(name), std::process::id(), parent)?;
-            registry.inherit(foreign::adopt(found)?);
+            let adopted = foreign::adopt(found)?;
+            registry.ledger.extend(adopted.useless);
+            registry.inherit(adopted.sockets);
             Ok(None)
         }
     }

@@ -168,6 +168,9 @@ impl Generation {
     }
 
     /// Tells who waits for this process to be ready what it does, for people. Best effort.
+    ///
+    /// That is the predecessor, or in a first generation the service manager, which so gives the
+    /// start another twelve seconds from now if it would have ended it before.
     pub fn progress(&self, text: impl Into<String>) {
         let mut text = text.into();
         tracing::info!(progress = %text, "starting");
@@ -177,7 +180,10 @@ impl Generation {
                 .rev()
                 .find(|at| text.is_char_boundary(*at));
             text.truncate(end.unwrap_or_default());
-            self.shared().tell_predecessor(&Message::Progress { text });
+            match self.shared().predecessor {
+                Some(_) => self.shared().tell_predecessor(&Message::Progress { text }),
+                None => self.shared().manager.starting(&text),
+            }
             fault::reached("progress-sent");
         }
     }

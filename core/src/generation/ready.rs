@@ -13,11 +13,11 @@ use std::{
 
 use super::shared::{Predecessor, Shared, lock};
 use crate::{
+    Stays,
     error::{Error, Kind},
     fault,
-    moving::inbound,
+    moving::answers::Answers,
     pidfile::{self, Prepared},
-    systemd,
     upgrade::{
         Checked,
         channel::Channel,
@@ -86,7 +86,9 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     let pid = std::process::id();
     tracing::info!(generation = shared.number, pid, "serving");
     if predecessor.is_none() {
-        systemd::serves(shared.number);
+        // What it keeps is complete when the service counts as started.
+        shared.keep_in_store();
+        shared.manager.serves(None);
     }
     if let Some(predecessor) = predecessor {
         shared.tell_predecessor(&Message::Serving);
@@ -198,6 +200,7 @@ async fn watch(
     rest: Option<std::os::fd::OwnedFd>,
 ) {
     let mut drained = false;
+    let answers = Answers::new(channel.clone());
     loop {
         let received = match channel.recv().await {
             Ok(Some(received)) => received,
@@ -220,14 +223,27 @@ async fn watch(
             fault::comes_to("connections-received").await;
         }
         match received.message {
-            Decoded::Known(Message::Connections { connections }) => match shared.upgrade() {
-                Some(shared) => {
-                    let (payload, fds) = (&received.payload, received.fds);
-                    shared.adopters.receive(&channel, connections, payload, fds);
+            Decoded::Known(Message::Connections { connections, lazy }) => {
+                let (payload, fds) = (&received.payload, received.fds);
+                match shared.upgrade() {
+                    Some(shared) => {
+                        let adopters = &shared.adopters;
+                        adopters.receive(&answers, connections, payload, fds, lazy);
+                    }
+                    // Without a generation nobody adopts.
+                    None => {
+                        let ids = connections.iter().map(|moved| moved.id).collect();
+                        answers.refuse(ids, Stays::RefusedListener);
+                    }
                 }
-                // Without a generation nobody adopts.
-                None => inbound::refuse(&channel, &connections),
-            },
+            }
+            Decoded::Known(Message::Settle) => answers.settle(),
+            Decoded::Known(Message::Main { stored }) => {
+                if let Some(shared) = shared.upgrade() {
+                    shared.registry().ledger.extend(stored);
+                    shared.become_main();
+                }
+            }
             Decoded::Known(message) => {
                 drained |= message == Message::Bye;
                 fault::comes_to("bye-heard").await;
@@ -237,11 +253,19 @@ async fn watch(
             }
         }
     }
+    // An heir has what it holds.
+    answers.settle();
     if let Some(shared) = shared.upgrade() {
         shared.become_alone();
         // One that had drained has said so itself, with a barrier.
         if !drained {
-            systemd::alone(shared.number);
+            shared.manager.alone();
+        } else if !shared.manager.is_main() {
+            // An older release, which does not say it.
+            shared.become_main();
+        }
+        if !shared.manager.is_stopping() {
+            shared.keep_in_store();
         }
     }
     tracing::info!(predecessor, drained, "predecessor gone");

@@ -35,6 +35,7 @@ use crate::{
     sockets::{gate::Gate, held::Passing, registry::Registry, unix_path::OwnedPath},
     state::{Providers, State, StateReader},
     status::journal::Journal,
+    systemd::{Manager, store::Kept},
     testing::Seat,
     upgrade::{channel::Channel, check::Inquiry, frame::Message, spawn::Program},
 };
@@ -88,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) panic: Mutex<Option<String>>,
     pub(crate) requests: UnboundedSender<Request>,
     pub(crate) finished: watch::Sender<bool>,
+    /// Who wants to be told what becomes of the service.
+    pub(crate) manager: Arc<Manager>,
 }
 
 /// Who was here before us.
@@ -183,6 +186,51 @@ impl Shared {
         self.registry().remove_unused_paths();
         if let Some(path) = lock(&self.unused_control).take() {
             path.remove();
+        }
+    }
+
+    /// Lets the service manager keep the sockets that this generation uses, and no others, if it
+    /// keeps any. For the main process, once no predecessor can come back to what is there.
+    pub(crate) fn keep_in_store(&self) {
+        if self.alone.load(Ordering::Acquire) {
+            self.change_store(|registry| registry.to_store(self.manager.room()));
+        }
+    }
+
+    /// There is another socket, it may be after `ready`.
+    pub(crate) fn socket_added(&self) {
+        if self.is_ready() && !self.manager.is_stopping() {
+            self.keep_in_store();
+        }
+    }
+
+    /// The service is to stop: says so, and lets the service manager keep nothing.
+    pub(crate) fn tell_of_stop(&self) {
+        self.manager.stopping(&self.graceful);
+        self.change_store(|_| Ok(Vec::new()));
+    }
+
+    /// The service manager knows this process as the main one.
+    pub(crate) fn become_main(&self) {
+        self.manager.become_main();
+        // What was said before was not heard.
+        if self.manager.is_stopping() {
+            self.tell_of_stop();
+        }
+    }
+
+    fn change_store(&self, wanted: impl FnOnce(&Registry) -> std::io::Result<Vec<Kept>>) {
+        if !self.manager.keeps() || !self.manager.is_main() {
+            return;
+        }
+        // Until all is sent, so that what was decided first is heard first.
+        let _one_at_a_time = lock(&self.manager.changing);
+        let mut registry = self.registry();
+        let plan = wanted(&registry).map(|wanted| registry.ledger.plan(wanted));
+        drop(registry);
+        match plan {
+            Ok(plan) => self.manager.carry_out(plan),
+            Err(err) => tracing::warn!(%err, "the service manager does not keep our sockets"),
         }
     }
 

@@ -10,7 +10,8 @@ use std::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{
-    options::{Difference, SocketOptions},
+    difference::Difference,
+    options::SocketOptions,
     record::SocketKind,
     spec::{Place, Spec},
     unix_path::{self, OwnedPath},

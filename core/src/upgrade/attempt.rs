@@ -38,6 +38,7 @@ use crate::{
     sockets::held::Passing,
     state::{Kept, What, stream},
     status::journal::Journal,
+    systemd::Manager,
     testing::Seat,
 };
 
@@ -63,6 +64,8 @@ pub(crate) struct Offer {
     /// Told of each step.
     pub(crate) journal: Arc<Journal>,
     pub(crate) course: Arc<Course>,
+    /// Learns what the successor says it does.
+    pub(crate) manager: Arc<Manager>,
 }
 
 /// How far an attempt is, for who conducts it.
@@ -93,10 +96,9 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let (relay, read) = (relay.map_err(failed)?, duplicate().map_err(failed)?);
     let course = Arc::clone(&offer.course);
     let candidate = match &offer.seat {
-        Some(seat) => seat.launch(theirs).map(|thread| {
-            course.started.store(true, Ordering::Release);
-            Candidate::new(Process::Thread(thread), course)
-        }),
+        Some(seat) => seat
+            .launch(theirs)
+            .map(|thread| Candidate::new(Process::Thread(thread), course)),
         None => spawn::spawn(offer.program.clone(), theirs, ends, course).await,
     };
     let mut candidate = candidate.map_err(|err| {
@@ -118,6 +120,8 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     offer.journal.starting(pid, offer.generation);
     let journal = Arc::clone(&offer.journal);
     let journal = &*journal;
+    let manager = Arc::clone(&offer.manager);
+    let told = (journal, &*manager);
     let limit = offer.ready_timeout;
     let route = offer.route.clone();
     let passing = Arc::clone(&offer.sockets);
@@ -129,7 +133,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let ready = attempt.until(begun + limit, limit, |channel| async move {
         send_all(channel, &offer, pid, read).await?;
-        wait_for(channel, pid, &offer.sockets, &[Message::Ready], journal).await?;
+        wait_for(channel, pid, &offer.sockets, &[Message::Ready], told).await?;
         fault::comes_to("ready-heard").await;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
         offer.course.committed.store(true, Ordering::Release);
@@ -151,7 +155,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     // It may be told to stop at once, and say goodbye before or right after it says that it serves.
     let taken_over = [Message::Serving, Message::Bye];
     let serving = attempt.until(Instant::now() + SERVING, SERVING, |channel| {
-        wait_for(channel, pid, &passing, &taken_over, journal)
+        wait_for(channel, pid, &passing, &taken_over, told)
     });
     let said = match serving.await {
         Ok(said) => said,
@@ -403,7 +407,7 @@ async fn wait_for(
     pid: u32,
     passing: &Passing,
     wanted: &[Message],
-    journal: &Journal,
+    told: (&Journal, &Manager),
 ) -> Result<Message, Stop> {
     loop {
         let received = channel.recv().await.map_err(lost)?;
@@ -415,7 +419,8 @@ async fn wait_for(
             Decoded::Known(Message::Failed { message }) => return Err(Stop::Failed(message)),
             Decoded::Known(Message::Progress { text }) => {
                 tracing::info!(successor = pid, progress = %text, "successor starting");
-                journal.initialising(pid, &text);
+                told.0.initialising(pid, &text);
+                told.1.successor_starting(&text);
                 fault::comes_to("progress-heard").await;
             }
             Decoded::Known(Message::Unused { names }) => passing.unused(&names),

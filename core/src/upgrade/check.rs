@@ -126,6 +126,7 @@ impl Check {
                 args: self.args,
                 dir,
                 quiet: true,
+                without: None,
             },
             generation: 0,
             timeout: self.timeout,

@@ -70,11 +70,32 @@ pub(crate) enum Message {
     Bye,
     /// To the successor: one descriptor for each record, in this order; what was read ahead from
     /// them, one after the other, is the payload.
-    Connections { connections: Vec<Moved> },
+    Connections {
+        connections: Vec<Moved>,
+        /// Those on which nothing has come may be held: claimed when something comes, or at
+        /// [`Message::Settle`].
+        #[serde(default)]
+        lazy: bool,
+    },
     /// To the predecessor: these are ours.
     Claimed { ids: Vec<u64> },
     /// To the predecessor: these are yours again.
-    Refused { ids: Vec<u64> },
+    Refused {
+        ids: Vec<u64>,
+        /// A code, for the predecessor's report.
+        #[serde(default)]
+        why: String,
+    },
+    /// To the predecessor: these are held, and yours until they are claimed.
+    Held { ids: Vec<u64> },
+    /// To the successor: claim what you hold, and hold no more.
+    Settle,
+    /// To the successor: the service manager knows it as the main process. `stored` is what it keeps
+    /// for the service, by the names that it has there.
+    Main {
+        #[serde(default)]
+        stored: Vec<String>,
+    },
     /// To who checks: whatever can be proven without taking over has been.
     Checked(Checked),
     /// To the successor: one descriptor for each generation before it that still drains, the oldest
@@ -198,7 +219,7 @@ pub(crate) fn decode(frame: &[u8]) -> Result<(Decoded, &[u8]), String> {
     Ok((Decoded::Known(message), payload))
 }
 
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 25] = [
     "hello",
     "sockets",
     "stderr",
@@ -215,10 +236,13 @@ const KNOWN: [&str; 22] = [
     "connections",
     "claimed",
     "refused",
+    "main",
     "checked",
     "older",
     "cut",
     "holds",
+    "held",
+    "settle",
     "unknown",
     "unused",
 ];
@@ -391,11 +415,28 @@ mod tests {
                         age_ms: 1500,
                         requests: 3,
                     }],
+                    lazy: false,
                 },
                 b"GET ",
             ),
             ("claimed", Message::Claimed { ids: vec![7, 8] }, b""),
-            ("refused", Message::Refused { ids: vec![9] }, b""),
+            (
+                "refused",
+                Message::Refused {
+                    ids: vec![9],
+                    why: String::new(),
+                },
+                b"",
+            ),
+            ("held", Message::Held { ids: vec![10, 11] }, b""),
+            ("settle", Message::Settle, b""),
+            (
+                "main",
+                Message::Main {
+                    stored: vec!["handover.web".into()],
+                },
+                b"",
+            ),
             (
                 "unknown",
                 Message::Unknown {

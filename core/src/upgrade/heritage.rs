@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::{
+    net::{AddressFamily, SocketType, sockopt},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 
 use super::{
     channel::{self, Received},
@@ -26,6 +29,8 @@ use crate::{
 /// How long the predecessor may take to send everything. It does so as soon as we are started.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a process may take to die: its memory is given back first.
+const DYING: Duration = Duration::from_secs(5);
 /// Why a predecessor's channel is not taken that ought to be.
 const SILENT: &str = "says nothing";
 
@@ -41,6 +46,8 @@ pub(crate) struct Heritage {
     pub(crate) states: HashMap<String, State>,
     /// With their versions.
     pub(crate) streams: HashMap<String, (u32, OwnedFd)>,
+    /// The predecessor died before it had sent everything.
+    pub(crate) orphaned: bool,
     /// The real standard error, and the reading end of the pipe that stands in for it.
     pub(crate) stderr: Option<(OwnedFd, OwnedFd)>,
     /// The generations before us, with the channels to them.
@@ -91,7 +98,7 @@ pub(crate) fn of(channel: OwnedFd) -> Result<Heritage, Error> {
 }
 
 /// Reads `1:<descriptor>:<pid>`.
-fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
+pub(crate) fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
     let bad = || {
         let message = format!("{VARIABLE}={value:?} is not 1:descriptor:pid; unset it");
         Error::new(Kind::Inherited, message)
@@ -140,8 +147,22 @@ fn is_ours(fd: BorrowedFd<'_>, pid: u32, deadline: Instant) -> Result<(), String
         }
         Some(other) => Err(format!("begins with {other:?}")),
         // The predecessor died before it had sent anything, so nothing is inherited.
-        None => Err("has ended".to_owned()),
+        None => {
+            wait_for_the_end_of(pid);
+            Err("has ended".to_owned())
+        }
     }
+}
+
+/// Waits until a predecessor that dies is dead. Its channel may be closed before its listeners are,
+/// and what it has not handed over is still in use until then.
+fn wait_for_the_end_of(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // An error is a process that has been reaped, or a kernel that cannot tell.
+    let Some(Ok(process)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
+        return;
+    };
+    let _ = channel::wait_until(process.as_fd(), Instant::now() + DYING);
 }
 
 fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
@@ -160,6 +181,7 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
         stderr: None,
         older: Vec::new(),
         check: false,
+        orphaned: false,
     };
     // Invariant: a blob is complete, and only then takes the place of what was there.
     let mut pieces: HashMap<String, Vec<u8>> = HashMap::new();
@@ -172,6 +194,8 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
                     predecessor = heritage.predecessor,
                     "the predecessor died while it handed over"
                 );
+                heritage.orphaned = true;
+                wait_for_the_end_of(heritage.predecessor);
                 break Ok(());
             }
             Err(err) => break Err(failed(err)),

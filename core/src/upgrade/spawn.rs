@@ -10,7 +10,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Program {
     pub(crate) name: OsString,
     pub(crate) args: Vec<OsString>,
     pub(crate) dir: PathBuf,
+    /// A variable that is not for the successor.
+    pub(crate) without: Option<&'static str>,
     /// What it prints goes to our standard error: ours is somebody else's to read.
     pub(crate) quiet: bool,
 }
@@ -48,6 +50,7 @@ impl Program {
             name,
             args: args.collect(),
             dir: start_dir()?,
+            without: None,
             quiet: false,
         })
     }
@@ -89,18 +92,13 @@ pub(crate) async fn spawn(
 ) -> io::Result<Candidate> {
     // Fork, exec and the wait for it take milliseconds in a large process.
     let spawned = tokio::task::spawn_blocking(move || {
-        let child = spawn_now(&program, channel, stderr)?;
-        course.started.store(true, Ordering::Release);
-        Ok(Candidate::new(Process::Child(child), course))
+        let process = spawn_now(&program, channel, stderr)?;
+        Ok(Candidate::new(process, course))
     });
     spawned.await.map_err(io::Error::other)?
 }
 
-fn spawn_now(
-    program: &Program,
-    channel: OwnedFd,
-    stderr: Option<Ends>,
-) -> io::Result<tokio::process::Child> {
+fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<Ends>) -> io::Result<Process> {
     let mut command = std::process::Command::new(program.path());
     // std empties the signal mask and restores SIGPIPE for the child.
     command
@@ -111,6 +109,9 @@ fn spawn_now(
         VARIABLE,
         format!("1:{}:{}", channel.as_raw_fd(), std::process::id()),
     );
+    if let Some(variable) = program.without {
+        command.env_remove(variable);
+    }
     match stderr {
         Some(ends) => relay::equip(&mut command, ends.read, ends.write)?,
         // That of this process, if it has one.
@@ -124,7 +125,7 @@ fn spawn_now(
     let mut tries = 0;
     loop {
         match command.spawn() {
-            Ok(child) => return Ok(child),
+            Ok(child) => return Ok(Process::Child(child)),
             // Another thread that forks at this moment may hold the file open for writing.
             Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy && tries < 20 => {
                 tries += 1;
