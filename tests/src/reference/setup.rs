@@ -38,6 +38,12 @@ impl Setup {
         if let Some(path) = &flags.pid_file {
             builder = builder.pid_file(path);
         }
+        if let Some(path) = &flags.control {
+            builder = builder.control(path);
+        }
+        if let Some(most) = flags.max_draining {
+            builder = builder.max_draining(most);
+        }
         if let Some(time) = flags.ready_timeout {
             builder = builder.ready_timeout(time);
         }
