@@ -52,6 +52,9 @@ pub struct Flags {
     /// Read this file once at start, and do the fault that it names
     #[arg(long, value_name = "PATH")]
     pub fault_file: Option<PathBuf>,
+    /// How many older generations may drain before the oldest is cut
+    #[arg(long, value_name = "N")]
+    pub max_draining: Option<usize>,
     /// Keep so many bytes for the successor, which checks them
     #[arg(long, value_name = "BYTES")]
     pub keep_state: Option<usize>,

@@ -51,6 +51,9 @@ impl Setup {
             builder = builder.probation(time);
         }
         builder = builder.lazy_adoption(!flags.eager_adoption);
+        if let Some(generations) = flags.max_draining {
+            builder = builder.max_draining(generations);
+        }
         if let Some(time) = flags.move_timeout {
             builder = builder.move_timeout(time);
         }
