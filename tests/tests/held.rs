@@ -83,12 +83,36 @@ async fn a_successor_that_dies_young_takes_no_idle_connection_along() {
         assert!(answers.iter().all(|answer| !answer.head.close));
     }
     // The next successor gets the same ones.
-    let (_, new) = upgrade(&server).await;
-    assert_eq!(new.generation, 1);
-    given(&new, 200).await;
+    old.process.signal(Signal::HUP).unwrap();
+    let next = eventually("another successor", BOUND, async || {
+        let newest = server.newest();
+        (newest.pid() != new.pid()).then_some(newest)
+    });
+    given(&next.await.unwrap(), 200).await;
     let answers = ask_all(&mut connections).await;
     assert_eq!(answered_by(&answers, 1), 200);
     assert!(old.process.is_running(), "its probation is not over");
+}
+
+/// What the default is for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_eager_successor_that_dies_takes_along_what_it_was_given() {
+    let program = program(FOR_EVER).arg("--eager-adoption");
+    let server = program.start().await.unwrap();
+    let to = server.newest().first_target().unwrap();
+    let mut connections = idle(&to, 100).await;
+    let (old, new) = upgrade(&server).await;
+    given(&new, 100).await;
+    eventually("the claims", BOUND, async || {
+        (sockets(old.pid()) < 50).then_some(())
+    })
+    .await
+    .unwrap();
+    new.process.signal(Signal::KILL).unwrap();
+    server.stderr_line("serving again", BOUND).await.unwrap();
+    for connection in &mut connections {
+        assert!(get_on(connection, "/").await.is_err());
+    }
 }
 
 /// Those that were asked in the meantime are the successor's, and go with it; no others.
