@@ -193,6 +193,24 @@ impl Drain {
         self.state().report.clone()
     }
 
+    /// When the phase was entered in which the drain is; `None` while there is none.
+    #[cfg(all(unix, feature = "process"))]
+    pub(crate) fn entered(&self) -> Option<Instant> {
+        let state = self.state();
+        let under_way = state.under_way.as_ref()?;
+        let ended = state
+            .report
+            .as_ref()
+            .map(|report| under_way.began + report.took);
+        let lame = state.stages[0].phase() == Phase::LameDuck;
+        let draining = if lame {
+            under_way.began
+        } else {
+            under_way.lame_duck_until
+        };
+        Some(ended.or(under_way.cut_at).unwrap_or(draining))
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.done.word().phase() == Phase::Drained
     }

@@ -1,6 +1,9 @@
 //! What follows once a successor serves: its probation, and what to do should it die.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -8,10 +11,10 @@ use super::Conductor;
 use crate::{
     Graceful, Guard, Phase, Reason,
     error::{Error, Kind},
-    systemd,
     upgrade::{
         Successor,
-        frame::Message,
+        channel::Channel,
+        frame::{Decoded, Message},
         link::{Ended, Link},
     },
 };
@@ -62,12 +65,30 @@ pub(super) async fn probation_due(probation: &Option<Probation>, graceful: &Grac
     }
 }
 
+/// Ends when a later generation cuts this one, or when there is none any more that could.
+pub(super) async fn leashed(leash: &Option<Channel>) -> bool {
+    let Some(leash) = leash else {
+        return std::future::pending().await;
+    };
+    loop {
+        match leash.recv().await {
+            Ok(Some(received)) if received.message == Decoded::Known(Message::Cut) => return true,
+            Ok(Some(_)) => {}
+            Err(err) if err.kind() == std::io::ErrorKind::InvalidData => {}
+            Ok(None) | Err(_) => return false,
+        }
+    }
+}
+
 impl Conductor {
     pub(super) fn succeeded(&mut self, mut link: Link, stop: bool) -> Successor {
         let successor = link.successor;
         let shared = &self.shared;
         shared.handed_over.store(true, Ordering::Release);
         shared.gate.shut();
+        shared.control_gate.shut();
+        let (pid, generation) = (successor.pid(), successor.generation());
+        shared.journal.serving(pid, generation);
         tracing::info!(
             successor = successor.pid(),
             generation = successor.generation(),
@@ -87,6 +108,7 @@ impl Conductor {
         }
         self.link = Some(link);
         self.tell_manager(successor);
+        self.bound_drains();
         let shared = &self.shared;
         shared.graceful.drain_for(Reason::Upgrade {
             successor: successor.pid(),
@@ -94,14 +116,41 @@ impl Conductor {
         successor
     }
 
+    /// Cuts the oldest generations, if with this one more than allowed drain.
+    fn bound_drains(&self) {
+        let most = self.shared.max_draining;
+        for older in self.shared.older.keep(most.saturating_sub(1)) {
+            let (pid, generation) = (older.pid, older.generation);
+            tracing::warn!(
+                pid,
+                generation,
+                most,
+                "too many generations drain, cutting the oldest"
+            );
+        }
+    }
+
     /// Tells the service manager who is the main process, and is there until it knows.
     fn tell_manager(&self, successor: Successor) {
-        if !systemd::is_listening() {
+        if !self.shared.manager.is_listening() {
             return;
         }
         let guard = self.shared.graceful.guard();
-        tokio::task::spawn_blocking(move || {
-            systemd::handed_over(successor.pid(), successor.generation());
+        let shared = Arc::clone(&self.shared);
+        let channel = self.link.as_ref().and_then(Link::channel);
+        tokio::spawn(async move {
+            // A predecessor that drains may be about to make us that.
+            shared.manager.until_main().await;
+            let manager = Arc::clone(&shared.manager);
+            let (pid, generation) = (successor.pid(), successor.generation());
+            let told = tokio::task::spawn_blocking(move || manager.handed_over(pid, generation));
+            let _ = told.await;
+            let stored = shared.registry().ledger.names();
+            if let Some(channel) = channel
+                && let Err(err) = channel.send(&Message::Main { stored }, b"", &[]).await
+            {
+                tracing::debug!(successor = pid, %err, "not told that it is the main process");
+            }
             drop(guard);
         });
     }
@@ -134,10 +183,13 @@ impl Conductor {
         if shared.graceful.resume() {
             tracing::error!(successor, status, "the successor died, serving again");
             let message = format!("the successor (pid {successor}) died after it served, {status}");
-            drop(shared.upgrade_failed(&Error::new(Kind::Failed, message)));
+            drop(shared.upgrade_failed(&Error::new(Kind::Failed, &*message)));
             shared.reclaim_pid_file();
-            systemd::alone(shared.number);
+            shared.manager.alone();
             shared.gate.open();
+            shared.control_gate.open();
+            shared.journal.resumed(&message);
+            self.leash = None;
             (self.stops, self.begun, self.closed) = (0, false, false);
         } else {
             tracing::error!(
@@ -145,6 +197,11 @@ impl Conductor {
                 status,
                 "the successor died, too late to serve again"
             );
+            let message = format!(
+                "the successor (pid {successor}) died, {status}, too late for this process to \
+                 serve again: nobody does"
+            );
+            shared.journal.lost(message);
             // Not before the drain is taken back: without the holder it might be over.
             self.probation = None;
         }

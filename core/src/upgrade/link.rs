@@ -154,6 +154,11 @@ impl Link {
         self.route.settle();
     }
 
+    /// The channel to it, while it has one.
+    pub(crate) fn channel(&self) -> Option<Arc<Channel>> {
+        self.channel.clone()
+    }
+
     /// Takes back what the successor, which has ended, has not claimed.
     pub(crate) fn take_back(&self) {
         self.route.close();
