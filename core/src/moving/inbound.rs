@@ -8,7 +8,9 @@
 //! 2. The claim is in the channel before the connection is handed to who reads it. After the death
 //!    of either process the channel says whose it is.
 //! 3. A listener that nobody adopts from refuses after a moment, so that a connection is not kept
-//!    from being served by a program that does not know of moving.
+//!    from being served by a program that does not know of moving. One that is adopted from refuses
+//!    at once what its program has not declared: nobody is given a connection that speaks something
+//!    else than is expected.
 
 use std::{
     collections::HashMap,
@@ -25,7 +27,7 @@ use tokio::{
 
 use crate::{
     Address, Connection, Stream,
-    accept::{Arrival, Parcel},
+    accept::{Arrival, Parcel, Protocol},
     upgrade::{
         channel::Channel,
         frame::{Message, Moved},
@@ -44,19 +46,21 @@ pub(crate) struct Adopters {
 
 struct Adopter {
     queue: mpsc::UnboundedSender<Arrived>,
-    adopts: watch::Receiver<bool>,
+    adopts: watch::Receiver<Vec<Protocol>>,
 }
 
 /// A listener's end.
 pub(crate) struct Adopting {
     queue: mpsc::UnboundedReceiver<Arrived>,
-    adopts: watch::Sender<bool>,
+    // None until somebody serves the listener.
+    adopts: watch::Sender<Vec<Protocol>>,
 }
 
 /// A connection that has arrived and is still the predecessor's.
 struct Arrived {
     record: Moved,
     unread: Vec<u8>,
+    state: Vec<u8>,
     fd: OwnedFd,
     answer: Answer,
 }
@@ -109,7 +113,7 @@ impl Adopters {
     /// A place for the connections of the listener of this name.
     pub(crate) fn register(&self, name: &str) -> Adopting {
         let (queue, arrivals) = mpsc::unbounded_channel();
-        let (adopts, seen) = watch::channel(false);
+        let (adopts, seen) = watch::channel(Vec::new());
         let adopter = Adopter {
             queue,
             adopts: seen,
@@ -137,8 +141,7 @@ impl Adopters {
             };
             // Fewer descriptors than records: this process has no more room for them. Those that
             // have come are the first.
-            let (Some(fd), Some((unread, rest))) =
-                (fds.next(), payload.split_at_checked(record.unread))
+            let (Some(fd), Some((unread, state, rest))) = (fds.next(), split(&record, payload))
             else {
                 tracing::warn!(
                     peer = record.peer,
@@ -149,6 +152,7 @@ impl Adopters {
             payload = rest;
             let arrived = Arrived {
                 unread: unread.to_vec(),
+                state: state.to_vec(),
                 record,
                 fd,
                 answer,
@@ -163,7 +167,7 @@ impl Adopters {
             return;
         };
         let queue = adopter.queue.clone();
-        if *adopter.adopts.borrow() {
+        if !adopter.adopts.borrow().is_empty() {
             // An error is a listener that has been dropped.
             let _ = queue.send(arrived);
             return;
@@ -171,7 +175,7 @@ impl Adopters {
         let mut adopts = adopter.adopts.clone();
         drop(adopters);
         tokio::spawn(async move {
-            let served = timeout(UNSERVED, adopts.wait_for(|adopts| *adopts)).await;
+            let served = timeout(UNSERVED, adopts.wait_for(|adopts| !adopts.is_empty())).await;
             if matches!(served, Ok(Ok(_))) {
                 let _ = queue.send(arrived);
             }
@@ -184,8 +188,8 @@ impl Adopters {
 }
 
 impl Adopting {
-    pub(crate) fn will_adopt(&self) {
-        self.adopts.send_replace(true);
+    pub(crate) fn adopts(&self, protocols: &[Protocol]) {
+        self.adopts.send_replace(protocols.to_vec());
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Arrival<Stream>> {
@@ -195,7 +199,16 @@ impl Adopting {
                 // Without a generation nothing comes any more.
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             };
-            match open(arrived) {
+            let (name, version) = (&arrived.record.protocol, arrived.record.version);
+            let adopts = self.adopts.borrow();
+            let declared = adopts.iter().find(|one| one.adopts(name, version)).copied();
+            drop(adopts);
+            let Some(protocol) = declared else {
+                let peer = &arrived.record.peer;
+                tracing::debug!(%peer, name, version, "refused: nobody here adopts this protocol");
+                continue;
+            };
+            match open(arrived, protocol.written_in(version)) {
                 Ok(arrival) => return Poll::Ready(arrival),
                 // Its answer has been dropped, and so it goes back.
                 Err(err) => tracing::warn!(%err, "a connection cannot be adopted"),
@@ -204,10 +217,18 @@ impl Adopting {
     }
 }
 
-fn open(arrived: Arrived) -> Result<Arrival<Stream>, std::io::Error> {
+/// What was read ahead of a connection, its state, and the rest of the payload.
+fn split<'a>(record: &Moved, payload: &'a [u8]) -> Option<(&'a [u8], &'a [u8], &'a [u8])> {
+    let (unread, rest) = payload.split_at_checked(record.unread)?;
+    let (state, rest) = rest.split_at_checked(record.state)?;
+    Some((unread, state, rest))
+}
+
+fn open(arrived: Arrived, protocol: Protocol) -> Result<Arrival<Stream>, std::io::Error> {
     let Arrived {
         record,
         unread,
+        state,
         fd,
         answer,
     } = arrived;
@@ -215,6 +236,6 @@ fn open(arrived: Arrived) -> Result<Arrival<Stream>, std::io::Error> {
     let io = Stream::from_fd(fd, &peer)?;
     let age = Duration::from_millis(record.age_ms);
     let connection = Connection::adopted(peer, age, record.requests);
-    let parcel = Parcel::new(io, unread, connection);
+    let parcel = Parcel::new(io, unread, connection).speaking(protocol, state);
     Ok(Arrival::new(parcel, answer.claim()))
 }

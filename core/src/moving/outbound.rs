@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     Graceful,
+    accept::{MAX_STATE, MAX_UNREAD},
     generation::shared::lock,
     upgrade::{
         channel::Channel,
@@ -36,8 +37,6 @@ use crate::{
 const WINDOW: usize = 1024;
 /// Connections in one message. The kernel passes at most 253 descriptors in one.
 const BATCH: usize = 64;
-/// The most that may have been read ahead from one connection: what its message can carry.
-const UNREAD: usize = 32 * 1024;
 /// For how long a living successor may leave a connection without an answer, by default. Nobody
 /// serves it meanwhile, and it cannot be taken back while the successor might still claim it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,7 +48,21 @@ const PATIENCE_WITH_KERNEL: Duration = Duration::from_millis(500);
 pub(crate) struct Given {
     pub(crate) fd: OwnedFd,
     pub(crate) unread: Vec<u8>,
+    pub(crate) state: Vec<u8>,
     pub(crate) record: Moved,
+}
+
+// So that one message can carry any connection.
+const _: () = assert!(MAX_UNREAD + MAX_STATE <= frame::PAYLOAD);
+
+impl Given {
+    fn payload(&self) -> usize {
+        self.unread.len() + self.state.len()
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.unread.len() > MAX_UNREAD || self.state.len() > MAX_STATE
+    }
 }
 
 /// The way to the successor: closed, then open while there is one that serves.
@@ -106,7 +119,7 @@ impl Route {
         {
             let state = lock(&self.shared.state);
             match &state.open {
-                Some(queue) if given.unread.len() <= UNREAD => {
+                Some(queue) if !given.is_too_large() => {
                     if let Err(closed) = queue.send((given, reply)) {
                         return Err(closed.0.0);
                     }
@@ -222,10 +235,10 @@ async fn send_all(
                 None => return,
             }
         }
-        let mut payload = batch[0].0.unread.len();
+        let mut payload = batch[0].0.payload();
         while batch.len() < BATCH {
             let Ok(next) = given.try_recv() else { break };
-            payload += next.0.unread.len();
+            payload += next.0.payload();
             if payload > frame::PAYLOAD {
                 carried = Some(next);
                 break;
@@ -260,6 +273,7 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
             let id = state.next;
             given.record.id = id;
             given.record.unread = given.unread.len();
+            given.record.state = given.state.len();
             // One more duplicate, because the entry may be answered for while this is being sent.
             match given.fd.try_clone() {
                 Ok(fd) => fds.push(fd),
@@ -269,6 +283,7 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
                 }
             }
             payload.extend_from_slice(&given.unread);
+            payload.extend_from_slice(&given.state);
             connections.push(given.record.clone());
             let sent = Sent {
                 given,

@@ -15,7 +15,7 @@ use super::{
     record::SocketKind,
 };
 use crate::{
-    accept::{Accept, Address, Arrival, Connection, Giving, Mover, Parcel},
+    accept::{Accept, Address, Arrival, Connection, Giving, Mover, Parcel, Protocol},
     moving::{
         inbound::Adopting,
         outbound::{Given, Route},
@@ -201,8 +201,8 @@ impl Accept for Listener {
         self.adopting.poll(cx)
     }
 
-    fn will_adopt(&self) {
-        self.adopting.will_adopt();
+    fn adopts(&self, protocols: &[Protocol]) {
+        self.adopting.adopts(protocols);
     }
 
     fn mover(&self) -> Option<Arc<dyn Mover<Stream>>> {
@@ -232,6 +232,8 @@ impl Mover<Stream> for ToSuccessor {
                 io,
                 unread,
                 connection,
+                protocol,
+                state,
                 ..
             } = parcel;
             // Out of epoll before it is sent: a descriptor that is shared keeps firing otherwise.
@@ -239,7 +241,8 @@ impl Mover<Stream> for ToSuccessor {
                 Ok(fd) => Given {
                     fd,
                     unread,
-                    record: record_of(listener, &connection),
+                    state,
+                    record: record_of(listener, &connection, protocol),
                 },
                 Err(err) => {
                     // tokio has closed it, so there is nothing to give back.
@@ -251,7 +254,10 @@ impl Mover<Stream> for ToSuccessor {
                 return Ok(());
             };
             match Stream::from_fd(back.fd, connection.peer()) {
-                Ok(io) => Err(Parcel::new(io, back.unread, connection)),
+                Ok(io) => {
+                    let parcel = Parcel::new(io, back.unread, connection);
+                    Err(parcel.speaking(protocol, back.state))
+                }
                 Err(err) => {
                     tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
                     Ok(())
@@ -261,7 +267,7 @@ impl Mover<Stream> for ToSuccessor {
     }
 }
 
-fn record_of(listener: String, connection: &Connection) -> Moved {
+fn record_of(listener: String, connection: &Connection, protocol: Protocol) -> Moved {
     Moved {
         // Chosen when it is sent.
         id: 0,
@@ -270,6 +276,9 @@ fn record_of(listener: String, connection: &Connection) -> Moved {
         unread: 0,
         age_ms: u64::try_from(connection.since().elapsed().as_millis()).unwrap_or(u64::MAX),
         requests: connection.requests(),
+        protocol: protocol.name().to_owned(),
+        version: protocol.version(),
+        state: 0,
     }
 }
 
