@@ -96,6 +96,12 @@ impl Holder {
         Reached::new(self.guard.stage().clone(), Phase::Cutting)
     }
 
+    /// Where the drain stands, unlike any other time.
+    #[cfg(feature = "accept")]
+    pub(crate) fn word(&self) -> Word {
+        self.guard.stage().signal.word()
+    }
+
     #[cfg(feature = "accept")]
     pub(crate) fn cut_grace(&self) -> std::time::Duration {
         self.guard.stage().cut_grace()

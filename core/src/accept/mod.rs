@@ -2,13 +2,20 @@
 //!
 //! [`Accept`] is a listener that can be polled. [`Address`] says where a connection comes from and
 //! where a listener listens, for TCP and Unix sockets alike.
+//!
+//! In an upgrade connections may go from one generation to the next. Serve loops move those of HTTP.
+//! A program that speaks a protocol of its own serves its connections as [`Movable`]s, which
+//! [`Movables`] makes of a listener.
 
 mod address;
 mod connection;
 mod deadline;
+mod movable;
+mod movables;
 mod moving;
 mod protocol;
 mod tracked;
+mod wish;
 
 use std::{
     io,
@@ -22,9 +29,12 @@ pub use self::{
     address::Address,
     connection::Connection,
     deadline::IoDeadline,
+    movable::Movable,
+    movables::Movables,
     moving::{Arrival, Giving, MAX_STATE, MAX_UNREAD, Mover, Parcel},
     protocol::Protocol,
     tracked::Tracked,
+    wish::{Wish, Wishes},
 };
 
 /// A source of connections.

@@ -68,6 +68,7 @@ impl Protocol {
     }
 
     /// This protocol, as a predecessor wrote it.
+    #[cfg(all(unix, feature = "process"))]
     pub(crate) fn written_in(self, version: u32) -> Self {
         Self::new(self.name, version)
     }

@@ -37,16 +37,25 @@ impl<Io> Tracked<Io> {
     /// The connection, once nothing can hold the drain open any more.
     pub fn new(io: Io, connection: Arc<Connection>, graceful: &Graceful) -> Result<Self, Io> {
         match connection.hold(graceful) {
-            Some(holder) => Ok(Self {
-                io,
-                connection,
-                holder,
-                reads: IoDeadline::default(),
-                writes: IoDeadline::default(),
-                answers: false,
-            }),
+            Some(holder) => Ok(Self::held(io, connection, holder)),
             None => Err(io),
         }
+    }
+
+    /// Tracks a connection by a holder of its own.
+    pub(super) fn held(io: Io, connection: Arc<Connection>, holder: Holder) -> Self {
+        Self {
+            io,
+            connection,
+            holder,
+            reads: IoDeadline::default(),
+            writes: IoDeadline::default(),
+            answers: false,
+        }
+    }
+
+    pub(super) fn into_parts(self) -> (Io, Arc<Connection>, Holder) {
+        (self.io, self.connection, self.holder)
     }
 
     /// What is known of the connection.
@@ -70,7 +79,14 @@ impl<Io> Tracked<Io> {
 
     fn begin_answer(&mut self) {
         self.answers = true;
-        self.connection.set_kind(Kind::Request);
+        self.becomes(Kind::Request);
+    }
+
+    // What has left HTTP has no requests and answers.
+    fn becomes(&self, kind: Kind) {
+        if self.connection.kind() != Kind::Upgraded {
+            self.connection.set_kind(kind);
+        }
     }
 
     // Polls a write, which fails after the cut, also while it waits for the peer to read.
@@ -112,7 +128,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Tracked<Io> {
             ready => {
                 if buf.filled().len() > before {
                     this.answers = false;
-                    this.connection.set_kind(Kind::Request);
+                    this.becomes(Kind::Request);
                 }
                 ready
             }
@@ -150,7 +166,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Tracked<Io> {
         let polled = this.poll_out(cx, |io, cx| io.poll_flush(cx));
         // What was asked has been answered, as far as IO can tell.
         if polled.is_ready() && this.answers {
-            this.connection.set_kind(Kind::Idle);
+            this.becomes(Kind::Idle);
         }
         polled
     }

@@ -42,6 +42,15 @@ impl Stream {
         })
     }
 
+    /// Where it was accepted.
+    ///
+    /// # Errors
+    ///
+    /// What `getsockname(2)` reports.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        either!(self, io => io.local_addr().map(Address::from))
+    }
+
     /// Takes the connection out of the runtime, as the bare descriptor.
     ///
     /// It stays open and nonblocking. What tokio has not read is still in the kernel.
