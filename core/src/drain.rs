@@ -19,6 +19,8 @@ use std::{
 
 use tokio::time::Instant;
 
+#[cfg(not(loom))]
+use crate::spread::Turns;
 use crate::{
     Phase, Policy, Reason, Report, clock,
     gate::{Base, Gate, Owner},
@@ -81,6 +83,9 @@ pub(crate) struct Drain {
     /// `Running` until the last stage is drained, then `Drained`.
     pub(crate) done: Signal,
     pub(crate) clock: clock::Clock,
+    // Models have no clock to ask.
+    #[cfg(not(loom))]
+    pub(crate) turns: Turns,
     state: Mutex<State>,
 }
 
@@ -122,6 +127,8 @@ impl Drain {
             policy,
             done: Signal::new(Phase::Running),
             clock: clock::Clock::default(),
+            #[cfg(not(loom))]
+            turns: Turns::new(),
             state: Mutex::new(State {
                 stages: vec![Stage::new("requests", Phase::Running, weak.clone())],
                 ..State::default()
@@ -161,6 +168,13 @@ impl Drain {
 
     pub(crate) fn reason(&self) -> Option<Reason> {
         Some(self.state().under_way.as_ref()?.reason)
+    }
+
+    /// The number and the deadline of the drain under way.
+    #[cfg(not(loom))]
+    pub(crate) fn under_way(&self) -> Option<(u64, Instant)> {
+        let state = self.state();
+        Some((state.ordinal, state.deadline()?))
     }
 
     /// When the deadline is over, once a drain has begun.
@@ -394,6 +408,8 @@ impl Drain {
         if self.is_over() {
             return;
         }
+        #[cfg(not(loom))]
+        let ordinal = state.ordinal;
         let Some(under_way) = &mut state.under_way else {
             return;
         };
@@ -402,6 +418,8 @@ impl Drain {
             took: under_way.began.elapsed(),
             at_start: under_way.at_start,
             moved: under_way.moved,
+            #[cfg(not(loom))]
+            reconnects: self.turns.reconnects(ordinal),
             cut: std::mem::take(&mut under_way.cut),
             abandoned,
         });

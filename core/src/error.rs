@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Address,
     /// A socket cannot be opened.
     Listen,
+    /// A file or a connection cannot be kept, or is not what it should be.
+    File,
     /// The environment names a descriptor that is not what it says.
     Inherited,
     /// The pid file cannot be written, or another process holds it.
@@ -110,6 +112,13 @@ impl Error {
     #[must_use]
     pub fn is_listen(&self) -> bool {
         self.kind == Kind::Listen
+    }
+
+    /// Returns true if a file or a connection could not be [kept](crate::Generation::keep_file) or
+    /// taken.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.kind == Kind::File
     }
 
     /// Returns true if what the environment says was inherited is not there, or is something else.

@@ -65,6 +65,8 @@ mod reason;
 mod report;
 mod shard;
 mod signal;
+#[cfg(not(loom))]
+mod spread;
 mod sync;
 mod wait;
 
@@ -75,6 +77,8 @@ mod models;
 mod conductor;
 #[cfg(all(unix, feature = "process"))]
 mod error;
+#[cfg(all(unix, feature = "process"))]
+mod fault;
 #[cfg(all(unix, feature = "process"))]
 mod generation;
 #[cfg(all(unix, feature = "process"))]
@@ -101,6 +105,9 @@ pub mod layer;
 #[cfg(all(unix, feature = "process"))]
 pub mod testing;
 
+#[cfg(not(loom))]
+pub use self::spread::{Reconnects, Turn};
+
 #[cfg(feature = "accept")]
 #[doc(inline)]
 pub use accept::{Accept, Address, Connection, Tracked};
@@ -124,7 +131,7 @@ pub use self::{
     error::Error,
     generation::{Generation, GenerationBuilder},
     signals::{Action, Signals},
-    sockets::{Listener, Stream},
+    sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},
     state::{State, StateReader},
     upgrade::Successor,
 };

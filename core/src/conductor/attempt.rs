@@ -2,10 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use tokio::sync::oneshot;
@@ -18,7 +15,7 @@ use crate::{
     state, systemd,
     upgrade::{
         Successor,
-        attempt::{self, Offer},
+        attempt::{self, Course, Offer},
         link::Link,
     },
 };
@@ -27,7 +24,7 @@ type Running = Pin<Box<dyn Future<Output = Result<Link, Error>> + Send>>;
 
 pub(super) struct Attempt {
     pub(super) run: Running,
-    pub(super) committed: Arc<AtomicBool>,
+    pub(super) course: Arc<Course>,
     pub(super) reply: Option<oneshot::Sender<Result<Successor, Error>>>,
     pub(super) done: Vec<oneshot::Sender<()>>,
     /// We were told to stop when it was too late to drop the attempt: the service is to end.
@@ -70,11 +67,11 @@ impl Conductor {
             "upgrading"
         );
         systemd::reloading();
-        let committed = Arc::new(AtomicBool::new(false));
-        let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&committed)));
+        let course = Arc::new(Course::default());
+        let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&course)));
         self.attempt = Some(Attempt {
             run,
-            committed,
+            course,
             reply,
             done,
             stop_successor: false,
@@ -89,7 +86,7 @@ impl Conductor {
             Ok(link) => Ok(self.succeeded(link, attempt.stop_successor)),
             Err(err) => {
                 tracing::error!(err = err.chain(), "upgrade failed, serving on");
-                if attempt.committed.load(Ordering::Acquire) {
+                if attempt.course.committed.load(Ordering::Acquire) {
                     self.shared.reclaim_pid_file();
                 }
                 systemd::serves(self.shared.number);
@@ -120,19 +117,21 @@ impl Conductor {
 
 /// One upgrade, from asking for the state until the successor serves, or until the program has been
 /// told that it has failed.
-async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<Link, Error> {
-    let result = match offer(&shared, committed).await {
+async fn attempt_of(shared: Arc<Shared>, course: Arc<Course>) -> Result<Link, Error> {
+    let result = match offer(&shared, Arc::clone(&course)).await {
         Ok(offer) => attempt::run(offer).await,
         Err(err) => Err(err),
     };
     if let Err(err) = &result {
+        // It has ended, and so is no heir.
+        course.started.store(false, Ordering::Release);
         // To its end: the next attempt must find the preparations of this one undone.
         let _ = shared.upgrade_failed(err).await;
     }
     result
 }
 
-async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Error> {
+async fn offer(shared: &Shared, course: Arc<Course>) -> Result<Offer, Error> {
     let providers = lock(&shared.providers).clone();
     // The user's code may block, and may panic.
     let states = tokio::task::spawn_blocking(move || state::collect(providers));
@@ -161,6 +160,6 @@ async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Err
         sockets,
         states,
         route: shared.route.clone(),
-        committed,
+        course,
     })
 }

@@ -6,13 +6,14 @@
 //! 2. Until the commit an attempt can be dropped, which kills its successor, and nothing else has
 //!    changed. After it, its outcome is awaited.
 //! 3. Whoever asked gets an answer, however it ends.
-//! 4. `handed_over` is set exactly while a successor is known to serve, or has been let go.
+//! 4. `handed_over` is set exactly while a successor is known to serve, or has been let go; it has
+//!    if the runtime ends in an attempt although nobody has asked for an end.
 
 mod attempt;
 mod stop;
 mod succession;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tokio::{
     sync::{mpsc::UnboundedReceiver, oneshot},
@@ -21,8 +22,9 @@ use tokio::{
 
 use self::attempt::Attempt;
 use crate::{
-    Guard,
+    Guard, Phase,
     error::Error,
+    fault,
     generation::shared::Shared,
     signals::Action,
     upgrade::{Successor, link::Link},
@@ -64,13 +66,25 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
             () = graceful.draining(), if conductor.begun && !conductor.closed => {
                 conductor.stop_accepting();
             }
-            result = attempt::attempted(&mut conductor.attempt) => conductor.attempted(result),
+            result = attempt::attempted(&mut conductor.attempt) => {
+                conductor.attempted(result);
+                if conductor.link.is_some() {
+                    fault::comes_to("draining").await;
+                }
+            }
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
             () = succession::probation_over(&conductor.probation, graceful) => conductor.probation = None,
             _ = graceful.drained(), if conductor.attempt.is_none() => break,
         }
     }
+    let handed_over = conductor.link.is_some();
+    if handed_over {
+        fault::comes_to("bye-due").await;
+    }
     conductor.end();
+    if handed_over {
+        fault::comes_to("bye-sent").await;
+    }
 }
 
 struct Conductor {
@@ -135,12 +149,22 @@ impl Conductor {
 
 impl Drop for Conductor {
     fn drop(&mut self) {
+        let shared = &self.shared;
         // A `main` that returns with the report may take the runtime away before `end`.
         if let Some(link) = &self.link
-            && self.shared.graceful.report().is_some()
-            && !self.shared.is_killed()
+            && shared.graceful.report().is_some()
+            && !shared.is_killed()
         {
             link.say_farewell();
+        }
+        // One that panics, or just returns, takes it away in the middle of an attempt: then the
+        // successor is the heir, and has the socket files.
+        if let Some(attempt) = &self.attempt
+            && shared.graceful.phase() == Phase::Running
+            && attempt.course.started.load(Ordering::Acquire)
+        {
+            attempt.course.spared.store(true, Ordering::Release);
+            shared.handed_over.store(true, Ordering::Release);
         }
     }
 }

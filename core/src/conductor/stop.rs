@@ -65,7 +65,7 @@ impl Conductor {
             self.shared.become_alone();
         }
         if let Some(attempt) = &mut self.attempt
-            && attempt.committed.load(Ordering::Acquire)
+            && attempt.course.committed.load(Ordering::Acquire)
         {
             attempt.stop_successor = true;
             return;

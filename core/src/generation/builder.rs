@@ -24,6 +24,7 @@ use super::{
 use crate::{
     Graceful, conductor,
     error::{Error, Kind},
+    fault,
     moving::{
         inbound::Adopters,
         outbound::{PATIENCE, Route},
@@ -36,6 +37,7 @@ use crate::{
         channel::Channel,
         frame::Message,
         heritage::{self, Heritage},
+        relay,
         spawn::{Program, VARIABLE},
     },
 };
@@ -194,7 +196,7 @@ impl GenerationBuilder {
         }
         let pid_path = self.pid_file.map(|path| program.dir.join(path));
 
-        let mut registry = Registry::default();
+        let mut registry = Registry::new(self.graceful.clone(), self.probation);
         let heritage = match &self.seat {
             Some(seat) => seat.take_channel().map(heritage::of).transpose()?,
             None => inherit(&mut registry)?,
@@ -278,15 +280,26 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
     if INHERITED.swap(true, Ordering::AcqRel) {
         return Ok(None);
     }
+    let stderr = env::var_os(relay::VARIABLE).and_then(|value| relay::inherited(&value));
     let heritage = match env::var_os(VARIABLE) {
-        Some(value) => heritage::receive(&value)?,
+        Some(value) => {
+            fault::reached("started");
+            heritage::receive(&value)?
+        }
         None => None,
     };
     match heritage {
         // The variables of other dialects were for the first generation: what they name came to us
         // over the channel.
-        Some(heritage) => Ok(Some(heritage)),
+        Some(mut heritage) => {
+            // It may have died before it had sent them.
+            heritage.stderr = heritage.stderr.take().or(stderr);
+            Ok(Some(heritage))
+        }
         None => {
+            if let Some((real, read)) = stderr {
+                relay::give_up(&real, read);
+            }
             let parent = std::os::unix::process::parent_id();
             let found = foreign::parse(|name| env::var_os(name), std::process::id(), parent)?;
             registry.inherit(foreign::adopt(found)?);

@@ -26,6 +26,7 @@ use tokio::{
 use crate::{
     Graceful,
     accept::{MAX_STATE, MAX_UNREAD},
+    fault,
     generation::shared::lock,
     upgrade::{
         channel::Channel,
@@ -317,6 +318,7 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
             sent => break sent,
         }
     };
+    fault::comes_to("connections-sent").await;
     if let Err(err) = sent {
         // What was not sent was not claimed. The end of the channel is seen by who reads it.
         tracing::debug!(%err, "connections could not be sent to the successor");

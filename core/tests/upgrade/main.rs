@@ -5,9 +5,13 @@
 
 #![cfg(unix)]
 
+mod addresses;
 mod environment;
+mod extras;
 mod failures;
 mod heirs;
+mod kinds;
+mod options;
 mod server;
 mod service;
 mod sockets;

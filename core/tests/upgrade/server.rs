@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::state;
+use super::{extras, state};
 use handover::{Action, Generation, Graceful, Guard, Phase, Policy, Signals, Stream};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -81,7 +81,12 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
         .unwrap_or_else(|_| "127.0.0.1:0".to_owned());
     let mut names = String::new();
     for address in listen.split_ascii_whitespace() {
-        let listener = generation.listen(address).await?;
+        let listener = generation
+            .listen_with(address, &extras::options(dir))
+            .await?;
+        for difference in listener.differences() {
+            println!("difference {difference}");
+        }
         names += &format!(" {}", listener.local_addr()?);
         tokio::spawn(accept(listener, generation.clone(), dir.to_owned()));
     }
@@ -90,6 +95,7 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
         names += &format!(" udp:{}", socket.local_addr()?);
         tokio::spawn(echo(socket, generation.clone()));
     }
+    names += &extras::start(&generation, dir).await?;
     state::take_and_keep(&generation, dir).await?;
 
     generation.progress("warming up");
@@ -138,10 +144,15 @@ async fn accept(mut listener: handover::Listener, generation: Generation, dir: P
                 tokio::spawn(converse(stream, guard, generation.clone(), dir.clone()));
             }
             () = graceful.draining() => {
-                drop(guard);
                 if !graceful.reason().is_some_and(|reason| reason.is_upgrade()) {
                     return;
                 }
+                while let Some(accepted) = listener.accept_leftover().await {
+                    let (stream, _) = accepted.unwrap();
+                    let guard = graceful.guard().unwrap();
+                    tokio::spawn(converse(stream, guard, generation.clone(), dir.clone()));
+                }
+                drop(guard);
                 // The successor may die, and then it is our turn again.
                 while graceful.phase() == Phase::Draining {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -216,7 +227,7 @@ async fn echo(socket: tokio::net::UdpSocket, generation: Generation) {
     }
 }
 
-fn dir_says_ready(generation: &Generation) -> bool {
+pub(crate) fn dir_says_ready(generation: &Generation) -> bool {
     let text = generation
         .pid_file()
         .and_then(|path| std::fs::read_to_string(path).ok());
