@@ -10,6 +10,7 @@ mod run;
 mod service;
 
 use axum::body::Body;
+use handover::Accept;
 use handover_hyper::Serve;
 use http::Request;
 use tower_service::Service;
@@ -17,6 +18,7 @@ use tower_service::Service;
 #[cfg(unix)]
 pub use self::run::run;
 pub use self::service::App;
+pub use handover_hyper::{FrameGate, NotMovable, movable};
 
 /// Serves an axum application on a listener, as `axum::serve` does, until its drain is over.
 ///
@@ -42,6 +44,7 @@ pub use self::service::App;
 /// ```
 pub fn serve<A, S>(listener: A, app: S) -> Serve<A, App<S>>
 where
+    A: Accept,
     S: Service<Request<Body>>,
 {
     handover_hyper::serve(listener, App::new(app))

@@ -5,8 +5,8 @@
 //! 1. A connection has its holder before its claim is sent; and while this may accept it holds the
 //!    drain open itself. So at no moment a connection is there that nothing counts.
 //! 2. A claim that has been begun is ended, also if the future that waits for it was dropped.
-//! 3. Where a successor has the socket, nothing is taken from its queue. What a predecessor gives
-//!    is still taken, and goes on to the successor.
+//! 3. Where a successor has the socket, nothing is taken from its queue; what the successor does not
+//!    have is. What a predecessor gives is still taken, and goes on to the successor.
 
 use std::{
     fmt,
@@ -60,6 +60,8 @@ pub struct Movables<A: Accept> {
     guard: Option<Guard>,
     mover: Option<Arc<dyn Mover<A::Io>>>,
     claim: Option<Claim<A::Io>>,
+    // Nothing is left in this drain that only we would take.
+    took_leftovers: bool,
 }
 
 struct Claim<Io> {
@@ -87,6 +89,7 @@ impl<A: Accept> Movables<A> {
             guard: graceful.guard(),
             graceful: graceful.clone(),
             claim: None,
+            took_leftovers: false,
         }
     }
 
@@ -105,6 +108,7 @@ impl<A: Accept> Movables<A> {
                 return Some(self.movable(parcel, holder));
             }
             if self.phase.accepts() {
+                self.took_leftovers = false;
                 self.hold()?;
                 let listener = &mut self.listener;
                 let next = tokio::select! {
@@ -118,14 +122,21 @@ impl<A: Accept> Movables<A> {
                     Next::Accepted(Err(error)) => self.failed(&error).await,
                 }
             } else if self.phase == Phase::Draining && self.is_upgrade() {
-                self.guard = None;
-                let listener = &mut self.listener;
-                let arrival = tokio::select! {
+                if self.took_leftovers {
+                    self.guard = None;
+                }
+                let (listener, left) = (&mut self.listener, !self.took_leftovers);
+                let next = tokio::select! {
                     biased;
                     phase = self.phases.next() => { self.phase = phase; continue }
-                    arrival = poll_fn(|cx| listener.poll_adopt(cx)) => arrival,
+                    next = poll_fn(|cx| poll_last(listener, left, cx)) => next,
                 };
-                self.claim(arrival);
+                match next {
+                    Some(Next::Given(arrival)) => self.claim(arrival),
+                    Some(Next::Accepted(Ok((io, peer)))) => return self.accepted(io, peer),
+                    Some(Next::Accepted(Err(error))) => self.failed(&error).await,
+                    None => self.took_leftovers = true,
+                }
             } else if self.phase == Phase::Draining {
                 match self.queued().await {
                     Some((io, peer)) => return self.accepted(io, peer),
@@ -208,6 +219,23 @@ fn poll_next<A: Accept>(listener: &mut A, cx: &mut Context<'_>) -> Poll<Next<A::
         Poll::Ready(arrival) => Poll::Ready(Next::Given(arrival)),
         Poll::Pending => listener.poll_accept(cx).map(Next::Accepted),
     }
+}
+
+/// In the drain after an upgrade: what is given, and what only we would take; `None` once there is
+/// no more of the latter.
+fn poll_last<A: Accept>(
+    listener: &mut A,
+    left: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Next<A::Io>>> {
+    if let Poll::Ready(arrival) = listener.poll_adopt(cx) {
+        return Poll::Ready(Some(Next::Given(arrival)));
+    }
+    if !left {
+        return Poll::Pending;
+    }
+    let next = listener.poll_leftover(cx);
+    next.map(|next| next.map(Next::Accepted))
 }
 
 impl<A: Accept> fmt::Debug for Movables<A> {
