@@ -40,12 +40,6 @@ impl Word {
         Phase::from_u8(self.0 as u8)
     }
 
-    /// Which it is: no two are alike.
-    #[cfg(feature = "accept")]
-    pub(crate) fn number(self) -> u32 {
-        self.0
-    }
-
     #[cfg(all(test, loom))]
     pub(crate) fn changes(self) -> u32 {
         self.0 >> PHASE_BITS

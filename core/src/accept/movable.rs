@@ -212,7 +212,7 @@ impl<Io: 'static> Movable<Io> {
     /// does not know the protocol, or not this version) or has died, there is none, or `unread` is
     /// longer than [`MAX_UNREAD`](super::MAX_UNREAD) or `state` than [`MAX_STATE`](super::MAX_STATE).
     /// It reads `unread` again and [has](Self::take_state) its state. In the same drain it is not
-    /// wished to move a second time.
+    /// wished to move a second time, but a second later to close.
     ///
     /// # Cancel safety
     ///

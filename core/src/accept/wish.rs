@@ -2,26 +2,34 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
+use tokio::time::{Instant, Sleep, sleep_until};
+
 use crate::{Graceful, Phase, Phases, signal::Word};
+
+/// For how long a connection that came back is served on before it is asked to close. A successor
+/// that dies closes its channel, and so refuses, a moment before it is known to have died; and then
+/// there is no drain any more.
+const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
 
 /// What a drain asks of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wish {
-    /// To be served on: there is no drain, or it was taken back.
+    /// To be served on: there is no drain, or it was taken back, or the connection has just come
+    /// back.
     #[default]
     Stay,
     /// To be [given](super::Movable::give) to the successor at its next message boundary.
     Move,
-    /// To end: the service does, or the connection cannot move, or was refused in this drain. Say
-    /// goodbye at the next boundary; or serve on, until the cut.
+    /// To end: the service does, or the connection cannot move, or came back a second ago and the
+    /// drain goes on. Say goodbye at the next boundary; or serve on, until the cut.
     Close,
 }
 
@@ -37,6 +45,7 @@ pub struct Wishes {
     can_move: bool,
     kept: Arc<Kept>,
     told: Wish,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wishes {
@@ -47,6 +56,7 @@ impl Wishes {
             can_move,
             kept: kept.clone(),
             told: Wish::Stay,
+            timer: None,
         }
     }
 
@@ -62,7 +72,7 @@ impl Wishes {
     /// What [`next`](Self::next) awaits.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Wish> {
         let word = self.phases.watch(cx);
-        let wish = self.at(word);
+        let wish = self.at(word, cx);
         if wish == self.told {
             return Poll::Pending;
         }
@@ -70,18 +80,35 @@ impl Wishes {
         Poll::Ready(wish)
     }
 
-    fn at(&self, word: Word) -> Wish {
+    fn at(&mut self, word: Word, cx: &mut Context<'_>) -> Wish {
         match word.phase() {
             Phase::Running | Phase::LameDuck => Wish::Stay,
-            Phase::Draining
-                if self.can_move
-                    && !self.kept.is_kept(word)
-                    && self.graceful.reason().is_some_and(|r| r.is_upgrade()) =>
-            {
-                Wish::Move
+            Phase::Draining if self.can_move && self.is_upgrade() => {
+                let Some(kept) = self.kept.since(word) else {
+                    return Wish::Move;
+                };
+                match self.poll_until(kept + SECOND_THOUGHTS, cx) {
+                    Poll::Ready(()) => Wish::Close,
+                    Poll::Pending => Wish::Stay,
+                }
             }
             _ => Wish::Close,
         }
+    }
+
+    fn is_upgrade(&self) -> bool {
+        self.graceful.reason().is_some_and(|r| r.is_upgrade())
+    }
+
+    fn poll_until(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if at <= Instant::now() {
+            return Poll::Ready(());
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(cx)
     }
 }
 
@@ -91,17 +118,23 @@ impl fmt::Debug for Wishes {
     }
 }
 
-/// The drain in which a connection came back. It is not asked to move again in the same one: no two
-/// drains have the same word.
+/// The drain in which a connection came back, and when. It is not asked to move again in the same
+/// one: no two drains have the same word.
 #[derive(Debug, Default)]
-pub(super) struct Kept(AtomicU32);
+pub(super) struct Kept(Mutex<Option<(Word, Instant)>>);
 
 impl Kept {
     pub(super) fn keep(&self, word: Word) {
-        self.0.store(word.number(), Ordering::Relaxed);
+        *self.lock() = Some((word, Instant::now()));
     }
 
-    fn is_kept(&self, word: Word) -> bool {
-        self.0.load(Ordering::Relaxed) == word.number()
+    /// When it came back, if it was in this drain.
+    fn since(&self, word: Word) -> Option<Instant> {
+        let (drain, since) = (*self.lock())?;
+        (drain == word).then_some(since)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Word, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
