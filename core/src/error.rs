@@ -46,6 +46,12 @@ pub(crate) enum Kind {
     Signal,
     /// What the successor is to know cannot be made.
     State,
+    /// The control socket cannot be opened.
+    Control,
+    /// This process is a check: it is not to serve.
+    Check,
+    /// An upgrade was asked for of another generation than the one that serves.
+    Stale,
 }
 
 impl Error {
@@ -63,6 +69,29 @@ impl Error {
             message: message.into(),
             source: Some(Arc::new(source.into())),
         }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Returns true if the control socket could not be opened.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        self.kind == Kind::Control
+    }
+
+    /// Returns true if this process was only to show that it could start, which it has: it is a
+    /// [check](crate::Generation::is_check), and is to end.
+    #[must_use]
+    pub fn is_check(&self) -> bool {
+        self.kind == Kind::Check
+    }
+
+    /// Returns true if an upgrade was asked for of another generation than the one that serves.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.kind == Kind::Stale
     }
 
     /// Returns true if another upgrade was under way; this one changed nothing.

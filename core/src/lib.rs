@@ -67,6 +67,7 @@ mod shard;
 mod signal;
 #[cfg(not(loom))]
 mod spread;
+mod stays;
 mod sync;
 mod wait;
 
@@ -76,11 +77,18 @@ mod models;
 #[cfg(all(unix, feature = "process"))]
 mod conductor;
 #[cfg(all(unix, feature = "process"))]
+pub mod control;
+#[cfg(all(unix, feature = "process"))]
 mod error;
 #[cfg(all(unix, feature = "process"))]
 mod fault;
+#[cfg(all(unix, feature = "process", any(fuzzing, test)))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(all(unix, feature = "process"))]
 mod generation;
+#[cfg(all(unix, feature = "process"))]
+mod kernel;
 #[cfg(all(unix, feature = "process"))]
 mod moving;
 #[cfg(all(unix, feature = "process"))]
@@ -91,6 +99,8 @@ mod signals;
 mod sockets;
 #[cfg(all(unix, feature = "process"))]
 mod state;
+#[cfg(all(unix, feature = "process"))]
+pub mod status;
 #[cfg(all(unix, feature = "process"))]
 mod sys;
 #[cfg(all(unix, feature = "process"))]
@@ -123,6 +133,7 @@ pub use self::{
     policy::Policy,
     reason::Reason,
     report::{Report, Tally},
+    stays::{Stayed, Stays},
     wait::{Drained, Phases, Reached},
 };
 
@@ -133,5 +144,6 @@ pub use self::{
     signals::{Action, Signals},
     sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},
     state::{State, StateReader},
-    upgrade::Successor,
+    status::Status,
+    upgrade::{Check, Checked, CheckedSocket, Successor},
 };

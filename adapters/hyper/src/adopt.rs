@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use handover::{
-    Graceful,
+    Graceful, Stays,
     accept::{Arrival, Movable, Mover, Protocol},
 };
 
@@ -55,7 +55,7 @@ impl<Io: Send + 'static> Handlers<Io> {
         &self,
         accepted: Accepted<Io>,
         graceful: &Graceful,
-        mover: &Option<Arc<dyn Mover<Io>>>,
+        mover: &Result<Arc<dyn Mover<Io>>, Stays>,
     ) -> Option<Accepted<Io>> {
         let Came::Given(arrival) = &accepted.came else {
             return Some(accepted);
@@ -73,7 +73,7 @@ impl<Io: Send + 'static> Handlers<Io> {
             return None;
         };
         connection.upgrade(protocol);
-        let (graceful, mover) = (graceful.clone(), mover.clone());
+        let (graceful, mover) = (graceful.clone(), mover.clone().ok());
         tokio::spawn(async move {
             let movable = Movable::claim(arrival, protocol, &graceful, holder, mover).await;
             handler(movable).await;

@@ -7,6 +7,7 @@
 
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
+use handover::Stays;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -42,7 +43,7 @@ where
             match wish {
                 Wish::Move => {
                     // Its state is inside hyper, and GOAWAY loses nothing.
-                    pace.stay(&link);
+                    pace.stay(&link, Stays::Http2);
                     Pin::new(&mut hyper).graceful_shutdown();
                 }
                 Wish::Announce => Pin::new(&mut hyper).graceful_shutdown(),

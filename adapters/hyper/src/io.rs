@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use handover::{
-    Holder, Kind,
+    Holder, Kind, Stays,
     accept::{IoDeadline, Movable, Mover, Parcel, Protocol},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -65,7 +65,7 @@ impl<Io> ConnIo<Io> {
         // hyper tells the application of it before it tells the driver. Until that knows, it has
         // the holder, and lets go of it afterwards.
         let holder = upgraded
-            .map(|upgraded| upgraded.holder)
+            .map(Upgraded::into_holder)
             .or_else(|| link.take_upgraded())
             .or_else(|| link.connection.hold(&link.graceful))?;
         link.connection.set_kind(Kind::Upgraded);
@@ -78,8 +78,10 @@ impl<Io> ConnIo<Io> {
     // A connection that the application has taken over fails after the cut.
     fn upgraded(&mut self) -> Option<&mut Upgraded> {
         if self.upgraded.is_none() && self.link.connection.kind() == Kind::Upgraded {
-            self.upgraded = self.link.take_upgraded().map(|holder| Upgraded {
+            let link = &self.link;
+            self.upgraded = link.take_upgraded().map(|holder| Upgraded {
                 holder,
+                stays: StaysUpgraded(Some(link.clone())),
                 reads: IoDeadline::default(),
                 writes: IoDeadline::default(),
             });
@@ -93,6 +95,27 @@ struct Upgraded {
     holder: Holder,
     reads: IoDeadline,
     writes: IoDeadline,
+    stays: StaysUpgraded,
+}
+
+impl Upgraded {
+    /// For who can move it.
+    fn into_holder(mut self) -> Holder {
+        self.stays.0 = None;
+        self.holder
+    }
+}
+
+/// It was the application's when an upgrade began.
+#[derive(Debug)]
+struct StaysUpgraded(Option<Arc<Link>>);
+
+impl Drop for StaysUpgraded {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            link.stays_for(Stays::Upgraded);
+        }
+    }
 }
 
 impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use handover::{
-    Accept, Graceful, Guard, Report,
+    Accept, Graceful, Guard, Report, Stays,
     accept::{Movable, Protocol},
 };
 use http::{Request, Response};
@@ -190,7 +190,10 @@ impl<A: Accept, S> Serve<A, S> {
             &self.handlers.protocols(),
         )?;
         let options = Arc::new(self.options);
-        let mover = accepting.mover().filter(|_| options.moves);
+        let mover = match options.moves {
+            true => accepting.mover(),
+            false => Err(Stays::Disabled),
+        };
         while let Some(accepted) = accepting.next().await {
             let dispatched = self.handlers.dispatch(accepted, &self.graceful, &mover);
             let Some(accepted) = dispatched else { continue };

@@ -10,6 +10,7 @@
 mod address;
 mod connection;
 mod deadline;
+mod held;
 mod movable;
 mod movables;
 mod moving;
@@ -24,6 +25,8 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::Stays;
 
 pub use self::{
     address::Address,
@@ -113,6 +116,12 @@ pub trait Accept: Send + 'static {
     /// What gives this listener's connections to a successor; `None` if nothing can.
     fn mover(&self) -> Option<Arc<dyn Mover<Self::Io>>> {
         None
+    }
+
+    /// Why there is no [`mover`](Self::mover), for the report of an upgrade. One that accepts TLS
+    /// says so here.
+    fn stays(&self) -> Stays {
+        Stays::Listener
     }
 }
 

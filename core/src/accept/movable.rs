@@ -19,15 +19,16 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    Address, Arrival, Connection, Mover, Parcel, Protocol, Tracked,
+    Address, Arrival, Connection, Mover, Parcel, Protocol,
+    held::Held,
     wish::{Kept, Wishes},
 };
-use crate::{Graceful, Holder};
+use crate::{Graceful, Holder, Stays};
 
 /// A connection of a program's own protocol, that can be given to the successor in an upgrade.
 ///
 /// It is read and written like any stream. It holds the drain open until it is dropped, and its IO
-/// fails at the cut, as that of [`Tracked`] does. The program serves it with a select between its
+/// fails at the cut, as that of [`Tracked`](super::Tracked) does. The program serves it with a select between its
 /// next message and what is [wished](Self::wishes) of it. When that is to move, and nothing is owed
 /// either way, the program takes out of its buffers what it has read and not used, and
 /// [gives](Self::give) the connection away, with what it knows of the session. In the successor it
@@ -83,7 +84,7 @@ use crate::{Graceful, Holder};
 /// }
 /// ```
 pub struct Movable<Io> {
-    tracked: Tracked<Io>,
+    held: Held<Io>,
     // Read before, and to be read again first; as far as it has not been.
     replay: Vec<u8>,
     replayed: usize,
@@ -140,10 +141,11 @@ impl<Io: 'static> Movable<Io> {
             connection,
             protocol,
             state,
+            ..
         } = parcel;
         let has_state = protocol != Protocol::HTTP;
         Self {
-            tracked: Tracked::held(io, connection, holder),
+            held: Held::new(io, connection, holder),
             replay: unread,
             replayed: 0,
             state: has_state.then_some(state),
@@ -180,13 +182,13 @@ impl<Io: 'static> Movable<Io> {
 
     /// What is known of it. It was accepted by whichever generation.
     pub fn connection(&self) -> &Arc<Connection> {
-        self.tracked.connection()
+        self.held.connection()
     }
 
     /// The connection below, to ask its addresses. Read from it, and what is to be read again is out
     /// of its place.
     pub fn get_ref(&self) -> &Io {
-        self.tracked.get_ref()
+        self.held.get_ref()
     }
 
     /// What a drain asks of this connection, whenever that changes.
@@ -223,30 +225,32 @@ impl<Io: 'static> Movable<Io> {
         state: impl Into<Vec<u8>>,
     ) -> Result<(), Self> {
         let Self {
-            tracked,
+            held,
             replay,
             replayed,
             origin,
             ..
         } = self;
-        let (io, connection, holder) = tracked.into_parts();
+        let (io, connection, holder) = held.into_parts();
         let word = holder.word();
         let mut unread = unread.into();
         unread.extend_from_slice(&replay[replayed..]);
         let parcel = Parcel::new(io, unread, connection).speaking(origin.protocol, state.into());
         let given = match &origin.mover {
-            Some(mover) if mover.is_open() && !parcel.is_too_large() => tokio::select! {
+            Some(mover) if mover.is_open() => tokio::select! {
                 biased;
                 given = mover.give(parcel) => given,
                 // What is with the successor now may still be taken there.
                 () = holder.cutting() => Ok(()),
             },
-            _ => Err(parcel),
+            Some(_) => Err(parcel.staying(Stays::NoTaker)),
+            None => Err(parcel.staying(Stays::Listener)),
         };
         let Err(parcel) = given else { return Ok(()) };
+        let why = parcel.stays.unwrap_or(Stays::Refused);
+        holder.count_stayed(why);
         let (peer, protocol) = (parcel.connection.peer(), origin.protocol);
-        let (unread, state) = (parcel.unread.len(), parcel.state.len());
-        tracing::debug!(%peer, %protocol, unread, state, "a connection was not moved");
+        tracing::debug!(%peer, %protocol, %why, "a connection is not moved");
         origin.kept.keep(word);
         Err(Self::of(parcel, holder, origin))
     }
@@ -261,7 +265,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Movable<Io> {
         let this = self.get_mut();
         let rest = &this.replay[this.replayed..];
         if rest.is_empty() {
-            return Pin::new(&mut this.tracked).poll_read(cx, buf);
+            return Pin::new(&mut this.held).poll_read(cx, buf);
         }
         let n = rest.len().min(buf.remaining());
         buf.put_slice(&rest[..n]);
@@ -280,7 +284,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Movable<Io> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().tracked).poll_write(cx, buf)
+        Pin::new(&mut self.get_mut().held).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -288,19 +292,19 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Movable<Io> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().tracked).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.get_mut().held).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tracked.is_write_vectored()
+        self.held.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tracked).poll_flush(cx)
+        Pin::new(&mut self.get_mut().held).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tracked).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().held).poll_shutdown(cx)
     }
 }
 

@@ -10,6 +10,7 @@
 //!    if the runtime ends in an attempt although nobody has asked for an end.
 
 mod attempt;
+mod control;
 mod stop;
 mod succession;
 
@@ -17,17 +18,18 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tokio::{
     sync::{mpsc::UnboundedReceiver, oneshot},
-    time::Instant,
+    time::sleep_until,
 };
 
-use self::attempt::Attempt;
+use self::{attempt::Attempt, succession::Probation};
 use crate::{
-    Guard, Phase,
+    Phase,
+    control::{self as control_socket, UpgradeRequest, caller::Caller},
     error::Error,
     fault,
     generation::shared::Shared,
     signals::Action,
-    upgrade::{Successor, link::Link},
+    upgrade::{Successor, channel::Channel, link::Link},
 };
 
 /// What the conductor is asked for.
@@ -41,7 +43,13 @@ pub(crate) enum Request {
     },
     /// The program asks for an upgrade.
     Upgrade {
+        request: UpgradeRequest,
         reply: oneshot::Sender<Result<Successor, Error>>,
+    },
+    /// Somebody asks over the control socket.
+    Control {
+        request: control_socket::Request,
+        caller: Arc<Caller>,
     },
 }
 
@@ -56,6 +64,8 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
         stops: 0,
         begun: false,
         closed: false,
+        leash: None,
+        reporting: control::Reporting::new(),
     };
     let graceful = &shared.graceful;
     loop {
@@ -73,8 +83,24 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
                 }
             }
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
-            () = succession::probation_over(&conductor.probation, graceful) => conductor.probation = None,
+            () = succession::probation_due(&conductor.probation, graceful) => conductor.probation_due(),
+            cut = succession::leashed(&conductor.leash) => {
+                conductor.leash = None;
+                if cut {
+                    tracing::warn!("cutting: a later generation asks for it");
+                    graceful.cut();
+                }
+            }
             _ = graceful.drained(), if conductor.attempt.is_none() => break,
+            () = sleep_until(conductor.reporting.due), if conductor.is_followed() => {
+                conductor.report();
+            }
+        }
+    }
+    requests.close();
+    while let Ok(request) = requests.try_recv() {
+        if let Request::Control { caller, .. } = request {
+            caller.tell(&control::too_late(shared.has_handed_over()));
         }
     }
     let handed_over = conductor.link.is_some();
@@ -94,11 +120,14 @@ struct Conductor {
     waiting: Vec<oneshot::Sender<()>>,
     /// The successor, while we drain.
     link: Option<Link>,
-    probation: Option<(Guard, Instant)>,
+    probation: Option<Probation>,
     /// How often we were told to stop.
     stops: u32,
     begun: bool,
     closed: bool,
+    /// By which later generations reach this one, once it drains for one.
+    leash: Option<Channel>,
+    reporting: control::Reporting,
 }
 
 impl Conductor {
@@ -111,12 +140,14 @@ impl Conductor {
             } => {
                 if self.attempt.is_some() {
                     tracing::info!("an upgrade is under way, another is kept for when it fails");
+                    // Else a manager that sent the signal would wait for word of this one.
+                    self.shared.manager.reloading();
                     self.waiting.push(done);
-                } else if let Err(err) = self.may_upgrade() {
+                } else if let Err(err) = self.may_upgrade(&UpgradeRequest::default()) {
                     tracing::info!(%err, "upgrade ignored");
                     let _ = done.send(());
                 } else {
-                    self.start(None, vec![done]);
+                    self.start(&UpgradeRequest::default(), None, vec![done]);
                 }
             }
             Request::Signal {
@@ -127,10 +158,11 @@ impl Conductor {
                 self.act(number, action);
                 let _ = done.send(());
             }
-            Request::Upgrade { reply } => match self.may_upgrade() {
-                Ok(()) => self.start(Some(reply), Vec::new()),
+            Request::Upgrade { request, reply } => match self.may_upgrade(&request) {
+                Ok(()) => self.start(&request, Some(reply), Vec::new()),
                 Err(err) => drop(reply.send(Err(err))),
             },
+            Request::Control { request, caller } => self.control(request, &caller),
         }
     }
 
@@ -140,6 +172,7 @@ impl Conductor {
             link.say_farewell();
             link.reap_in_the_end();
         }
+        self.say_last_words();
         for done in self.waiting.drain(..) {
             let _ = done.send(());
         }
@@ -149,14 +182,8 @@ impl Conductor {
 
 impl Drop for Conductor {
     fn drop(&mut self) {
-        let shared = &self.shared;
+        let shared = Arc::clone(&self.shared);
         // A `main` that returns with the report may take the runtime away before `end`.
-        if let Some(link) = &self.link
-            && shared.graceful.report().is_some()
-            && !shared.is_killed()
-        {
-            link.say_farewell();
-        }
         // One that panics, or just returns, takes it away in the middle of an attempt: then the
         // successor is the heir, and has the socket files.
         if let Some(attempt) = &self.attempt
@@ -166,5 +193,14 @@ impl Drop for Conductor {
             attempt.course.spared.store(true, Ordering::Release);
             shared.handed_over.store(true, Ordering::Release);
         }
+        if shared.graceful.report().is_none() || shared.is_killed() {
+            return;
+        }
+        if let Some(link) = &self.link {
+            link.say_farewell();
+        }
+        // Who hears that we have drained finds nothing of us.
+        shared.end();
+        self.say_last_words();
     }
 }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod files;
+pub(crate) mod older;
 mod ready;
 pub(crate) mod shared;
 mod sockets;
@@ -15,10 +16,12 @@ use self::shared::{Shared, lock};
 use crate::{
     Graceful,
     conductor::Request,
+    control::UpgradeRequest,
     error::{Error, Kind},
     fault,
     state::{Provider, State, StateReader},
-    upgrade::{Successor, frame::Message},
+    status::Status,
+    upgrade::{Checked, Successor, check, frame::Message},
 };
 
 /// The longest text of a progress report, in bytes.
@@ -131,7 +134,7 @@ impl Generation {
     /// Returns true if a predecessor handed over to this process.
     #[must_use]
     pub fn is_successor(&self) -> bool {
-        self.shared().predecessor.is_some()
+        self.shared().predecessor.is_some() && !self.is_check()
     }
 
     /// The pid file, with its whole path.
@@ -140,16 +143,47 @@ impl Generation {
         self.shared().pid_path.as_deref()
     }
 
+    /// Returns true if this process is a [check](crate::Check): it is to show that it could start,
+    /// and then to end. [`ready`](Self::ready) fails.
+    ///
+    /// For what a program does before it is ready and a check should leave alone: migrating a
+    /// database, say.
+    #[must_use]
+    pub fn is_check(&self) -> bool {
+        self.shared().check
+    }
+
+    /// Tries whether the program of the next generation can start. Nothing else happens: no socket
+    /// and no state goes to it, and this process serves on. See [`Check`](crate::Check).
+    ///
+    /// # Errors
+    ///
+    /// If the program cannot be started, ends, says that it cannot, or is not ready in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped, the program that is tried is killed.
+    pub async fn check(&self) -> Result<Checked, Error> {
+        check::run(self.shared().inquiry(None)?).await
+    }
+
     /// Tells who waits for this process to be ready what it does, for people. Best effort.
+    ///
+    /// That is the predecessor, or in a first generation the service manager, which so gives the
+    /// start another twelve seconds from now if it would have ended it before.
     pub fn progress(&self, text: impl Into<String>) {
         let mut text = text.into();
         tracing::info!(progress = %text, "starting");
         if !self.shared().is_ready() {
+            self.shared().journal.progress(&text);
             let end = (0..=PROGRESS.min(text.len()))
                 .rev()
                 .find(|at| text.is_char_boundary(*at));
             text.truncate(end.unwrap_or_default());
-            self.shared().tell_predecessor(&Message::Progress { text });
+            match self.shared().predecessor {
+                Some(_) => self.shared().tell_predecessor(&Message::Progress { text }),
+                None => self.shared().manager.starting(&text),
+            }
             fault::reached("progress-sent");
         }
     }
@@ -230,7 +264,8 @@ impl Generation {
     /// # Errors
     ///
     /// If the pid file cannot be written or belongs to another living process, or if this process
-    /// was told to stop before its predecessor let it take over. The predecessor serves on.
+    /// was told to stop before its predecessor let it take over. The predecessor serves on. In a
+    /// [check](Self::is_check) always, with an error of its own kind.
     ///
     /// # Cancel safety
     ///
@@ -246,6 +281,14 @@ impl Generation {
                 std::io::Error::other(err),
             )),
         }
+    }
+
+    /// Where this generation stands, and what holds its drain open.
+    ///
+    /// It looks at every connection and request: ask about once a second, not at each request.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(self.shared())
     }
 
     /// Starts a successor and waits until it serves. Then this process drains.
@@ -281,7 +324,8 @@ impl Generation {
 pub(crate) async fn upgrade(shared: &Shared) -> Result<Successor, Error> {
     let ended = |_| Error::new(Kind::Draining, "this process has drained");
     let (reply, answer) = oneshot::channel();
-    let sent = shared.requests.send(Request::Upgrade { reply });
+    let request = UpgradeRequest::default();
+    let sent = shared.requests.send(Request::Upgrade { request, reply });
     sent.map_err(|_| ended(()))?;
     answer.await.map_err(|_| ended(()))?
 }

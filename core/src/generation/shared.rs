@@ -10,6 +10,7 @@
 
 use std::{
     collections::HashMap,
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -26,13 +27,17 @@ use tokio::{
 use crate::{
     Graceful,
     conductor::Request,
-    error::Error,
+    control::socket::ControlSocket,
+    error::{Error, Kind},
+    generation::older::OlderGenerations,
     moving::{inbound::Adopters, outbound::Route},
     pidfile::{PidFile, Prepared},
-    sockets::{gate::Gate, registry::Registry},
+    sockets::{gate::Gate, held::Passing, registry::Registry, unix_path::OwnedPath},
     state::{Providers, State, StateReader},
+    status::journal::Journal,
+    systemd::{Manager, store::Kept},
     testing::Seat,
-    upgrade::{channel::Channel, frame::Message, spawn::Program},
+    upgrade::{channel::Channel, check::Inquiry, frame::Message, spawn::Program},
 };
 
 /// Told of a failed upgrade.
@@ -41,6 +46,12 @@ pub(crate) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) graceful: Graceful,
     pub(crate) number: u64,
+    /// This process only shows that it could start.
+    pub(crate) check: bool,
+    /// Each upgrade begins with a check.
+    pub(crate) check_first: bool,
+    pub(crate) max_draining: usize,
+    pub(crate) older: OlderGenerations,
     pub(crate) program: Program,
     /// Where this generation runs if it is not a process, but part of a user's test.
     pub(crate) seat: Option<Arc<Seat>>,
@@ -49,6 +60,12 @@ pub(crate) struct Shared {
     pub(crate) ready_timeout: Duration,
     pub(crate) probation: Duration,
     pub(crate) gate: Gate,
+    /// As the gate, for the control socket; it is open in a first generation that starts, too.
+    pub(crate) control_gate: Gate,
+    pub(crate) control: Option<ControlSocket>,
+    /// The file of one that was inherited and is not used: its path has changed.
+    pub(crate) unused_control: Mutex<Option<OwnedPath>>,
+    pub(crate) journal: Arc<Journal>,
     /// How connections go to a successor, and come from a predecessor.
     pub(crate) route: Route,
     pub(crate) adopters: Adopters,
@@ -72,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) panic: Mutex<Option<String>>,
     pub(crate) requests: UnboundedSender<Request>,
     pub(crate) finished: watch::Sender<bool>,
+    /// Who wants to be told what becomes of the service.
+    pub(crate) manager: Arc<Manager>,
 }
 
 /// Who was here before us.
@@ -79,12 +98,37 @@ pub(crate) struct Predecessor {
     pub(crate) pid: u32,
     pub(crate) channel: Arc<Channel>,
     /// The real standard error, and the reading end of the pipe in its place. Until we are ready.
-    pub(crate) stderr: Mutex<Option<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)>>,
+    pub(crate) stderr: Mutex<Option<(OwnedFd, OwnedFd)>>,
 }
 
 impl Shared {
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// Returns true while a successor serves.
+    pub(crate) fn has_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// A check of the program of the next generation.
+    pub(crate) fn inquiry(&self, journal: Option<Arc<Journal>>) -> Result<Inquiry, Error> {
+        if self.seat.is_some() {
+            let message = "there is no program to check: this generation is part of a test";
+            return Err(Error::new(Kind::Spawn, message));
+        }
+        Ok(Inquiry {
+            program: self.program.clone(),
+            generation: self.number + 1,
+            timeout: self.ready_timeout,
+            journal,
+        })
+    }
+
+    /// All sockets, for a successor.
+    pub(crate) fn sockets_for_successor(&self) -> std::io::Result<Arc<Passing>> {
+        let control = self.control.as_ref().map(ControlSocket::for_successor);
+        self.registry().for_successor(control.transpose()?)
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -140,6 +184,54 @@ impl Shared {
     pub(crate) fn become_alone(&self) {
         self.alone.store(true, Ordering::Release);
         self.registry().remove_unused_paths();
+        if let Some(path) = lock(&self.unused_control).take() {
+            path.remove();
+        }
+    }
+
+    /// Lets the service manager keep the sockets that this generation uses, and no others, if it
+    /// keeps any. For the main process, once no predecessor can come back to what is there.
+    pub(crate) fn keep_in_store(&self) {
+        if self.alone.load(Ordering::Acquire) {
+            self.change_store(|registry| registry.to_store(self.manager.room()));
+        }
+    }
+
+    /// There is another socket, it may be after `ready`.
+    pub(crate) fn socket_added(&self) {
+        if self.is_ready() && !self.manager.is_stopping() {
+            self.keep_in_store();
+        }
+    }
+
+    /// The service is to stop: says so, and lets the service manager keep nothing.
+    pub(crate) fn tell_of_stop(&self) {
+        self.manager.stopping(&self.graceful);
+        self.change_store(|_| Ok(Vec::new()));
+    }
+
+    /// The service manager knows this process as the main one.
+    pub(crate) fn become_main(&self) {
+        self.manager.become_main();
+        // What was said before was not heard.
+        if self.manager.is_stopping() {
+            self.tell_of_stop();
+        }
+    }
+
+    fn change_store(&self, wanted: impl FnOnce(&Registry) -> std::io::Result<Vec<Kept>>) {
+        if !self.manager.keeps() || !self.manager.is_main() {
+            return;
+        }
+        // Until all is sent, so that what was decided first is heard first.
+        let _one_at_a_time = lock(&self.manager.changing);
+        let mut registry = self.registry();
+        let plan = wanted(&registry).map(|wanted| registry.ledger.plan(wanted));
+        drop(registry);
+        match plan {
+            Ok(plan) => self.manager.carry_out(plan),
+            Err(err) => tracing::warn!(%err, "the service manager does not keep our sockets"),
+        }
     }
 
     /// Removes what only the last generation may remove.
@@ -147,10 +239,14 @@ impl Shared {
         if self.is_killed() {
             return;
         }
-        if !self.handed_over.load(Ordering::Acquire) {
+        if !self.has_handed_over() {
+            let alone = self.alone.load(Ordering::Acquire);
+            if let Some(control) = &self.control {
+                control.remove(alone);
+            }
             let mut registry = self.registry();
             registry.remove_opened_paths();
-            if self.alone.load(Ordering::Acquire) {
+            if alone {
                 registry.remove_claimed_paths();
             }
         }

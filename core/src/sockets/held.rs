@@ -25,12 +25,11 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{SocketFlags, accept_with};
 use socket2::SockRef;
 use tokio::time::{Instant, sleep_until};
 
 use super::record::{Record, SocketKind};
-use crate::{Graceful, Phase};
+use crate::{Graceful, Phase, kernel};
 
 /// No interface has it: the kernel counts them from 1.
 #[cfg(target_os = "linux")]
@@ -114,8 +113,7 @@ impl Held {
         if !unix || !self.state().deaf {
             return None;
         }
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        Some(accept_with(&self.fd, flags).map_err(io::Error::from))
+        Some(kernel::accept(&self.fd))
     }
 
     /// Returns true if it is heard; hears again if it was deaf, for its generation serves again. If

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use socket2::{SockAddr, SockRef};
 
 use super::{access::Access, unix_path::OwnedPath};
-use crate::accept::Address;
+use crate::{accept::Address, kernel};
 
 /// What a socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -76,6 +76,15 @@ impl<'de> Deserialize<'de> for SocketKind {
     }
 }
 
+impl SocketKind {
+    /// In one word.
+    pub(crate) fn word(self) -> String {
+        let word = serde_json::to_value(self).ok();
+        let word = word.and_then(|word| Some(word.as_str()?.to_owned()));
+        word.unwrap_or_default()
+    }
+}
+
 /// A socket by name. The descriptor travels beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -111,7 +120,7 @@ pub(crate) fn inspect(fd: BorrowedFd<'_>) -> Result<SocketKind, String> {
         return Err(format!("is {file}, not a socket"));
     }
     let failed = |err| format!("does not answer: {err}");
-    let domain = sockopt::socket_domain(fd).map_err(failed)?;
+    let domain = kernel::domain(fd).map_err(failed)?;
     let kind = sockopt::socket_type(fd).map_err(failed)?;
     let kind = match (domain, kind) {
         (AddressFamily::INET | AddressFamily::INET6, SocketType::STREAM) => SocketKind::Tcp,
@@ -126,7 +135,7 @@ pub(crate) fn inspect(fd: BorrowedFd<'_>) -> Result<SocketKind, String> {
             ));
         }
     };
-    let listens = sockopt::socket_acceptconn(fd).map_err(failed)?;
+    let listens = kernel::listens(fd).map_err(|err| format!("does not answer: {err}"))?;
     if kind.listens() && !listens {
         let kind = match kind {
             SocketKind::Seqpacket => "seqpacket",

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustix::net::{RecvFlags, ReturnFlags, SendFlags, SocketFlags, accept_with, recvmsg, send};
+use rustix::net::{RecvFlags, ReturnFlags, recvmsg, send};
 use socket2::SockRef;
 use tokio::{io::Interest, net::UnixDatagram};
 
@@ -21,7 +21,7 @@ use super::{
     record,
     registry::Obtained,
 };
-use crate::Address;
+use crate::{Address, kernel};
 
 /// A Unix seqpacket listener that this generation opened or inherited.
 ///
@@ -155,10 +155,9 @@ impl SeqpacketListener {
             let peer = record::of(SockRef::from(&fd).peer_addr()?);
             return Poll::Ready(Seqpacket::new(fd).map(|connection| (connection, peer)));
         }
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         loop {
             ready!(self.socket.poll_recv_ready(cx))?;
-            let accept = || Ok(accept_with(&self.socket, flags)?);
+            let accept = || kernel::accept(&self.socket);
             let fd = match self.socket.try_io(Interest::READABLE, accept) {
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
                 accepted => accepted?,
@@ -244,7 +243,7 @@ impl Seqpacket {
     /// The message has been sent whole or not at all.
     pub async fn send(&self, message: &[u8]) -> io::Result<()> {
         // That the peer has gone is an answer and must not end this process.
-        let send = || Ok(send(&self.0, message, SendFlags::NOSIGNAL)?);
+        let send = || Ok(send(&self.0, message, kernel::NO_SIGNAL)?);
         let sent = self.0.async_io(Interest::WRITABLE, send).await?;
         debug_assert_eq!(sent, message.len());
         Ok(())

@@ -16,14 +16,14 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
-        sendmsg, socketpair,
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, recvmsg, sendmsg,
     },
 };
 use tokio::{io::Interest, net::UnixDatagram};
 
 use super::frame::{self, Decoded, FRAME, Message};
+use crate::kernel;
 
 /// The most descriptors that the kernel passes in one message (`SCM_MAX_FD`).
 const DESCRIPTORS: usize = 253;
@@ -49,20 +49,17 @@ pub(crate) struct Received {
 
 /// Makes a channel. Both ends are close-on-exec and nonblocking.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        flags,
-        None,
-    )?)
+    kernel::packet_pair()
 }
 
 impl Channel {
     /// Registers an end with the runtime.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let socket = std::os::unix::net::UnixDatagram::from(fd);
+        // Ours are; one from who knows where would stop the runtime.
+        socket.set_nonblocking(true)?;
         Ok(Self {
-            io: UnixDatagram::from_std(fd.into())?,
+            io: UnixDatagram::from_std(socket)?,
             bytes: Mutex::new(vec![0; FRAME]),
         })
     }
@@ -79,7 +76,6 @@ impl Channel {
         send(self.io.as_fd(), bytes, &[])
     }
 
-    #[cfg(test)]
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.io.as_fd()
     }
@@ -128,7 +124,8 @@ pub(crate) fn try_send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> 
     send(fd, &frame, &[])
 }
 
-fn wait_until(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
+/// Waits until `fd` is readable.
+pub(crate) fn wait_until(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left == Duration::ZERO {
@@ -152,12 +149,7 @@ fn send(fd: BorrowedFd<'_>, frame: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<
     }
     loop {
         // NOSIGNAL: that the other end has gone is an answer and must not end this process.
-        match sendmsg(
-            fd,
-            &[IoSlice::new(frame)],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        ) {
+        match sendmsg(fd, &[IoSlice::new(frame)], &mut control, kernel::NO_SIGNAL) {
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
             Err(err) => return Err(err.into()),
@@ -166,7 +158,7 @@ fn send(fd: BorrowedFd<'_>, frame: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<
 }
 
 fn recv(fd: BorrowedFd<'_>, bytes: &mut [u8], peek: bool) -> io::Result<Option<Received>> {
-    let mut flags = RecvFlags::CMSG_CLOEXEC;
+    let mut flags = kernel::CLOSE_ON_EXEC;
     flags.set(RecvFlags::PEEK, peek);
     // The other end may have gone without reading all that we sent. That is reported once, before
     // what it sent us, which is still there.

@@ -25,11 +25,10 @@ use std::{
 use rustix::{
     fs::{FileType, fstat},
     net::{SocketType, sockopt},
-    pipe::{PipeFlags, pipe_with},
 };
 use tokio::{net::unix::pipe::Receiver, task::JoinHandle};
 
-use crate::sys;
+use crate::{kernel, sys};
 
 /// The variable that tells a successor where the real standard error is, and the reading end of the
 /// pipe in its place.
@@ -59,8 +58,11 @@ pub(crate) fn ends() -> io::Result<Option<Ends>> {
     if io::stderr().is_terminal() {
         return Ok(None);
     }
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    Ok(Some(Ends { read, write }))
+    let (read, write) = io::pipe()?;
+    Ok(Some(Ends {
+        read: read.into(),
+        write: write.into(),
+    }))
 }
 
 impl Relay {
@@ -119,7 +121,7 @@ fn is_no_other_inheritance(fd: BorrowedFd<'_>) -> Result<(), String> {
     if is_of_our_pipe(fd).is_ok() {
         return Err("is the pipe".to_owned());
     }
-    match (sockopt::socket_type(fd), sockopt::socket_acceptconn(fd)) {
+    match (sockopt::socket_type(fd), kernel::listens(fd)) {
         (Err(_), _) | (Ok(SocketType::STREAM), Ok(false)) => Ok(()),
         _ => Err("is a socket that one does not write to".to_owned()),
     }

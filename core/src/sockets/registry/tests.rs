@@ -1,4 +1,10 @@
-use super::*;
+use super::{
+    super::{
+        open::{self, How, Opened},
+        options::SocketOptions,
+    },
+    *,
+};
 
 async fn target(text: &str) -> (Spec, Target) {
     let spec = Spec::parse(text).unwrap();
@@ -85,7 +91,9 @@ async fn a_renamed_address_is_found_and_a_changed_one_is_not() {
     let renamed = address.replace("127.0.0.1", "api=localhost");
     assert_eq!(found(&mut registry, &renamed, Tcp).await, Some(address));
     assert_eq!(
-        registry.for_successor().unwrap().sockets()[0].record.name,
+        registry.for_successor(None).unwrap().sockets()[0]
+            .record
+            .name,
         "api"
     );
 }
