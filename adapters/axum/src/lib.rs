@@ -9,12 +9,14 @@ mod run;
 mod service;
 
 use axum::body::Body;
+use handover::Accept;
 use handover_hyper::Serve;
 use http::Request;
 use tower_service::Service;
 
 pub use self::run::run;
 pub use self::service::App;
+pub use handover_hyper::{FrameGate, NotMovable, movable};
 
 /// Serves an axum application on a listener, as `axum::serve` does, until its drain is over.
 ///
@@ -40,6 +42,7 @@ pub use self::service::App;
 /// ```
 pub fn serve<A, S>(listener: A, app: S) -> Serve<A, App<S>>
 where
+    A: Accept,
     S: Service<Request<Body>>,
 {
     handover_hyper::serve(listener, App::new(app))

@@ -35,7 +35,7 @@ where
     } = conn;
     link.share();
     let service = ConnService::new(service, link.clone());
-    let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone()));
+    let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone(), None));
     let mut hyper = builder.serve_connection(conn_io, service);
     let mut closing = false;
     poll_fn(|cx| {

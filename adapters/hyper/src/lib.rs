@@ -10,7 +10,7 @@
 //! | half a request head has come | it is read to its end and answered, with `Connection: close` |
 //! | a request is under way | it is answered, with `Connection: close` if the head was not out yet |
 //! | HTTP/2 | GOAWAY and PING at once, while it is served on; it ends with its last stream, also if the PING is never answered |
-//! | upgraded (a WebSocket) | it is the application's; it holds the drain open, and its IO fails at the cut |
+//! | upgraded (a WebSocket) | it is the application's; it holds the drain open, and its IO fails at the cut. Made [`movable`], it can go to the successor between two messages |
 //! | anything, at the cut | handlers are dropped and answered for with 503, bodies broken off, IO ended |
 //!
 //! # Moving
@@ -47,8 +47,10 @@
 //! that off.
 
 mod accepting;
+mod adopt;
 mod body;
 mod connection;
+mod frames;
 mod http1;
 mod http2;
 mod io;
@@ -59,8 +61,11 @@ mod pace;
 mod serve;
 mod service;
 mod sniff;
+mod upgraded;
 
 pub use self::{
     body::RequestBody,
+    frames::FrameGate,
     serve::{Serve, ServeFuture, serve},
+    upgraded::{NotMovable, movable},
 };
