@@ -19,6 +19,8 @@ use std::{
 
 use tokio::time::Instant;
 
+#[cfg(not(loom))]
+use crate::spread::Turns;
 use crate::{
     Phase, Policy, Reason, Report, clock,
     gate::{Base, Gate, Owner},
@@ -81,6 +83,9 @@ pub(crate) struct Drain {
     /// `Running` until the last stage is drained, then `Drained`.
     pub(crate) done: Signal,
     pub(crate) clock: clock::Clock,
+    // Models have no clock to ask.
+    #[cfg(not(loom))]
+    pub(crate) turns: Turns,
     state: Mutex<State>,
 }
 
@@ -122,6 +127,8 @@ impl Drain {
             policy,
             done: Signal::new(Phase::Running),
             clock: clock::Clock::default(),
+            #[cfg(not(loom))]
+            turns: Turns::new(),
             state: Mutex::new(State {
                 stages: vec![Stage::new("requests", Phase::Running, weak.clone())],
                 ..State::default()
@@ -163,6 +170,13 @@ impl Drain {
         Some(self.state().under_way.as_ref()?.reason)
     }
 
+    /// The number and the deadline of the drain under way.
+    #[cfg(not(loom))]
+    pub(crate) fn under_way(&self) -> Option<(u64, Instant)> {
+        let state = self.state();
+        Some((state.ordinal, state.deadline()?))
+    }
+
     /// When the deadline is over, once a drain has begun.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.state().deadline()
@@ -170,6 +184,24 @@ impl Drain {
 
     pub(crate) fn report(&self) -> Option<Report> {
         self.state().report.clone()
+    }
+
+    /// When the phase was entered in which the drain is; `None` while there is none.
+    #[cfg(all(unix, feature = "process"))]
+    pub(crate) fn entered(&self) -> Option<Instant> {
+        let state = self.state();
+        let under_way = state.under_way.as_ref()?;
+        let ended = state
+            .report
+            .as_ref()
+            .map(|report| under_way.began + report.took);
+        let lame = state.stages[0].phase() == Phase::LameDuck;
+        let draining = if lame {
+            under_way.began
+        } else {
+            under_way.lame_duck_until
+        };
+        Some(ended.or(under_way.cut_at).unwrap_or(draining))
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -394,6 +426,8 @@ impl Drain {
         if self.is_over() {
             return;
         }
+        #[cfg(not(loom))]
+        let ordinal = state.ordinal;
         let Some(under_way) = &mut state.under_way else {
             return;
         };
@@ -402,6 +436,8 @@ impl Drain {
             took: under_way.began.elapsed(),
             at_start: under_way.at_start,
             moved: under_way.moved,
+            #[cfg(not(loom))]
+            reconnects: self.turns.reconnects(ordinal),
             cut: std::mem::take(&mut under_way.cut),
             abandoned,
         });

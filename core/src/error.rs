@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Address,
     /// A socket cannot be opened.
     Listen,
+    /// A file or a connection cannot be kept, or is not what it should be.
+    File,
     /// The environment names a descriptor that is not what it says.
     Inherited,
     /// The pid file cannot be written, or another process holds it.
@@ -44,6 +46,10 @@ pub(crate) enum Kind {
     Signal,
     /// What the successor is to know cannot be made.
     State,
+    /// The control socket cannot be opened.
+    Control,
+    /// An upgrade was asked for of another generation than the one that serves.
+    Stale,
 }
 
 impl Error {
@@ -61,6 +67,16 @@ impl Error {
             message: message.into(),
             source: Some(Arc::new(source.into())),
         }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Returns true if the control socket could not be opened.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        self.kind == Kind::Control
     }
 
     /// Returns true if another upgrade was under way; this one changed nothing.
@@ -110,6 +126,13 @@ impl Error {
     #[must_use]
     pub fn is_listen(&self) -> bool {
         self.kind == Kind::Listen
+    }
+
+    /// Returns true if a file or a connection could not be [kept](crate::Generation::keep_file) or
+    /// taken.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.kind == Kind::File
     }
 
     /// Returns true if what the environment says was inherited is not there, or is something else.

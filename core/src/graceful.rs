@@ -186,6 +186,13 @@ impl Graceful {
         Drained::new(self.drain_ref().clone(), self.clone())
     }
 
+    /// A place in the order in which clients are told to go: for what has no end of its own, and
+    /// whose client connects again at once.
+    #[cfg(not(loom))]
+    pub fn turn(&self) -> crate::Turn {
+        crate::Turn::new(self)
+    }
+
     // ===== holds =====
 
     /// Holds this stage open until the guard is dropped; `None` once it is drained.
@@ -309,6 +316,13 @@ impl Builder {
     #[must_use]
     pub fn upgrade_deadline(mut self, time: Duration) -> Self {
         self.policy = self.policy.with_upgrade_deadline(time);
+        self
+    }
+
+    /// Over how long to spread what makes clients connect again.
+    #[must_use]
+    pub fn close_spread(mut self, time: Duration) -> Self {
+        self.policy = self.policy.with_close_spread(time);
         self
     }
 

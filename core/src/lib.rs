@@ -65,6 +65,8 @@ mod reason;
 mod report;
 mod shard;
 mod signal;
+#[cfg(not(loom))]
+mod spread;
 mod sync;
 mod wait;
 
@@ -74,9 +76,15 @@ mod models;
 #[cfg(all(unix, feature = "process"))]
 mod conductor;
 #[cfg(all(unix, feature = "process"))]
+pub mod control;
+#[cfg(all(unix, feature = "process"))]
 mod error;
 #[cfg(all(unix, feature = "process"))]
+mod fault;
+#[cfg(all(unix, feature = "process"))]
 mod generation;
+#[cfg(all(unix, feature = "process"))]
+mod kernel;
 #[cfg(all(unix, feature = "process"))]
 mod moving;
 #[cfg(all(unix, feature = "process"))]
@@ -87,6 +95,8 @@ mod signals;
 mod sockets;
 #[cfg(all(unix, feature = "process"))]
 mod state;
+#[cfg(all(unix, feature = "process"))]
+pub mod status;
 #[cfg(all(unix, feature = "process"))]
 mod sys;
 #[cfg(all(unix, feature = "process"))]
@@ -100,6 +110,9 @@ pub mod accept;
 pub mod layer;
 #[cfg(all(unix, feature = "process"))]
 pub mod testing;
+
+#[cfg(not(loom))]
+pub use self::spread::{Reconnects, Turn};
 
 #[cfg(feature = "accept")]
 #[doc(inline)]
@@ -124,7 +137,8 @@ pub use self::{
     error::Error,
     generation::{Generation, GenerationBuilder},
     signals::{Action, Signals},
-    sockets::{Listener, Stream},
+    sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},
     state::{State, StateReader},
+    status::Status,
     upgrade::Successor,
 };

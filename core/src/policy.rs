@@ -22,6 +22,7 @@ pub struct Policy {
     deadline: Duration,
     upgrade_deadline: Duration,
     announce: Duration,
+    close_spread: Duration,
     cut_grace: Duration,
 }
 
@@ -34,6 +35,7 @@ impl Default for Policy {
             // endless' hammer time. Nobody waits for a process whose successor serves.
             upgrade_deadline: Duration::from_secs(60),
             announce: Duration::from_secs(5),
+            close_spread: Duration::from_secs(10),
             // Enough for a 503 to be written, and inside the 100 ms that a drain may overrun.
             cut_grace: Duration::from_millis(60),
         }
@@ -83,6 +85,17 @@ impl Policy {
         self
     }
 
+    /// Over how long to spread the moments at which clients are told to go that connect again at
+    /// once, such as those of WebSockets and event streams. Default 10 s.
+    ///
+    /// It is the longest: a hundred clients are told within a second, as are those of a drain with
+    /// little time left, whose last tenth is kept free.
+    #[must_use]
+    pub fn with_close_spread(mut self, time: Duration) -> Self {
+        self.close_spread = time;
+        self
+    }
+
     /// For how long what was cut may take to end before the drain ends without it. Default 60 ms.
     #[must_use]
     pub fn with_cut_grace(mut self, time: Duration) -> Self {
@@ -112,6 +125,13 @@ impl Policy {
         self.announce.min(remaining * 4 / 5)
     }
 
+    /// The time over which so many clients are told to go when `remaining` is left until the
+    /// deadline.
+    #[cfg(not(loom))]
+    pub(crate) fn close_spread(&self, clients: usize, remaining: Duration) -> Duration {
+        crate::spread::window(self.close_spread, clients, remaining)
+    }
+
     /// The grace after the cut.
     #[must_use]
     pub fn cut_grace(&self) -> Duration {
@@ -130,5 +150,22 @@ mod tests {
         assert_eq!(policy.announce(25 * second), 5 * second);
         assert_eq!(policy.announce(second), second * 4 / 5);
         assert_eq!(policy.announce(Duration::ZERO), Duration::ZERO);
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn the_close_spread_is_no_longer_than_it_must_be() {
+        let policy = Policy::default();
+        let second = Duration::from_secs(1);
+        for (clients, remaining, expected) in [
+            (0, 25 * second, Duration::ZERO),
+            (1, 25 * second, second / 100),
+            (500, 25 * second, 5 * second),
+            (1_000_000, 25 * second, 10 * second),
+            (1_000_000, 2 * second, second * 9 / 5),
+            (10, Duration::ZERO, Duration::ZERO),
+        ] {
+            assert_eq!(policy.close_spread(clients, remaining), expected);
+        }
     }
 }

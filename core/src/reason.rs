@@ -14,6 +14,8 @@ pub enum Reason {
     Program,
     /// A signal asked for it; its number.
     Signal(i32),
+    /// Somebody asked for it over the control socket.
+    Control,
     /// A successor has taken over; its process id. The listening sockets live on in it, so the
     /// kernel's queue of unaccepted connections is left to it.
     Upgrade {
@@ -38,6 +40,7 @@ impl fmt::Display for Reason {
                 Some(name) => f.write_str(name),
                 None => write!(f, "signal {number}"),
             },
+            Self::Control => f.write_str("the control socket"),
             Self::Upgrade { successor } => write!(f, "upgrade to pid {successor}"),
         }
     }

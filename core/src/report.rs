@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
+#[cfg(not(loom))]
+use crate::spread::Reconnects;
 use crate::{
     Reason,
     holder::{Holding, Kind, seconds},
@@ -51,6 +53,9 @@ pub struct Report {
     pub at_start: Tally,
     /// Connections that a successor has taken over.
     pub moved: usize,
+    /// How clients were told to go that come back at once: see [`Turn`](crate::Turn).
+    #[cfg(not(loom))]
+    pub reconnects: Reconnects,
     /// What was under way when the deadline was over, and so was cut. Idle connections are closed
     /// then, and are not in this list: nobody waits for them.
     pub cut: Vec<Holding>,
@@ -81,6 +86,18 @@ impl fmt::Display for Report {
         )?;
         if self.moved > 0 {
             write!(f, "; {} moved", self.moved)?;
+        }
+        #[cfg(not(loom))]
+        if self.reconnects.told > 0 {
+            let Reconnects {
+                told,
+                peak_per_second,
+                ..
+            } = self.reconnects;
+            write!(
+                f,
+                "; {told} told to go, {peak_per_second} in a second at most"
+            )?;
         }
         // A log line has an end: the rest is in the data.
         const SHOWN: usize = 8;

@@ -263,11 +263,11 @@ fn open_files(ready: &Ready) -> Vec<String> {
     kinds
 }
 
-/// Its environment, without the value that names its predecessor.
+/// Its environment, without the values that name its predecessor and descriptors.
 fn environment(ready: &Ready) -> Vec<(String, String)> {
     let mut variables = proc::environment(ready.pid()).unwrap();
     for (name, value) in &mut variables {
-        if name == "HANDOVER_CHANNEL" {
+        if name.starts_with("HANDOVER_") {
             value.clear();
         }
     }

@@ -127,6 +127,7 @@ impl<A: Accept, Addr> Incoming<A, Addr> {
 
     async fn next(&mut self) -> (Tracked<A::Io>, Address) {
         loop {
+            let before = self.phase;
             let accepted = if self.phase.accepts() {
                 if self.guard.is_none() {
                     self.guard = self.graceful.guard();
@@ -147,6 +148,7 @@ impl<A: Accept, Addr> Incoming<A, Addr> {
                     }
                 }
                 Some(Err(error)) => pause(&error).await,
+                None if self.phase != before => {}
                 // Until a drain is taken back.
                 None => {
                     self.guard = None;
@@ -158,9 +160,19 @@ impl<A: Accept, Addr> Incoming<A, Addr> {
 
     /// What the kernel has queued, where nobody else will take it.
     async fn queued(&mut self) -> Option<io::Result<(A::Io, Address)>> {
-        let inherited = self.graceful.reason().is_some_and(|r| r.is_upgrade());
-        if inherited || self.graceful.phase() > Phase::Draining {
+        if self.graceful.phase() > Phase::Draining {
             return None;
+        }
+        if self.graceful.reason().is_some_and(|r| r.is_upgrade()) {
+            // What the successor does not have, until the phase changes.
+            return tokio::select! {
+                biased;
+                phase = self.phases.next() => {
+                    self.phase = phase;
+                    None
+                }
+                left = poll_fn(|cx| self.listener.poll_leftover(cx)) => left,
+            };
         }
         // A connection that has just come may not have been reported yet: let the reactor look.
         for _ in 0..3 {

@@ -6,7 +6,8 @@
 //!    moment that the connection has a holder of its own.
 //! 2. Where the service ends, what the kernel has queued is accepted before the socket is closed.
 //!    Where a successor has the socket, nothing is taken from its queue, and the socket is kept
-//!    until the drain is over: if the successor dies, accepting goes on.
+//!    until the drain is over: if the successor dies, accepting goes on. What the successor does not
+//!    have is taken here, until the listener says that there is no more.
 
 use std::{
     future::{Future, poll_fn},
@@ -89,6 +90,8 @@ pub(crate) struct Accepting<A> {
     // For the next connection, where there is a limit.
     permit: Option<OwnedSemaphorePermit>,
     said: Option<Instant>,
+    // Nothing is left in this drain that only we would take.
+    took_leftovers: bool,
 }
 
 impl<A: Accept> Accepting<A> {
@@ -110,6 +113,7 @@ impl<A: Accept> Accepting<A> {
             limit: limit.map(|n| Arc::new(Semaphore::new(n))),
             permit: None,
             said: None,
+            took_leftovers: false,
         })
     }
 
@@ -122,6 +126,7 @@ impl<A: Accept> Accepting<A> {
     pub(crate) async fn next(&mut self) -> Option<Accepted<A::Io>> {
         loop {
             if self.phase.accepts() {
+                self.took_leftovers = false;
                 self.hold()?;
                 let needs_permit = self.limit.is_some() && self.permit.is_none();
                 let listener = &mut self.listener;
@@ -140,18 +145,32 @@ impl<A: Accept> Accepting<A> {
                     Next::Accepted(Err(error)) => self.failed(&error).await,
                 }
             } else if self.phase == Phase::Draining && self.is_upgrade() {
-                self.guard = None;
                 self.permit = None;
-                let listener = &mut self.listener;
-                let arrival = tokio::select! {
+                if self.took_leftovers {
+                    self.guard = None;
+                }
+                let (listener, left) = (&mut self.listener, !self.took_leftovers);
+                let next = tokio::select! {
                     biased;
                     phase = self.phases.next() => { self.phase = phase; continue }
-                    arrival = poll_fn(|cx| listener.poll_adopt(cx)) => arrival,
+                    next = poll_fn(|cx| poll_last(listener, left, cx)) => next,
                 };
-                // It goes on to the next generation as soon as it is ours; refused if our own
-                // drain is over.
-                if let Some(accepted) = self.given(arrival) {
-                    return Some(accepted);
+                match next {
+                    // It goes on to the next generation as soon as it is ours; refused if our own
+                    // drain is over.
+                    Some(Next::Given(arrival)) => {
+                        if let Some(accepted) = self.given(arrival) {
+                            return Some(accepted);
+                        }
+                    }
+                    // Nor does it wait for a place: the socket is not there for much longer.
+                    Some(Next::Accepted(Ok((io, peer)))) => {
+                        let accepted = self.accepted(io, peer)?;
+                        let place = self.limit.as_ref().map(Place::claim);
+                        return Some(Accepted { place, ..accepted });
+                    }
+                    Some(Next::Accepted(Err(error))) => self.failed(&error).await,
+                    None => self.took_leftovers = true,
                 }
             } else if self.phase == Phase::Draining {
                 let queued = self.queued().await;
@@ -280,6 +299,24 @@ fn poll_next<A: Accept>(
     }
     match accepts {
         true => listener.poll_accept(cx).map(Next::Accepted),
+        false => Poll::Pending,
+    }
+}
+
+/// In the drain after an upgrade: what is given, and what only we would take; `None` once there is
+/// no more of the latter.
+fn poll_last<A: Accept>(
+    listener: &mut A,
+    left: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Next<A::Io>>> {
+    if let Poll::Ready(arrival) = listener.poll_adopt(cx) {
+        return Poll::Ready(Some(Next::Given(arrival)));
+    }
+    match left {
+        true => listener
+            .poll_leftover(cx)
+            .map(|next| next.map(Next::Accepted)),
         false => Poll::Pending,
     }
 }

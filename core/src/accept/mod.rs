@@ -52,6 +52,25 @@ pub trait Accept: Send + 'static {
     /// `EMFILE`, `ENFILE`, `ENOBUFS` and `ENOMEM` about this host.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Io, Address)>>;
 
+    /// Takes a connection that nobody else will, in the drain after an upgrade; `None` once there is
+    /// no more. A serve loop polls this, with a guard in its hand, until it says so. By default that
+    /// is at once: the successor has the socket.
+    ///
+    /// # Errors
+    ///
+    /// As for [`poll_accept`](Self::poll_accept).
+    #[expect(
+        clippy::type_complexity,
+        reason = "it is that of `poll_accept` in an `Option`"
+    )]
+    fn poll_leftover(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<(Self::Io, Address)>>> {
+        let _ = cx;
+        Poll::Ready(None)
+    }
+
     /// Where this listener listens, with the real port where port 0 was asked for.
     ///
     /// # Errors

@@ -2,10 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use tokio::sync::oneshot;
@@ -13,12 +10,13 @@ use tokio::sync::oneshot;
 use super::Conductor;
 use crate::{
     Phase,
+    control::UpgradeRequest,
     error::{Error, Kind},
     generation::shared::{Shared, lock},
     state, systemd,
     upgrade::{
         Successor,
-        attempt::{self, Offer},
+        attempt::{self, Course, Offer},
         link::Link,
     },
 };
@@ -27,7 +25,7 @@ type Running = Pin<Box<dyn Future<Output = Result<Link, Error>> + Send>>;
 
 pub(super) struct Attempt {
     pub(super) run: Running,
-    pub(super) committed: Arc<AtomicBool>,
+    pub(super) course: Arc<Course>,
     pub(super) reply: Option<oneshot::Sender<Result<Successor, Error>>>,
     pub(super) done: Vec<oneshot::Sender<()>>,
     /// We were told to stop when it was too late to drop the attempt: the service is to end.
@@ -43,7 +41,7 @@ pub(super) async fn attempted(attempt: &mut Option<Attempt>) -> Result<Link, Err
 }
 
 impl Conductor {
-    pub(super) fn may_upgrade(&self) -> Result<(), Error> {
+    pub(super) fn may_upgrade(&self, request: &UpgradeRequest) -> Result<(), Error> {
         let refuse = |kind, message: &str| Err(Error::new(kind, message));
         if self.attempt.is_some() {
             refuse(Kind::InProgress, "an upgrade of this process is under way")
@@ -54,6 +52,16 @@ impl Conductor {
             )
         } else if !self.shared.is_ready() {
             refuse(Kind::NotReady, "this process is not ready itself")
+        } else if let Some(wanted) = request.if_generation
+            && wanted != self.shared.number
+        {
+            let message = format!(
+                "generation {} serves (pid {}), not generation {wanted}: it has been upgraded \
+                 meanwhile; look at its status before you ask again",
+                self.shared.number,
+                std::process::id()
+            );
+            Err(Error::new(Kind::Stale, message))
         } else {
             Ok(())
         }
@@ -61,6 +69,7 @@ impl Conductor {
 
     pub(super) fn start(
         &mut self,
+        _request: &UpgradeRequest,
         reply: Option<oneshot::Sender<Result<Successor, Error>>>,
         done: Vec<oneshot::Sender<()>>,
     ) {
@@ -70,11 +79,12 @@ impl Conductor {
             "upgrading"
         );
         systemd::reloading();
-        let committed = Arc::new(AtomicBool::new(false));
-        let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&committed)));
+        self.shared.journal.begun(self.shared.number);
+        let course = Arc::new(Course::default());
+        let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&course)));
         self.attempt = Some(Attempt {
             run,
-            committed,
+            course,
             reply,
             done,
             stop_successor: false,
@@ -89,10 +99,11 @@ impl Conductor {
             Ok(link) => Ok(self.succeeded(link, attempt.stop_successor)),
             Err(err) => {
                 tracing::error!(err = err.chain(), "upgrade failed, serving on");
-                if attempt.committed.load(Ordering::Acquire) {
+                if attempt.course.committed.load(Ordering::Acquire) {
                     self.shared.reclaim_pid_file();
                 }
                 systemd::serves(self.shared.number);
+                self.shared.journal.failed(&err);
                 Err(err)
             }
         };
@@ -106,8 +117,9 @@ impl Conductor {
         if waiting.is_empty() {
             return;
         }
-        match self.may_upgrade() {
-            Ok(()) => self.start(None, waiting),
+        let request = UpgradeRequest::default();
+        match self.may_upgrade(&request) {
+            Ok(()) => self.start(&request, None, waiting),
             Err(err) => {
                 tracing::info!(%err, "upgrade ignored");
                 for done in waiting {
@@ -120,19 +132,21 @@ impl Conductor {
 
 /// One upgrade, from asking for the state until the successor serves, or until the program has been
 /// told that it has failed.
-async fn attempt_of(shared: Arc<Shared>, committed: Arc<AtomicBool>) -> Result<Link, Error> {
-    let result = match offer(&shared, committed).await {
+async fn attempt_of(shared: Arc<Shared>, course: Arc<Course>) -> Result<Link, Error> {
+    let result = match offer(&shared, Arc::clone(&course)).await {
         Ok(offer) => attempt::run(offer).await,
         Err(err) => Err(err),
     };
     if let Err(err) = &result {
+        // It has ended, and so is no heir.
+        course.started.store(false, Ordering::Release);
         // To its end: the next attempt must find the preparations of this one undone.
         let _ = shared.upgrade_failed(err).await;
     }
     result
 }
 
-async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Error> {
+async fn offer(shared: &Shared, course: Arc<Course>) -> Result<Offer, Error> {
     let providers = lock(&shared.providers).clone();
     // The user's code may block, and may panic.
     let states = tokio::task::spawn_blocking(move || state::collect(providers));
@@ -146,7 +160,7 @@ async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Err
             let message = format!("the state {name:?} for a successor cannot be made");
             Error::io(Kind::State, message, err)
         })?;
-    let sockets = shared.registry().for_successor().map_err(|err| {
+    let sockets = shared.sockets_for_successor().map_err(|err| {
         Error::io(
             Kind::Spawn,
             "cannot duplicate the sockets for a successor",
@@ -161,6 +175,7 @@ async fn offer(shared: &Shared, committed: Arc<AtomicBool>) -> Result<Offer, Err
         sockets,
         states,
         route: shared.route.clone(),
-        committed,
+        journal: Arc::clone(&shared.journal),
+        course,
     })
 }

@@ -6,23 +6,27 @@
 //! 2. Until the commit an attempt can be dropped, which kills its successor, and nothing else has
 //!    changed. After it, its outcome is awaited.
 //! 3. Whoever asked gets an answer, however it ends.
-//! 4. `handed_over` is set exactly while a successor is known to serve, or has been let go.
+//! 4. `handed_over` is set exactly while a successor is known to serve, or has been let go; it has
+//!    if the runtime ends in an attempt although nobody has asked for an end.
 
 mod attempt;
+mod control;
 mod stop;
 mod succession;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tokio::{
     sync::{mpsc::UnboundedReceiver, oneshot},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 
 use self::attempt::Attempt;
 use crate::{
-    Guard,
+    Guard, Phase,
+    control::{self as control_socket, UpgradeRequest, caller::Caller},
     error::Error,
+    fault,
     generation::shared::Shared,
     signals::Action,
     upgrade::{Successor, link::Link},
@@ -39,7 +43,13 @@ pub(crate) enum Request {
     },
     /// The program asks for an upgrade.
     Upgrade {
+        request: UpgradeRequest,
         reply: oneshot::Sender<Result<Successor, Error>>,
+    },
+    /// Somebody asks over the control socket.
+    Control {
+        request: control_socket::Request,
+        caller: Arc<Caller>,
     },
 }
 
@@ -54,6 +64,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
         stops: 0,
         begun: false,
         closed: false,
+        reporting: control::Reporting::new(),
     };
     let graceful = &shared.graceful;
     loop {
@@ -64,13 +75,34 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
             () = graceful.draining(), if conductor.begun && !conductor.closed => {
                 conductor.stop_accepting();
             }
-            result = attempt::attempted(&mut conductor.attempt) => conductor.attempted(result),
+            result = attempt::attempted(&mut conductor.attempt) => {
+                conductor.attempted(result);
+                if conductor.link.is_some() {
+                    fault::comes_to("draining").await;
+                }
+            }
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
             () = succession::probation_over(&conductor.probation, graceful) => conductor.probation = None,
             _ = graceful.drained(), if conductor.attempt.is_none() => break,
+            () = sleep_until(conductor.reporting.due), if conductor.is_followed() => {
+                conductor.report();
+            }
         }
     }
+    requests.close();
+    while let Ok(request) = requests.try_recv() {
+        if let Request::Control { caller, .. } = request {
+            caller.tell(&control::too_late(shared.has_handed_over()));
+        }
+    }
+    let handed_over = conductor.link.is_some();
+    if handed_over {
+        fault::comes_to("bye-due").await;
+    }
     conductor.end();
+    if handed_over {
+        fault::comes_to("bye-sent").await;
+    }
 }
 
 struct Conductor {
@@ -85,6 +117,7 @@ struct Conductor {
     stops: u32,
     begun: bool,
     closed: bool,
+    reporting: control::Reporting,
 }
 
 impl Conductor {
@@ -98,11 +131,11 @@ impl Conductor {
                 if self.attempt.is_some() {
                     tracing::info!("an upgrade is under way, another is kept for when it fails");
                     self.waiting.push(done);
-                } else if let Err(err) = self.may_upgrade() {
+                } else if let Err(err) = self.may_upgrade(&UpgradeRequest::default()) {
                     tracing::info!(%err, "upgrade ignored");
                     let _ = done.send(());
                 } else {
-                    self.start(None, vec![done]);
+                    self.start(&UpgradeRequest::default(), None, vec![done]);
                 }
             }
             Request::Signal {
@@ -113,10 +146,11 @@ impl Conductor {
                 self.act(number, action);
                 let _ = done.send(());
             }
-            Request::Upgrade { reply } => match self.may_upgrade() {
-                Ok(()) => self.start(Some(reply), Vec::new()),
+            Request::Upgrade { request, reply } => match self.may_upgrade(&request) {
+                Ok(()) => self.start(&request, Some(reply), Vec::new()),
                 Err(err) => drop(reply.send(Err(err))),
             },
+            Request::Control { request, caller } => self.control(request, &caller),
         }
     }
 
@@ -126,6 +160,7 @@ impl Conductor {
             link.say_farewell();
             link.reap_in_the_end();
         }
+        self.say_last_words();
         for done in self.waiting.drain(..) {
             let _ = done.send(());
         }
@@ -135,12 +170,25 @@ impl Conductor {
 
 impl Drop for Conductor {
     fn drop(&mut self) {
+        let shared = Arc::clone(&self.shared);
         // A `main` that returns with the report may take the runtime away before `end`.
-        if let Some(link) = &self.link
-            && self.shared.graceful.report().is_some()
-            && !self.shared.is_killed()
+        // One that panics, or just returns, takes it away in the middle of an attempt: then the
+        // successor is the heir, and has the socket files.
+        if let Some(attempt) = &self.attempt
+            && shared.graceful.phase() == Phase::Running
+            && attempt.course.started.load(Ordering::Acquire)
         {
+            attempt.course.spared.store(true, Ordering::Release);
+            shared.handed_over.store(true, Ordering::Release);
+        }
+        if shared.graceful.report().is_none() || shared.is_killed() {
+            return;
+        }
+        if let Some(link) = &self.link {
             link.say_farewell();
         }
+        // Who hears that we have drained finds nothing of us.
+        shared.end();
+        self.say_last_words();
     }
 }

@@ -65,7 +65,7 @@ impl Conductor {
             self.shared.become_alone();
         }
         if let Some(attempt) = &mut self.attempt
-            && attempt.committed.load(Ordering::Acquire)
+            && attempt.course.committed.load(Ordering::Acquire)
         {
             attempt.stop_successor = true;
             return;
@@ -77,6 +77,7 @@ impl Conductor {
             tracing::warn!("{message}");
             let err = Error::new(Kind::Draining, message);
             drop(self.shared.upgrade_failed(&err));
+            self.shared.journal.failed(&err);
             if let Some(reply) = attempt.reply {
                 let _ = reply.send(Err(err));
             }

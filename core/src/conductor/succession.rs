@@ -41,6 +41,9 @@ impl Conductor {
         let shared = &self.shared;
         shared.handed_over.store(true, Ordering::Release);
         shared.gate.shut();
+        shared.control_gate.shut();
+        let (pid, generation) = (successor.pid(), successor.generation());
+        shared.journal.serving(pid, generation);
         tracing::info!(
             successor = successor.pid(),
             generation = successor.generation(),
@@ -94,10 +97,12 @@ impl Conductor {
         if shared.graceful.resume() {
             tracing::error!(successor, status, "the successor died, serving again");
             let message = format!("the successor (pid {successor}) died after it served, {status}");
-            drop(shared.upgrade_failed(&Error::new(Kind::Failed, message)));
+            drop(shared.upgrade_failed(&Error::new(Kind::Failed, &*message)));
             shared.reclaim_pid_file();
             systemd::alone(shared.number);
             shared.gate.open();
+            shared.control_gate.open();
+            shared.journal.resumed(&message);
             (self.stops, self.begun, self.closed) = (0, false, false);
         } else {
             tracing::error!(
@@ -105,6 +110,11 @@ impl Conductor {
                 status,
                 "the successor died, too late to serve again"
             );
+            let message = format!(
+                "the successor (pid {successor}) died, {status}, too late for this process to \
+                 serve again: nobody does"
+            );
+            shared.journal.lost(message);
             // Not before the drain is taken back: without the holder it might be over.
             self.probation = None;
         }

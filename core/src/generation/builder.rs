@@ -23,7 +23,9 @@ use super::{
 };
 use crate::{
     Graceful, conductor,
+    control::{server, socket::ControlSocket},
     error::{Error, Kind},
+    fault,
     moving::{
         inbound::Adopters,
         outbound::{PATIENCE, Route},
@@ -31,11 +33,13 @@ use crate::{
     signals::Signals,
     sockets::{foreign, gate::Gate, registry::Registry},
     state::StateReader,
+    status::journal::Journal,
     testing::Seat,
     upgrade::{
         channel::Channel,
         frame::Message,
         heritage::{self, Heritage},
+        relay,
         spawn::{Program, VARIABLE},
     },
 };
@@ -50,6 +54,7 @@ static INHERITED: AtomicBool = AtomicBool::new(false);
 pub struct GenerationBuilder {
     graceful: Graceful,
     pid_file: Option<PathBuf>,
+    control: Option<PathBuf>,
     ready_timeout: Duration,
     probation: Duration,
     move_timeout: Duration,
@@ -64,6 +69,7 @@ impl GenerationBuilder {
         Self {
             graceful: Graceful::new(),
             pid_file: None,
+            control: None,
             ready_timeout: Duration::from_secs(60),
             probation: Duration::from_secs(1),
             move_timeout: PATIENCE,
@@ -96,6 +102,17 @@ impl GenerationBuilder {
     /// by the last generation.
     pub fn pid_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.pid_file = Some(path.into());
+        self
+    }
+
+    /// Opens a [control socket](crate::control): it asks where this service stands, and for an
+    /// upgrade, a drain or a cut. A relative path is taken from the directory in which the process
+    /// was started.
+    ///
+    /// The file has mode 0600, stays the same over upgrades, and is removed by the last generation.
+    /// Only the user of this process and root may connect.
+    pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
+        self.control = Some(path.into());
         self
     }
 
@@ -194,15 +211,22 @@ impl GenerationBuilder {
         }
         let pid_path = self.pid_file.map(|path| program.dir.join(path));
 
-        let mut registry = Registry::default();
+        let mut registry = Registry::new(self.graceful.clone(), self.probation);
         let heritage = match &self.seat {
             Some(seat) => seat.take_channel().map(heritage::of).transpose()?,
             None => inherit(&mut registry)?,
         };
+        let mut unused_control = None;
         let heritage = heritage.map(|mut heritage| {
+            unused_control = ControlSocket::claim(&mut heritage.sockets);
             registry.inherit(std::mem::take(&mut heritage.sockets));
             heritage
         });
+        let control_path = self.control.map(|path| program.dir.join(path));
+        let control = match &control_path {
+            Some(path) => Some(ControlSocket::obtain(&mut unused_control, path)?),
+            None => None,
+        };
         let inherited = registry.inherited();
         let (number, left, left_streams, predecessor) = match heritage {
             Some(heritage) => {
@@ -242,6 +266,10 @@ impl GenerationBuilder {
             ready_timeout: self.ready_timeout,
             probation: self.probation,
             gate: Gate::default(),
+            control_gate: Gate::default(),
+            control,
+            unused_control: Mutex::new(unused_control.and_then(ControlSocket::into_path)),
+            journal: Arc::new(Journal::new()),
             registry: Mutex::new(registry),
             providers: Default::default(),
             failure_hooks: Default::default(),
@@ -268,9 +296,32 @@ impl GenerationBuilder {
             None if predecessor.is_some() => remember_panics(&shared),
             None => {}
         }
+        answer_control(&shared)?;
         tokio::spawn(conductor::run(Arc::clone(&shared), received));
         Ok(Generation::new(shared))
     }
+}
+
+/// Listens at the control socket, if there is one. A successor leaves it to its predecessor until
+/// it serves.
+fn answer_control(shared: &Arc<Shared>) -> Result<(), Error> {
+    let Some(control) = &shared.control else {
+        return Ok(());
+    };
+    let listener = control.listener().map_err(|err| {
+        let message = "cannot listen at the control socket";
+        Error::io(Kind::Control, message, err)
+    })?;
+    if shared.predecessor.is_none() {
+        shared.control_gate.open();
+    }
+    tokio::spawn(server::serve(
+        listener,
+        shared.control_gate.pass(),
+        Arc::downgrade(shared),
+        shared.finished.subscribe(),
+    ));
+    Ok(())
 }
 
 /// Takes what this process was started with.
@@ -278,15 +329,26 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
     if INHERITED.swap(true, Ordering::AcqRel) {
         return Ok(None);
     }
+    let stderr = env::var_os(relay::VARIABLE).and_then(|value| relay::inherited(&value));
     let heritage = match env::var_os(VARIABLE) {
-        Some(value) => heritage::receive(&value)?,
+        Some(value) => {
+            fault::reached("started");
+            heritage::receive(&value)?
+        }
         None => None,
     };
     match heritage {
         // The variables of other dialects were for the first generation: what they name came to us
         // over the channel.
-        Some(heritage) => Ok(Some(heritage)),
+        Some(mut heritage) => {
+            // It may have died before it had sent them.
+            heritage.stderr = heritage.stderr.take().or(stderr);
+            Ok(Some(heritage))
+        }
         None => {
+            if let Some((real, read)) = stderr {
+                relay::give_up(&real, read);
+            }
             let parent = std::os::unix::process::parent_id();
             let found = foreign::parse(|name| env::var_os(name), std::process::id(), parent)?;
             registry.inherit(foreign::adopt(found)?);

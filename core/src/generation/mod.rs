@@ -1,8 +1,10 @@
 //! One process of a service.
 
 mod builder;
+mod files;
 mod ready;
 pub(crate) mod shared;
+mod sockets;
 
 use std::{fmt, future::Future, io, path::Path, sync::Arc};
 
@@ -13,9 +15,11 @@ use self::shared::{Shared, lock};
 use crate::{
     Graceful,
     conductor::Request,
+    control::UpgradeRequest,
     error::{Error, Kind},
-    sockets::{Listener, open::Target, record::SocketKind, spec::Spec},
+    fault,
     state::{Provider, State, StateReader},
+    status::Status,
     upgrade::{Successor, frame::Message},
 };
 
@@ -33,6 +37,20 @@ const PROGRESS: usize = 1024;
 /// All clones are handles to one generation. What a successor prints to standard error before it is
 /// ready goes through its predecessor, which shows its end if the successor fails; unless standard
 /// error is a terminal.
+///
+/// # What is handed over
+///
+/// | | opened or kept by | found by the successor |
+/// |---|---|---|
+/// | TCP and Unix stream listeners | [`listen`](Self::listen) | by name, then by address |
+/// | Unix seqpacket listeners | [`listen_seqpacket`](Self::listen_seqpacket) | the same |
+/// | UDP sockets | [`bind_udp`](Self::bind_udp) | the same |
+/// | Unix datagram sockets | [`bind_unix_datagram`](Self::bind_unix_datagram) | the same |
+/// | any file: logs, pipes, memfds | [`keep_file`](Self::keep_file) | [`take_file`](Self::take_file) |
+/// | connected streams | [`keep_connection`](Self::keep_connection) | [`take_connection`](Self::take_connection) |
+/// | anything in memory | [`keep_state`](Self::keep_state) | [`take_state`](Self::take_state) |
+///
+/// What the successor does not ask for is closed when it is ready.
 ///
 /// # The end
 ///
@@ -124,76 +142,18 @@ impl Generation {
         self.shared().pid_path.as_deref()
     }
 
-    /// Listens on an address: with the socket that was inherited for it, or a new one.
-    ///
-    /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `unix:/path` and `unix:@name` (abstract,
-    /// on Linux) are addresses; `name=` before one names the socket. An inherited socket is found by
-    /// its name, then by its address. Without a name of its own a socket is named after its address
-    /// as written here, so that port 0 keeps its port from generation to generation; the second of
-    /// a name is called `name#2`.
-    ///
-    /// The listener accepts nothing before this generation is [`ready`](Self::ready).
-    ///
-    /// # Errors
-    ///
-    /// If the address cannot be read or resolved, its name is taken, or the socket cannot be opened:
-    /// another process listens there, or on a Unix path a file is in the way that is not a socket.
-    ///
-    /// # Cancel safety
-    ///
-    /// If it is dropped, nothing has happened.
-    pub async fn listen(&self, address: impl AsRef<str>) -> Result<Listener, Error> {
-        let text = address.as_ref();
-        let spec = Spec::parse(text)?;
-        let target = Target::resolve(&spec, &self.shared().program.dir).await?;
-        let kind = target.stream_kind();
-        let (name, kind, fd) = self.shared().registry().obtain(&spec, kind, &target)?;
-        let shared = self.shared();
-        let adopting = shared.adopters.register(&name);
-        Listener::new(name, kind, fd, &shared.gate, adopting, shared.route.clone())
-            .map_err(|err| Error::io(Kind::Listen, format!("cannot listen on {text:?}"), err))
-    }
-
-    /// Binds a UDP socket, or takes the one that was inherited for this address. Names are as for
-    /// [`listen`](Self::listen).
-    ///
-    /// A datagram goes to whichever process reads first, so from the start of a successor until the
-    /// predecessor stops reading both get some. Read only once [`ready`](Self::ready) has returned,
-    /// and stop when the token drains.
-    ///
-    /// # Errors
-    ///
-    /// As for [`listen`](Self::listen).
-    ///
-    /// # Cancel safety
-    ///
-    /// If it is dropped, nothing has happened.
-    pub async fn bind_udp(&self, address: impl AsRef<str>) -> Result<tokio::net::UdpSocket, Error> {
-        let text = address.as_ref();
-        let spec = Spec::parse(text)?;
-        let target = Target::resolve(&spec, &self.shared().program.dir).await?;
-        if !matches!(target, Target::Ip(_)) {
-            let message = format!("cannot bind UDP to {text:?}: it is not an IP address and port");
-            return Err(Error::new(Kind::Address, message));
-        }
-        let (_, _, fd) = self
-            .shared()
-            .registry()
-            .obtain(&spec, SocketKind::Udp, &target)?;
-        tokio::net::UdpSocket::from_std(fd.into())
-            .map_err(|err| Error::io(Kind::Listen, format!("cannot bind UDP to {text:?}"), err))
-    }
-
     /// Tells who waits for this process to be ready what it does, for people. Best effort.
     pub fn progress(&self, text: impl Into<String>) {
         let mut text = text.into();
         tracing::info!(progress = %text, "starting");
         if !self.shared().is_ready() {
+            self.shared().journal.progress(&text);
             let end = (0..=PROGRESS.min(text.len()))
                 .rev()
                 .find(|at| text.is_char_boundary(*at));
             text.truncate(end.unwrap_or_default());
             self.shared().tell_predecessor(&Message::Progress { text });
+            fault::reached("progress-sent");
         }
     }
 
@@ -291,6 +251,14 @@ impl Generation {
         }
     }
 
+    /// Where this generation stands, and what holds its drain open.
+    ///
+    /// It looks at every connection and request: ask about once a second, not at each request.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(self.shared())
+    }
+
     /// Starts a successor and waits until it serves. Then this process drains.
     ///
     /// # Errors
@@ -324,7 +292,8 @@ impl Generation {
 pub(crate) async fn upgrade(shared: &Shared) -> Result<Successor, Error> {
     let ended = |_| Error::new(Kind::Draining, "this process has drained");
     let (reply, answer) = oneshot::channel();
-    let sent = shared.requests.send(Request::Upgrade { reply });
+    let request = UpgradeRequest::default();
+    let sent = shared.requests.send(Request::Upgrade { request, reply });
     sent.map_err(|_| ended(()))?;
     answer.await.map_err(|_| ended(()))?
 }

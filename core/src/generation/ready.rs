@@ -2,7 +2,8 @@
 //!
 //! 1. See that the pid file can be written: what can fail fails while the predecessor serves.
 //! 2. Take over the real standard error; say that we are ready; wait for the commit.
-//! 3. Put the pid file in its place, close what is not used, open the gates.
+//! 3. Listen where the predecessor was in the way, put the pid file in its place, close what is not
+//!    used, open the gates.
 //! 4. Say that we serve.
 
 use std::{
@@ -13,12 +14,13 @@ use std::{
 use super::shared::{Predecessor, Shared, lock};
 use crate::{
     error::{Error, Kind},
+    fault,
     moving::inbound,
     pidfile::Prepared,
     systemd,
     upgrade::{
         channel::Channel,
-        frame::{Decoded, Message},
+        frame::{self, Decoded, Message},
         relay,
     },
 };
@@ -43,10 +45,17 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
         Some(predecessor) => {
             let rest = take_over_stderr(predecessor);
             wait_for_commit(&shared, predecessor).await?;
+            fault::comes_to("commit-received").await;
             rest
         }
         None => None,
     };
+    // The predecessor serves on until we do, so this is not too late to give up.
+    if let Err(err) = shared.registry().listen_later() {
+        let message = err.chain();
+        shared.tell_predecessor(&Message::Failed { message });
+        return Err(err);
+    }
     if let Some(prepared) = prepared {
         match prepared.publish(pid) {
             Ok(file) => *lock(&shared.pid_file) = Some(file),
@@ -57,10 +66,15 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
             Err(err) => return Err(err),
         }
     }
+    if predecessor.is_some() {
+        fault::comes_to("pid-file-written").await;
+    }
     shared.registry().close_unused();
     lock(&shared.left_streams).clear();
     shared.ready.store(true, Ordering::Release);
     shared.gate.open();
+    shared.control_gate.open();
+    shared.journal.running();
     if let Some(seat) = &shared.seat {
         seat.became_ready();
     }
@@ -78,6 +92,7 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
             predecessor.pid,
             rest,
         ));
+        fault::comes_to("serving-sent").await;
     }
     Ok(())
 }
@@ -101,6 +116,12 @@ async fn wait_for_commit(shared: &Shared, predecessor: &Predecessor) -> Result<(
             "the predecessor died during the upgrade, carrying on alone"
         );
     };
+    let unused = shared.registry().unused();
+    for names in unused.chunks(frame::SOCKETS) {
+        let names = names.to_vec();
+        // If it cannot be sent, neither can what follows.
+        let _ = channel.send(&Message::Unused { names }, b"", &[]).await;
+    }
     if channel.send(&Message::Ready, b"", &[]).await.is_err() {
         heir();
         return Ok(());
@@ -109,6 +130,7 @@ async fn wait_for_commit(shared: &Shared, predecessor: &Predecessor) -> Result<(
         predecessor = predecessor.pid,
         "ready, waiting for the commit"
     );
+    fault::comes_to("ready-sent").await;
     loop {
         let received = tokio::select! {
             biased;
@@ -163,6 +185,12 @@ async fn watch(
                 break;
             }
         };
+        if matches!(
+            received.message,
+            Decoded::Known(Message::Connections { .. })
+        ) {
+            fault::comes_to("connections-received").await;
+        }
         match received.message {
             Decoded::Known(Message::Connections { connections }) => match shared.upgrade() {
                 Some(shared) => {
@@ -172,7 +200,10 @@ async fn watch(
                 // Without a generation nobody adopts.
                 None => inbound::refuse(&channel, &connections),
             },
-            Decoded::Known(message) => drained |= message == Message::Bye,
+            Decoded::Known(message) => {
+                drained |= message == Message::Bye;
+                fault::comes_to("bye-heard").await;
+            }
             Decoded::Unknown(what) => {
                 let _ = channel.try_send(&Message::Unknown { what });
             }

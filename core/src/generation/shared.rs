@@ -10,6 +10,7 @@
 
 use std::{
     collections::HashMap,
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -26,11 +27,13 @@ use tokio::{
 use crate::{
     Graceful,
     conductor::Request,
+    control::socket::ControlSocket,
     error::Error,
     moving::{inbound::Adopters, outbound::Route},
     pidfile::{PidFile, Prepared},
-    sockets::{gate::Gate, registry::Registry},
+    sockets::{gate::Gate, held::Passing, registry::Registry, unix_path::OwnedPath},
     state::{Providers, State, StateReader},
+    status::journal::Journal,
     testing::Seat,
     upgrade::{channel::Channel, frame::Message, spawn::Program},
 };
@@ -49,6 +52,12 @@ pub(crate) struct Shared {
     pub(crate) ready_timeout: Duration,
     pub(crate) probation: Duration,
     pub(crate) gate: Gate,
+    /// As the gate, for the control socket; it is open in a first generation that starts, too.
+    pub(crate) control_gate: Gate,
+    pub(crate) control: Option<ControlSocket>,
+    /// The file of one that was inherited and is not used: its path has changed.
+    pub(crate) unused_control: Mutex<Option<OwnedPath>>,
+    pub(crate) journal: Arc<Journal>,
     /// How connections go to a successor, and come from a predecessor.
     pub(crate) route: Route,
     pub(crate) adopters: Adopters,
@@ -79,12 +88,23 @@ pub(crate) struct Predecessor {
     pub(crate) pid: u32,
     pub(crate) channel: Arc<Channel>,
     /// The real standard error, and the reading end of the pipe in its place. Until we are ready.
-    pub(crate) stderr: Mutex<Option<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)>>,
+    pub(crate) stderr: Mutex<Option<(OwnedFd, OwnedFd)>>,
 }
 
 impl Shared {
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// Returns true while a successor serves.
+    pub(crate) fn has_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// All sockets, for a successor.
+    pub(crate) fn sockets_for_successor(&self) -> std::io::Result<Arc<Passing>> {
+        let control = self.control.as_ref().map(ControlSocket::for_successor);
+        self.registry().for_successor(control.transpose()?)
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -140,6 +160,9 @@ impl Shared {
     pub(crate) fn become_alone(&self) {
         self.alone.store(true, Ordering::Release);
         self.registry().remove_unused_paths();
+        if let Some(path) = lock(&self.unused_control).take() {
+            path.remove();
+        }
     }
 
     /// Removes what only the last generation may remove.
@@ -147,10 +170,14 @@ impl Shared {
         if self.is_killed() {
             return;
         }
-        if !self.handed_over.load(Ordering::Acquire) {
+        if !self.has_handed_over() {
+            let alone = self.alone.load(Ordering::Acquire);
+            if let Some(control) = &self.control {
+                control.remove(alone);
+            }
             let mut registry = self.registry();
             registry.remove_opened_paths();
-            if self.alone.load(Ordering::Acquire) {
+            if alone {
                 registry.remove_claimed_paths();
             }
         }

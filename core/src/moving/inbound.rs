@@ -26,6 +26,7 @@ use tokio::{
 use crate::{
     Address, Connection, Stream,
     accept::{Arrival, Parcel},
+    fault,
     upgrade::{
         channel::Channel,
         frame::{Message, Moved},
@@ -73,6 +74,7 @@ impl Answer {
             // If it cannot be sent the predecessor has gone, and the connection is ours anyway.
             let claimed = Message::Claimed { ids: vec![self.id] };
             let _ = channel.send(&claimed, b"", &[]).await;
+            fault::comes_to("claimed").await;
         }
     }
 }

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    Graceful,
+    Graceful, fault,
     generation::shared::lock,
     upgrade::{
         channel::Channel,
@@ -302,6 +302,7 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
             sent => break sent,
         }
     };
+    fault::comes_to("connections-sent").await;
     if let Err(err) = sent {
         // What was not sent was not claimed. The end of the channel is seen by who reads it.
         tracing::debug!(%err, "connections could not be sent to the successor");

@@ -219,6 +219,7 @@ pub(crate) fn adopt(found: Vec<Named>) -> Result<Vec<(Record, OwnedFd)>, Error> 
                         address,
                         foreign: true,
                         path: None,
+                        access: Default::default(),
                     },
                     fd,
                 ))

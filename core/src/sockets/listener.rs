@@ -7,20 +7,22 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{
-    Stream,
+    Difference, SocketOptions, Stream,
     gate::{Gate, Pass},
-    record::SocketKind,
+    held::Held,
+    leaving::Leaving,
+    mover::ToSuccessor,
+    record::{self, SocketKind},
+    registry::Obtained,
 };
 use crate::{
-    accept::{Accept, Address, Arrival, Connection, Giving, Mover, Parcel},
-    moving::{
-        inbound::Adopting,
-        outbound::{Given, Route},
-    },
-    upgrade::frame::Moved,
+    accept::{Accept, Address, Arrival, Mover},
+    kernel,
+    moving::{inbound::Adopting, outbound::Route},
 };
 
 /// A TCP or Unix listener that this generation opened or inherited.
@@ -50,6 +52,10 @@ use crate::{
 pub struct Listener {
     name: String,
     socket: Socket,
+    held: Arc<Held>,
+    leaving: Leaving,
+    differences: Vec<Difference>,
+    no_delay: bool,
     pass: Pass,
     adopting: Adopting,
     route: Route,
@@ -58,31 +64,46 @@ pub struct Listener {
 enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
+    /// Of TCP. It listens when the gate opens; to poll it before would be a hang-up for ever.
+    Later(OwnedFd),
+    /// Never seen: while it is registered.
+    Nothing,
 }
 
 impl Listener {
     /// Registers a listening socket with the runtime. It is nonblocking already.
     pub(crate) fn new(
-        name: String,
-        kind: SocketKind,
-        fd: OwnedFd,
+        obtained: Obtained,
+        options: &SocketOptions,
         gate: &Gate,
         adopting: Adopting,
         route: Route,
     ) -> io::Result<Self> {
-        let socket = match kind {
+        let Obtained {
+            name,
+            fd,
+            held,
+            differences,
+            later,
+        } = obtained;
+        let socket = match held.record.kind {
             SocketKind::Unix => Socket::Unix(UnixListener::from_std(fd.into())?),
+            SocketKind::Tcp if later => Socket::Later(fd),
             SocketKind::Tcp => Socket::Tcp(TcpListener::from_std(fd.into())?),
-            SocketKind::Udp => {
+            _ => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
-                    "it is a UDP socket",
+                    "it is another kind of socket",
                 ));
             }
         };
         Ok(Self {
             name,
             socket,
+            held,
+            leaving: Leaving::default(),
+            differences,
+            no_delay: options.connections_have_no_delay(),
             pass: gate.pass(),
             adopting,
             route,
@@ -104,7 +125,15 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().map(Address::from),
             Socket::Unix(listener) => listener.local_addr().map(Address::from),
+            Socket::Later(fd) => record::address(fd),
+            Socket::Nothing => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    /// What of [`SocketOptions`] is otherwise than it was asked for. It has been logged as well.
+    #[must_use]
+    pub fn differences(&self) -> &[Difference] {
+        &self.differences
     }
 
     /// Takes the next connection, once this generation serves.
@@ -120,6 +149,26 @@ impl Listener {
         std::future::poll_fn(|cx| self.poll_accept(cx)).await
     }
 
+    /// Takes what nobody else will, while this generation drains after an upgrade: `None` once there
+    /// is no more, which is at once where the successor has this socket.
+    ///
+    /// A new release may listen elsewhere, or on fewer addresses. Then this process finishes what it
+    /// has: it accepts on through its [probation](crate::GenerationBuilder::probation), should it
+    /// have to serve again; then nothing new reaches the socket, and what has reached it still comes
+    /// out here. A loop of your own calls this, after the token has begun to drain, until it says
+    /// `None`, with a guard in its hand; the adapters of this project do.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Accept::poll_accept`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A connection is either returned or still in the kernel's queue.
+    pub async fn accept_leftover(&mut self) -> Option<io::Result<(Stream, Address)>> {
+        std::future::poll_fn(|cx| self.poll_leftover(cx)).await
+    }
+
     /// Waits until this generation may accept.
     ///
     /// For who takes the bare listener out and has to wait by other means. Cancel safe.
@@ -130,15 +179,20 @@ impl Listener {
     /// The tokio listener, for a framework that asks for one.
     ///
     /// It is no longer held back: wait for [`opened`](Self::opened) first, or it takes connections
-    /// while the predecessor serves and this program still starts.
+    /// while the predecessor serves and this program still starts. And nobody takes its
+    /// [leftovers](Self::accept_leftover).
     ///
     /// # Errors
     ///
-    /// Gives the listener back if it is a Unix listener.
-    pub fn into_tokio_tcp(self) -> Result<TcpListener, Self> {
+    /// Gives the listener back if it is a Unix listener, or cannot be registered with the runtime.
+    #[expect(clippy::result_large_err, reason = "once in the life of a listener")]
+    pub fn into_tokio_tcp(mut self) -> Result<TcpListener, Self> {
+        if self.begin().is_err() {
+            return Err(self);
+        }
         match self.socket {
             Socket::Tcp(listener) => Ok(listener),
-            Socket::Unix(_) => Err(self),
+            _ => Err(self),
         }
     }
 
@@ -148,10 +202,11 @@ impl Listener {
     /// # Errors
     ///
     /// Gives the listener back if it is a TCP listener.
+    #[expect(clippy::result_large_err, reason = "once in the life of a listener")]
     pub fn into_tokio_unix(self) -> Result<UnixListener, Self> {
         match self.socket {
             Socket::Unix(listener) => Ok(listener),
-            Socket::Tcp(_) => Err(self),
+            _ => Err(self),
         }
     }
 
@@ -163,10 +218,54 @@ impl Listener {
     /// # Errors
     ///
     /// If the runtime cannot deregister it.
-    pub fn into_fd(self) -> io::Result<OwnedFd> {
+    pub fn into_fd(mut self) -> io::Result<OwnedFd> {
+        self.begin()?;
         match self.socket {
             Socket::Tcp(listener) => Ok(listener.into_std()?.into()),
             Socket::Unix(listener) => Ok(listener.into_std()?.into()),
+            Socket::Later(fd) => Ok(fd),
+            Socket::Nothing => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Registers a socket that has had to wait for the commit.
+    fn begin(&mut self) -> io::Result<()> {
+        if !matches!(self.socket, Socket::Later(_)) {
+            return Ok(());
+        }
+        if let Socket::Later(fd) = std::mem::replace(&mut self.socket, Socket::Nothing) {
+            if !kernel::listens(&fd)? {
+                SockRef::from(&fd).listen(SocketOptions::new().queue())?;
+            }
+            self.socket = Socket::Tcp(TcpListener::from_std(fd.into())?);
+        }
+        Ok(())
+    }
+
+    fn poll_socket(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Address)>> {
+        if let Some(accepted) = self.held.accept_deaf() {
+            // At its end nothing comes any more.
+            let Ok(fd) = accepted else {
+                return Poll::Pending;
+            };
+            let peer = record::of(SockRef::from(&fd).peer_addr()?);
+            return Poll::Ready(Stream::from_fd(fd, &peer).map(|io| (io, peer)));
+        }
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                let (io, peer) = ready!(listener.poll_accept(cx))?;
+                // Fails only on a connection that has gone already, which its first read says
+                // better.
+                let _ = io.set_nodelay(self.no_delay);
+                Poll::Ready(Ok((Stream::Tcp(io), peer.into())))
+            }
+            Socket::Unix(listener) => {
+                let (io, peer) = ready!(listener.poll_accept(cx))?;
+                Poll::Ready(Ok((Stream::Unix(io), peer.into())))
+            }
+            Socket::Later(_) | Socket::Nothing => {
+                Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+            }
         }
     }
 }
@@ -175,18 +274,34 @@ impl Accept for Listener {
     type Io = Stream;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Address)>> {
-        ready!(self.pass.poll_open(cx));
-        match &self.socket {
-            Socket::Tcp(listener) => {
-                let (io, peer) = ready!(listener.poll_accept(cx))?;
-                // Fails only on a connection that has gone already, which its first read says
-                // better.
-                let _ = io.set_nodelay(true);
-                Poll::Ready(Ok((Stream::Tcp(io), peer.into())))
+        let open = self.pass.poll_open(cx).is_ready();
+        // What only this process has it may take at any time.
+        if !open && self.held.left().is_none() {
+            return Poll::Pending;
+        }
+        if open && !self.held.is_heard() {
+            return Poll::Pending;
+        }
+        self.begin()?;
+        self.poll_socket(cx)
+    }
+
+    fn poll_leftover(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<(Stream, Address)>>> {
+        // Open: this generation serves again.
+        if self.pass.poll_open(cx).is_ready() || self.leaving.is_over(&self.held) {
+            return Poll::Ready(None);
+        }
+        loop {
+            match self.poll_socket(cx) {
+                Poll::Ready(Ok(accepted)) => return Poll::Ready(Some(Ok(accepted))),
+                Poll::Ready(Err(err)) => return Poll::Ready(Some(Err(err))),
+                Poll::Pending => {}
             }
-            Socket::Unix(listener) => {
-                let (io, peer) = ready!(listener.poll_accept(cx))?;
-                Poll::Ready(Ok((Stream::Unix(io), peer.into())))
+            if ready!(self.leaving.poll(&self.held, cx)) {
+                return Poll::Ready(None);
             }
         }
     }
@@ -206,70 +321,10 @@ impl Accept for Listener {
     }
 
     fn mover(&self) -> Option<Arc<dyn Mover<Stream>>> {
-        Some(Arc::new(ToSuccessor {
-            listener: self.name.clone(),
-            route: self.route.clone(),
-        }))
-    }
-}
-
-/// Gives connections of one listener to the successor's listener of the same name.
-struct ToSuccessor {
-    listener: String,
-    route: Route,
-}
-
-impl Mover<Stream> for ToSuccessor {
-    fn is_open(&self) -> bool {
-        self.route.is_open()
-    }
-
-    fn give(&self, parcel: Parcel<Stream>) -> Giving<Stream> {
-        let route = self.route.clone();
-        let listener = self.listener.clone();
-        Box::pin(async move {
-            let Parcel {
-                io,
-                unread,
-                connection,
-                ..
-            } = parcel;
-            // Out of epoll before it is sent: a descriptor that is shared keeps firing otherwise.
-            let given = match io.into_fd() {
-                Ok(fd) => Given {
-                    fd,
-                    unread,
-                    record: record_of(listener, &connection),
-                },
-                Err(err) => {
-                    // tokio has closed it, so there is nothing to give back.
-                    tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
-                    return Ok(());
-                }
-            };
-            let Err(back) = route.give(given).await else {
-                return Ok(());
-            };
-            match Stream::from_fd(back.fd, connection.peer()) {
-                Ok(io) => Err(Parcel::new(io, back.unread, connection)),
-                Err(err) => {
-                    tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
-                    Ok(())
-                }
-            }
-        })
-    }
-}
-
-fn record_of(listener: String, connection: &Connection) -> Moved {
-    Moved {
-        // Chosen when it is sent.
-        id: 0,
-        listener,
-        peer: connection.peer().to_string(),
-        unread: 0,
-        age_ms: u64::try_from(connection.since().elapsed().as_millis()).unwrap_or(u64::MAX),
-        requests: connection.requests(),
+        Some(Arc::new(ToSuccessor::new(
+            self.name.clone(),
+            self.route.clone(),
+        )))
     }
 }
 
@@ -278,6 +333,8 @@ impl AsFd for Listener {
         match &self.socket {
             Socket::Tcp(listener) => listener.as_fd(),
             Socket::Unix(listener) => listener.as_fd(),
+            Socket::Later(fd) => fd.as_fd(),
+            Socket::Nothing => self.held.as_fd(),
         }
     }
 }

@@ -1,18 +1,43 @@
 //! Named sockets that outlive the process that opened them.
 //!
-//! [`spec`] reads what a user wrote, [`open`] makes a socket of it, [`foreign`] reads what another
-//! program left in the environment, and [`registry`] remembers every socket of a generation for
-//! the next one. A [`Listener`] is what a server accepts from; its [`gate`] keeps it quiet until
-//! its generation serves.
+//! | kind | opened by | held back until the generation serves | what the successor does not take |
+//! |---|---|---|---|
+//! | TCP listener | `listen` | yes | is finished by the predecessor: nothing queued is lost |
+//! | Unix stream listener | `listen` | yes | the same; then its file is removed |
+//! | Unix seqpacket listener | `listen_seqpacket` | yes | the same |
+//! | UDP socket | `bind_udp` | no: read once ready | is closed when the predecessor ends |
+//! | Unix datagram socket | `bind_unix_datagram` | no: read once ready | the same; then its file is removed |
+//! | any file | `keep_file` | | is closed at `ready` |
+//! | a connected stream | `keep_connection` | | is closed at `ready` |
+//! | of a later release | | | is closed at `ready` |
+//!
+//! [`spec`] reads what a user wrote, [`open`] makes a socket of it with its [`options`], [`foreign`]
+//! reads what another program left in the environment, and [`registry`] remembers every socket of a
+//! generation for the next one; [`kept`] does so for what the program keeps. A [`Listener`] is what a
+//! server accepts from; its [`gate`] keeps it quiet until its generation serves. Where the addresses
+//! of two generations differ, [`overlap`] opens the new socket and [`held`] ends the old one.
 
+pub(crate) mod access;
 pub(crate) mod foreign;
 pub(crate) mod gate;
+pub(crate) mod held;
+pub(crate) mod kept;
+mod leaving;
 mod listener;
+mod mover;
 pub(crate) mod open;
+mod options;
+mod overlap;
 pub(crate) mod record;
 pub(crate) mod registry;
+mod seqpacket;
 pub(crate) mod spec;
 mod stream;
 pub(crate) mod unix_path;
 
-pub use self::{listener::Listener, stream::Stream};
+pub use self::{
+    listener::Listener,
+    options::{Difference, SocketOptions},
+    seqpacket::{Seqpacket, SeqpacketListener},
+    stream::Stream,
+};

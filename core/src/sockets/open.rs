@@ -3,13 +3,14 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{
+    options::{Difference, SocketOptions},
     record::SocketKind,
     spec::{Place, Spec},
     unix_path::{self, OwnedPath},
@@ -18,10 +19,6 @@ use crate::{
     accept::Address,
     error::{Error, Kind},
 };
-
-/// The kernel clamps it to `net.core.somaxconn`, which is 4096 by default: a burst while two
-/// generations change places should find room.
-const BACKLOG: i32 = 4096;
 
 /// A [`Place`], resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +76,30 @@ impl Target {
         matches!(self, Self::Ip(addrs) if addrs.iter().any(|addr| addr.port() == 0))
     }
 
+    /// Returns true if `bound` is there under another host, so that neither could be bound beside
+    /// the other in the ordinary way.
+    pub(crate) fn overlaps(&self, bound: &Address) -> bool {
+        let Self::Ip(addrs) = self else { return false };
+        let Some(bound) = bound.as_socket_addr() else {
+            return false;
+        };
+        let all = |addr: &SocketAddr| addr.ip().is_unspecified();
+        addrs.iter().any(|addr| {
+            addr.port() == bound.port() && addr.ip() != bound.ip() && (all(addr) || all(&bound))
+        })
+    }
+
+    /// The same hosts with the port of a socket, where any port will do.
+    pub(crate) fn with_port_of(&self, bound: &Address) -> Option<Self> {
+        match (self, bound.as_socket_addr()) {
+            (Self::Ip(addrs), Some(bound)) if self.any_port() => {
+                let with = |addr: &SocketAddr| SocketAddr::new(addr.ip(), bound.port());
+                Some(Self::Ip(addrs.iter().map(with).collect()))
+            }
+            _ => None,
+        }
+    }
+
     /// The kind of a listener there.
     pub(crate) fn stream_kind(&self) -> SocketKind {
         match self {
@@ -88,52 +109,92 @@ impl Target {
     }
 }
 
+/// How to open a socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How<'a> {
+    pub(crate) kind: SocketKind,
+    pub(crate) options: &'a SocketOptions,
+    /// Beside sockets of a predecessor that overlap with it: a listener does not listen yet.
+    pub(crate) beside: bool,
+}
+
+/// A socket that was just opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) fd: OwnedFd,
+    pub(crate) path: Option<OwnedPath>,
+    pub(crate) differences: Vec<Difference>,
+}
+
 /// Opens a socket. It is close-on-exec and nonblocking; a listener listens.
-pub(crate) fn open(kind: SocketKind, target: &Target) -> io::Result<(OwnedFd, Option<OwnedPath>)> {
-    match target {
+pub(crate) fn open(how: How<'_>, target: &Target) -> io::Result<Opened> {
+    let (fd, path) = match target {
         Target::Ip(addrs) => {
             let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-            for addr in addrs {
-                match open_ip(kind, *addr) {
-                    Ok(fd) => return Ok((fd, None)),
-                    Err(err) => last = err,
+            let opened = addrs.iter().find_map(|addr| match open_ip(how, *addr) {
+                Ok(fd) => Some(fd),
+                Err(err) => {
+                    last = err;
+                    None
                 }
-            }
-            Err(last)
+            });
+            (opened.ok_or(last)?, None)
         }
         Target::Path(path) => {
             unix_path::make_way(path)?;
-            let fd = open_unix(&SockAddr::unix(path)?)?;
-            Ok((fd, Some(OwnedPath::of(path)?)))
+            let socket = unix(how.kind)?;
+            let access = how.options.access();
+            access.before_bind(socket.as_fd())?;
+            socket.bind(&SockAddr::unix(path)?)?;
+            let owned = OwnedPath::of(path)?;
+            // Before it listens: until then nobody can connect.
+            access.apply(path).inspect_err(|_| owned.remove())?;
+            (socket, Some(owned))
         }
-        Target::Abstract(name) => Ok((open_unix(&SockAddr::unix(format!("\0{name}"))?)?, None)),
+        Target::Abstract(name) => {
+            let socket = unix(how.kind)?;
+            socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
+            (socket, None)
+        }
+    };
+    let differences = how.options.apply(fd.as_fd(), how.kind);
+    if how.kind.listens() && !how.beside {
+        fd.listen(how.options.queue())
+            .inspect_err(|_| path.iter().for_each(OwnedPath::remove))?;
     }
+    Ok(Opened {
+        fd: fd.into(),
+        path,
+        differences,
+    })
 }
 
-fn open_ip(kind: SocketKind, addr: SocketAddr) -> io::Result<OwnedFd> {
-    let (ty, protocol) = match kind {
+fn open_ip(how: How<'_>, addr: SocketAddr) -> io::Result<Socket> {
+    let (ty, protocol) = match how.kind {
         SocketKind::Udp => (Type::DGRAM, Protocol::UDP),
         _ => (Type::STREAM, Protocol::TCP),
     };
     // `new` sets close-on-exec in the same system call.
     let socket = Socket::new(Domain::for_address(addr), ty, Some(protocol))?;
     socket.set_nonblocking(true)?;
-    if kind != SocketKind::Udp {
+    if how.kind != SocketKind::Udp {
         // Binds although connections of an earlier process are in TIME_WAIT. On UDP it would let
         // another process of the same user take the packets.
         socket.set_reuse_address(true)?;
     }
+    socket.set_reuse_port(how.beside)?;
+    how.options.before_bind(socket.as_fd(), addr.is_ipv6())?;
     socket.bind(&addr.into())?;
-    if kind != SocketKind::Udp {
-        socket.listen(BACKLOG)?;
-    }
-    Ok(socket.into())
+    Ok(socket)
 }
 
-fn open_unix(addr: &SockAddr) -> io::Result<OwnedFd> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+fn unix(kind: SocketKind) -> io::Result<Socket> {
+    let ty = match kind {
+        SocketKind::Datagram => Type::DGRAM,
+        SocketKind::Seqpacket => Type::SEQPACKET,
+        _ => Type::STREAM,
+    };
+    let socket = Socket::new(Domain::UNIX, ty, None)?;
     socket.set_nonblocking(true)?;
-    socket.bind(addr)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }

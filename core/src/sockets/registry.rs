@@ -4,97 +4,196 @@
 //! 1. A name is given to at most one socket of this generation; a name that was reserved and whose
 //!    socket could not be opened is free again.
 //! 2. An inherited socket is claimed at most once.
-//! 3. What is passed on is what this generation uses. The duplicate kept here shares the kernel's
+//! 3. What cannot be opened before the commit fails before the commit.
+//! 4. What is passed on is what this generation uses. The duplicate kept here shares the kernel's
 //!    queue, so it must be closed in a plain stop: else clients would queue where nobody accepts.
 
-use std::{collections::HashSet, io, os::fd::OwnedFd};
+use std::{
+    collections::HashSet,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
-    open::{self, Target},
+    held::{Held, Passing},
+    kept::Kept,
+    open::{self, How, Opened, Target},
+    options::{Difference, SocketOptions},
+    overlap::{self, Later},
     record::{self, Record, SocketKind},
     spec::Spec,
     unix_path::OwnedPath,
 };
-use crate::error::{Error, Kind};
+use crate::{
+    Graceful,
+    error::{Error, Kind},
+};
 
 /// The sockets of one generation.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     names: HashSet<String>,
     inherited: Vec<(Record, OwnedFd)>,
-    used: Vec<(Record, OwnedFd)>,
+    used: Vec<Arc<Held>>,
+    later: Vec<Later>,
+    /// Files and connections, which the program keeps.
+    pub(crate) kept: Kept,
     closed: bool,
     // Both survive `close`, which comes before the end.
     opened_paths: Vec<OwnedPath>,
     claimed_paths: Vec<OwnedPath>,
     unused_paths: Vec<OwnedPath>,
+    graceful: Option<Graceful>,
+    probation: Duration,
+}
+
+/// What a socket is asked to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) kind: SocketKind,
+    pub(crate) target: &'a Target,
+    pub(crate) options: &'a SocketOptions,
+}
+
+/// A socket for the program.
+#[derive(Debug)]
+pub(crate) struct Obtained {
+    pub(crate) name: String,
+    pub(crate) fd: OwnedFd,
+    pub(crate) held: Arc<Held>,
+    pub(crate) differences: Vec<Difference>,
+    /// It is a listener, and listens from the commit on.
+    pub(crate) later: bool,
 }
 
 impl Registry {
-    /// Adds what a predecessor, or another program, left.
-    pub(crate) fn inherit(&mut self, sockets: Vec<(Record, OwnedFd)>) {
-        self.inherited.extend(sockets);
+    /// For the drain of this token, and so long after a commit a predecessor may come back.
+    pub(crate) fn new(graceful: Graceful, probation: Duration) -> Self {
+        Self {
+            graceful: Some(graceful),
+            probation,
+            ..Self::default()
+        }
     }
 
-    /// Finds the socket that was inherited for this address, or opens one.
-    pub(crate) fn obtain(
-        &mut self,
-        spec: &Spec,
-        kind: SocketKind,
-        target: &Target,
-    ) -> Result<(String, SocketKind, OwnedFd), Error> {
-        let name = self.reserve(spec)?;
-        let obtained = match self.claim(&name, kind, target) {
-            Ok(None) => self.open(&name, kind, target),
-            Ok(Some(claimed)) => Ok(claimed),
-            Err(err) => Err(err),
-        };
-        match obtained {
-            Ok((kind, fd)) => Ok((name, kind, fd)),
-            Err(err) => {
-                self.release(&name);
-                let what = if kind == SocketKind::Udp {
-                    "bind UDP to"
-                } else {
-                    "listen on"
-                };
-                let place = match target {
-                    Target::Path(path) => format!("unix:{}", path.display()),
-                    Target::Abstract(name) => format!("unix:@{name}"),
-                    Target::Ip(_) => spec.name.clone(),
-                };
-                Err(Error::io(
-                    Kind::Listen,
-                    format!("cannot {what} {place}"),
-                    err,
-                ))
+    /// Adds what a predecessor, or another program, left.
+    pub(crate) fn inherit(&mut self, sockets: Vec<(Record, OwnedFd)>) {
+        for (record, fd) in sockets {
+            if record.kind.is_kept() {
+                self.kept.inherit(record, fd);
+            } else {
+                self.inherited.push((record, fd));
             }
         }
     }
 
-    fn open(
-        &mut self,
-        name: &str,
-        kind: SocketKind,
-        target: &Target,
-    ) -> io::Result<(SocketKind, OwnedFd)> {
-        let (fd, path) = open::open(kind, target)?;
+    /// Finds the socket that was inherited for this address, or opens one.
+    pub(crate) fn obtain(&mut self, wish: Wish<'_>) -> Result<Obtained, Error> {
+        let name = self.reserve(wish.spec)?;
+        let obtained = match self.claim(&name, wish) {
+            Ok(None) => self.open(&name, wish),
+            Ok(Some(claimed)) => Ok(claimed),
+            Err(err) => Err(err),
+        };
+        let obtained = obtained.map_err(|err| {
+            self.release(&name);
+            let place = match wish.target {
+                Target::Path(path) => format!("unix:{}", path.display()),
+                Target::Abstract(name) => format!("unix:@{name}"),
+                Target::Ip(_) => wish.spec.name.clone(),
+            };
+            let mut message = format!("cannot {} {place}", wish.kind.verb());
+            if rustix::io::Errno::from_io_error(&err) == Some(rustix::io::Errno::MFILE) {
+                message += ": raise the limit on open files (ulimit -n, LimitNOFILE=)";
+            }
+            Error::io(Kind::Listen, message, err)
+        })?;
+        for difference in &obtained.differences {
+            let (option, asked, found) =
+                (difference.option(), difference.asked(), difference.found());
+            tracing::warn!(
+                socket = name,
+                option,
+                asked,
+                found,
+                "a socket is not as it was asked to be"
+            );
+        }
+        Ok(obtained)
+    }
+
+    fn open(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Obtained> {
+        let Wish {
+            kind,
+            target,
+            options,
+            ..
+        } = wish;
+        let mut how = How {
+            kind,
+            options,
+            beside: false,
+        };
+        // Its port is the name's, although its host has changed.
+        let same_port = self
+            .inherited
+            .iter()
+            .filter(|(record, _)| record.name == name && record.kind == kind)
+            .find_map(|(_, fd)| target.with_port_of(&record::address(fd).ok()?));
+        let beside = |target: &Target, how: &mut How<'_>| {
+            let opened = open::open(*how, target);
+            match opened {
+                Err(err) if err.kind() == io::ErrorKind::AddrInUse => {
+                    how.beside = true;
+                    overlap::open(*how, target, &self.inherited, err)
+                }
+                other => other.map(|opened| (opened, Vec::new())),
+            }
+        };
+        let opened = match &same_port {
+            Some(same) => beside(same, &mut how).or_else(|_| {
+                how.beside = false;
+                beside(target, &mut how)
+            }),
+            None => beside(target, &mut how),
+        };
+        let (opened, rivals) = opened?;
+        let Opened {
+            fd,
+            path,
+            differences,
+        } = opened;
         let address = record::address(&fd)?.to_string();
         let duplicate = fd.try_clone()?;
         tracing::debug!(socket = name, address, "opened");
-        let name = name.to_owned();
         self.opened_paths.extend(path.clone());
-        self.keep(
-            Record {
-                name,
-                kind,
-                address,
-                foreign: false,
-                path,
-            },
-            fd,
-        );
-        Ok((kind, duplicate))
+        let record = Record {
+            name: name.to_owned(),
+            kind,
+            address,
+            foreign: false,
+            path,
+            access: options.access(),
+        };
+        let held = self.hold(record, fd);
+        let later = how.beside && kind.listens();
+        if !rivals.is_empty() {
+            self.later.push(Later {
+                socket: Arc::clone(&held),
+                rivals,
+                queue: later.then(|| options.queue()),
+            });
+        }
+        Ok(Obtained {
+            name: name.to_owned(),
+            fd: duplicate,
+            held,
+            differences,
+            later,
+        })
     }
 
     /// Gives a socket its name: the user's, or the text of its address, numbered from the second.
@@ -116,8 +215,8 @@ impl Registry {
 
     /// The address of a socket in use.
     pub(crate) fn address(&self, name: &str) -> Option<&str> {
-        let mut used = self.used.iter();
-        used.find_map(|(record, _)| (record.name == name).then_some(record.address.as_str()))
+        let mut records = self.used.iter().map(|held| &held.record);
+        records.find_map(|record| (record.name == name).then_some(record.address.as_str()))
     }
 
     /// Takes a reserved name back.
@@ -126,26 +225,31 @@ impl Registry {
     }
 
     /// Finds an inherited socket: by name first, then by address.
-    pub(crate) fn claim(
-        &mut self,
-        name: &str,
-        kind: SocketKind,
-        target: &Target,
-    ) -> io::Result<Option<(SocketKind, OwnedFd)>> {
-        let Some(index) = self.find(name, kind, target) else {
+    pub(crate) fn claim(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Option<Obtained>> {
+        let Some(index) = self.find(name, wish.kind, wish.target) else {
             return Ok(None);
         };
         let (mut record, fd) = self.inherited.swap_remove(index);
         tracing::debug!(socket = name, address = %record.address, was = %record.name, "inherited");
-        let (kind, duplicate) = (record.kind, fd.try_clone()?);
+        let duplicate = fd.try_clone()?;
         name.clone_into(&mut record.name);
+        let mut differences = wish.options.apply_again(fd.as_fd(), record.kind);
+        if let Some(path) = &record.path {
+            let access = wish.options.access();
+            differences.extend(access.apply_again(&path.path, &record.access));
+            record.access = access;
+        }
         self.claimed_paths.extend(record.path.clone());
-        self.keep(record, fd);
-        Ok(Some((kind, duplicate)))
+        Ok(Some(Obtained {
+            name: name.to_owned(),
+            fd: duplicate,
+            held: self.hold(record, fd),
+            differences,
+            later: false,
+        }))
     }
 
     fn find(&self, name: &str, kind: SocketKind, target: &Target) -> Option<usize> {
-        let udp = |kind| kind == SocketKind::Udp;
         let fits = |(record, fd): &(Record, OwnedFd)| {
             let current = record.path.as_ref().is_none_or(OwnedPath::is_current);
             record.kind == kind
@@ -158,22 +262,47 @@ impl Registry {
             // The administrator named it, so its address is the administrator's too.
             .or_else(|| {
                 position(&|(record, _)| {
-                    record.name == name && record.foreign && udp(record.kind) == udp(kind)
+                    // Of TCP and Unix streams it may be either.
+                    let alike = match kind {
+                        SocketKind::Tcp | SocketKind::Unix => {
+                            matches!(record.kind, SocketKind::Tcp | SocketKind::Unix)
+                        }
+                        _ => record.kind == kind,
+                    };
+                    record.name == name && record.foreign && alike
                 })
             })
             .or_else(|| position(&|socket| !target.any_port() && fits(socket)))
     }
 
-    /// Keeps a socket that this generation uses, for the next one.
-    pub(crate) fn keep(&mut self, record: Record, fd: OwnedFd) {
+    /// Holds a socket that this generation uses, for the next one.
+    fn hold(&mut self, record: Record, fd: OwnedFd) -> Arc<Held> {
+        let held = Held::new(record, fd);
         if !self.closed {
-            self.used.push((record, fd));
+            self.used.push(Arc::clone(&held));
         }
+        held
+    }
+
+    /// The names of inherited sockets that nobody has asked for.
+    pub(crate) fn unused(&self) -> Vec<String> {
+        let names = self.inherited.iter().map(|(record, _)| record.name.clone());
+        names.collect()
+    }
+
+    /// Listens where that had to wait until the predecessor lets go. After the commit.
+    ///
+    /// # Errors
+    ///
+    /// With the name of the socket on which it is impossible.
+    pub(crate) fn listen_later(&mut self) -> Result<(), Error> {
+        self.later.drain(..).try_for_each(Later::finish)
     }
 
     /// Closes what was inherited and nobody asked for, and returns how many. The files stay until
     /// [`remove_unused_paths`](Self::remove_unused_paths).
     pub(crate) fn close_unused(&mut self) -> usize {
+        self.kept.close_unused();
         let unused = std::mem::take(&mut self.inherited);
         for (record, _) in &unused {
             if record.foreign {
@@ -192,18 +321,38 @@ impl Registry {
         self.inherited.len()
     }
 
-    /// Duplicates of everything that a successor gets.
-    pub(crate) fn for_successor(&self) -> io::Result<Vec<(Record, OwnedFd)>> {
-        self.used
-            .iter()
-            .map(|(record, fd)| Ok((record.clone(), fd.try_clone()?)))
-            .collect()
+    /// The sockets that this generation uses, for people.
+    pub(crate) fn in_use(&self) -> Vec<crate::status::Socket> {
+        let socket = |record: &Record| {
+            let kind = serde_json::to_value(record.kind).ok();
+            crate::status::Socket {
+                name: record.name.clone(),
+                address: record.address.clone(),
+                kind: kind
+                    .and_then(|kind| Some(kind.as_str()?.to_owned()))
+                    .unwrap_or_default(),
+            }
+        };
+        self.used.iter().map(|held| socket(&held.record)).collect()
+    }
+
+    /// Everything that a successor gets, with what is kept elsewhere.
+    pub(crate) fn for_successor(
+        &self,
+        elsewhere: impl IntoIterator<Item = Arc<Held>>,
+    ) -> io::Result<Arc<Passing>> {
+        let mut all = self.used.clone();
+        all.extend(elsewhere);
+        all.extend(self.kept.for_successor()?);
+        let passing = Passing::new(all, self.graceful.clone(), self.probation);
+        Ok(Arc::new(passing))
     }
 
     /// Closes our duplicates, those to come as well: nobody inherits them.
     pub(crate) fn close(&mut self) {
         self.closed = true;
         self.used.clear();
+        self.kept.close();
     }
 
     /// Removes the files of inherited sockets that are not used. Once the predecessor cannot come
@@ -224,117 +373,4 @@ impl Registry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn target(text: &str) -> (Spec, Target) {
-        let spec = Spec::parse(text).unwrap();
-        let target = Target::resolve(&spec, std::path::Path::new("/"))
-            .await
-            .unwrap();
-        (spec, target)
-    }
-
-    async fn opened(text: &str, kind: SocketKind, foreign: bool) -> (Record, OwnedFd) {
-        let (spec, target) = target(text).await;
-        let (fd, path) = open::open(kind, &target).unwrap();
-        let address = record::address(&fd).unwrap().to_string();
-        (
-            Record {
-                name: spec.name,
-                kind,
-                address,
-                foreign,
-                path,
-            },
-            fd,
-        )
-    }
-
-    async fn found(registry: &mut Registry, text: &str, kind: SocketKind) -> Option<String> {
-        let (spec, target) = target(text).await;
-        let name = registry.reserve(&spec).unwrap();
-        let (_, fd) = registry.claim(&name, kind, &target).unwrap()?;
-        Some(record::address(&fd).unwrap().to_string())
-    }
-
-    #[tokio::test]
-    async fn port_zero_matches_by_name_only() {
-        use SocketKind::{Tcp, Udp};
-        let mut registry = Registry::default();
-        let socket = opened("127.0.0.1:0", Tcp, false).await;
-        let address = socket.0.address.clone();
-        registry.inherit(vec![socket]);
-        assert_eq!(found(&mut registry, "other=127.0.0.1:0", Tcp).await, None);
-        assert_eq!(found(&mut registry, "udp=127.0.0.1:0", Udp).await, None);
-        assert_eq!(found(&mut registry, "[::1]:0", Tcp).await, None);
-        assert_eq!(
-            found(&mut registry, "127.0.0.1:0", Tcp).await,
-            Some(address)
-        );
-        assert_eq!(
-            found(&mut registry, "127.0.0.1:0", Tcp).await,
-            None,
-            "only once"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_renamed_address_is_found_and_a_changed_one_is_not() {
-        use SocketKind::Tcp;
-        let mut registry = Registry::default();
-        let (record, fd) = opened("web=127.0.0.1:0", Tcp, false).await;
-        let address = record.address.clone();
-        registry.inherit(vec![(record, fd)]);
-        assert_eq!(
-            found(&mut registry, "web=127.0.0.1:1", Tcp).await,
-            None,
-            "another port"
-        );
-        let wildcard = address.replace("127.0.0.1", "0.0.0.0");
-        assert_eq!(
-            found(&mut registry, &wildcard, Tcp).await,
-            None,
-            "another host"
-        );
-        let renamed = address.replace("127.0.0.1", "api=localhost");
-        assert_eq!(found(&mut registry, &renamed, Tcp).await, Some(address));
-        assert_eq!(registry.for_successor().unwrap()[0].0.name, "api");
-    }
-
-    #[tokio::test]
-    async fn an_administrators_name_goes_before_the_address() {
-        let mut registry = Registry::default();
-        let socket = opened("web=127.0.0.1:0", SocketKind::Tcp, true).await;
-        let address = socket.0.address.clone();
-        registry.inherit(vec![socket]);
-        let found = found(&mut registry, "web=0.0.0.0:80", SocketKind::Tcp).await;
-        assert_eq!(found, Some(address));
-    }
-
-    #[tokio::test]
-    async fn names_are_numbered_or_refused() {
-        let mut registry = Registry::default();
-        let (spec, _) = target("127.0.0.1:0").await;
-        assert_eq!(registry.reserve(&spec).unwrap(), "127.0.0.1:0");
-        assert_eq!(registry.reserve(&spec).unwrap(), "127.0.0.1:0#2");
-        registry.release("127.0.0.1:0#2");
-        assert_eq!(registry.reserve(&spec).unwrap(), "127.0.0.1:0#2");
-        let (spec, _) = target("a=127.0.0.1:0").await;
-        registry.reserve(&spec).unwrap();
-        assert!(registry.reserve(&spec).unwrap_err().is_address());
-    }
-
-    #[tokio::test]
-    async fn an_unused_socket_file_goes_with_its_socket() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        let mut registry = Registry::default();
-        let text = format!("unix:{}", path.display());
-        registry.inherit(vec![opened(&text, SocketKind::Unix, false).await]);
-        assert_eq!(registry.close_unused(), 1);
-        assert!(path.exists(), "the predecessor may come back");
-        registry.remove_unused_paths();
-        assert!(!path.exists());
-    }
-}
+mod tests;

@@ -9,11 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
-};
+use rustix::{io::Errno, net::SocketAddrUnix};
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
 
 /// A socket file that this service made, by what it is and not only by where it is: another
 /// program may have put its own at the same path since.
@@ -69,8 +67,8 @@ pub(crate) fn make_way(path: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
     }
     // Nonblocking: a live server whose queue is full would let us wait for ever.
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
     match rustix::net::connect(&probe, &SocketAddrUnix::new(path.as_os_str().as_bytes())?) {
         Err(Errno::CONNREFUSED) => std::fs::remove_file(path),
         Err(Errno::NOENT) => Ok(()),

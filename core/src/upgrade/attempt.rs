@@ -7,7 +7,8 @@
 //! 5. Wait until it serves.
 //!
 //! If any step fails, or the attempt is dropped, the successor is killed and this process is what
-//! it was before: nothing here touches a socket.
+//! it was before: nothing here touches a socket. Only if this process itself comes to an end that
+//! nobody asked for, as by a panic, is the successor [spared](Course::spared).
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -32,9 +33,11 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
+    fault,
     moving::outbound::Route,
-    sockets::record::Record,
+    sockets::held::Passing,
     state::{Kept, What, stream},
+    status::journal::Journal,
     testing::Seat,
 };
 
@@ -51,12 +54,25 @@ pub(crate) struct Offer {
     pub(crate) seat: Option<Arc<Seat>>,
     pub(crate) generation: u64,
     pub(crate) ready_timeout: Duration,
-    pub(crate) sockets: Vec<(Record, OwnedFd)>,
+    pub(crate) sockets: Arc<Passing>,
     pub(crate) states: Vec<Kept>,
     /// Opened once the successor serves.
     pub(crate) route: Route,
-    /// Set once the successor may accept.
-    pub(crate) committed: Arc<AtomicBool>,
+    /// Told of each step.
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) course: Arc<Course>,
+}
+
+/// How far an attempt is, for who conducts it.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    /// There is a process.
+    pub(crate) started: AtomicBool,
+    /// It may accept.
+    pub(crate) committed: AtomicBool,
+    /// It is to live if the attempt is dropped, and to carry on alone: this process ends, and not
+    /// because it was told to.
+    pub(crate) spared: AtomicBool,
 }
 
 /// Runs an attempt to its end.
@@ -70,19 +86,16 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         Some(_) => None,
         None => relay::ends().map_err(failed)?,
     };
-    let (read, write) = match ends {
-        Some(ends) => (Some(ends.read), Some(ends.write)),
-        None => (None, None),
-    };
-    let relay = match &read {
-        Some(read) => Some(read.try_clone().and_then(Relay::start).map_err(failed)?),
-        None => None,
-    };
+    let duplicate = || ends.as_ref().map(|ends| ends.read.try_clone()).transpose();
+    let relay = duplicate().and_then(|read| read.map(Relay::start).transpose());
+    let (relay, read) = (relay.map_err(failed)?, duplicate().map_err(failed)?);
+    let course = Arc::clone(&offer.course);
     let candidate = match &offer.seat {
-        Some(seat) => seat
-            .launch(theirs)
-            .map(|thread| Candidate::new(Process::Thread(thread))),
-        None => spawn::spawn(offer.program.clone(), theirs, write).await,
+        Some(seat) => seat.launch(theirs).map(|thread| {
+            course.started.store(true, Ordering::Release);
+            Candidate::new(Process::Thread(thread), course)
+        }),
+        None => spawn::spawn(offer.program.clone(), theirs, ends, course).await,
     };
     let mut candidate = candidate.map_err(|err| {
         let name = offer.program.name.display();
@@ -98,9 +111,14 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         generation = offer.generation,
         "successor started"
     );
+    fault::comes_to("spawned").await;
 
+    offer.journal.starting(pid, offer.generation);
+    let journal = Arc::clone(&offer.journal);
+    let journal = &*journal;
     let limit = offer.ready_timeout;
     let route = offer.route.clone();
+    let passing = Arc::clone(&offer.sockets);
     let mut attempt = Attempt {
         candidate,
         channel,
@@ -109,13 +127,15 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let ready = attempt.until(begun + limit, limit, |channel| async move {
         send_all(channel, &offer, pid, read).await?;
-        wait_for(channel, pid, &[Message::Ready]).await?;
+        wait_for(channel, pid, &offer.sockets, &[Message::Ready], journal).await?;
+        fault::comes_to("ready-heard").await;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
-        offer.committed.store(true, Ordering::Release);
+        offer.course.committed.store(true, Ordering::Release);
         channel
             .send(&Message::Commit, b"", &[])
             .await
             .map_err(lost)?;
+        fault::comes_to("commit-sent").await;
         Ok(offer.generation)
     });
     let generation = match ready.await {
@@ -124,11 +144,12 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(successor = pid, generation, millis, "successor ready");
+    journal.ready(pid);
 
     // It may be told to stop at once, and say goodbye before or right after it says that it serves.
     let taken_over = [Message::Serving, Message::Bye];
     let serving = attempt.until(Instant::now() + SERVING, SERVING, |channel| {
-        wait_for(channel, pid, &taken_over)
+        wait_for(channel, pid, &passing, &taken_over, journal)
     });
     let said = match serving.await {
         Ok(said) => said,
@@ -143,6 +164,8 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         },
         Err(stop) => return Err(attempt.give_up(stop, "it served").await),
     };
+    fault::comes_to("serving-heard").await;
+    passing.settle();
     let Attempt {
         candidate,
         channel,
@@ -302,13 +325,14 @@ async fn send_all(
         successor: pid,
         generation: offer.generation,
         ready_timeout_ms: u64::try_from(offer.ready_timeout.as_millis()).unwrap_or(u64::MAX),
-        sockets: offer.sockets.len() as u64,
+        sockets: offer.sockets.sockets().len() as u64,
         states: offer.states.len() as u64,
     };
     channel
         .send(&Message::Hello(hello), b"", &[])
         .await
         .map_err(lost)?;
+    fault::comes_to("hello-sent").await;
     if let Some(read) = stderr {
         let fds = [rustix::stdio::stderr(), read.as_fd()];
         channel
@@ -316,18 +340,24 @@ async fn send_all(
             .await
             .map_err(lost)?;
     }
-    for some in offer.sockets.chunks(frame::SOCKETS) {
-        let sockets = some.iter().map(|(record, _)| record.clone()).collect();
-        let fds: Vec<BorrowedFd<'_>> = some.iter().map(|(_, fd)| fd.as_fd()).collect();
+    for some in offer.sockets.sockets().chunks(frame::SOCKETS) {
+        let sockets = some.iter().map(|held| held.record.clone()).collect();
+        let fds: Vec<BorrowedFd<'_>> = some.iter().map(|held| held.as_fd()).collect();
         channel
             .send(&Message::Sockets { sockets }, b"", &fds)
             .await
             .map_err(lost)?;
     }
+    fault::comes_to("sockets-sent").await;
     for kept in &offer.states {
         send_state(channel, kept).await?;
     }
-    channel.send(&Message::Start, b"", &[]).await.map_err(lost)
+    channel
+        .send(&Message::Start, b"", &[])
+        .await
+        .map_err(lost)?;
+    fault::comes_to("start-sent").await;
+    Ok(())
 }
 
 async fn send_state(channel: &Channel, kept: &Kept) -> Result<(), Stop> {
@@ -350,6 +380,7 @@ async fn send_state(channel: &Channel, kept: &Kept) -> Result<(), Stop> {
             version,
         };
         channel.send(&message, piece, &[]).await.map_err(lost)?;
+        fault::comes_to("state-sent").await;
         rest = after;
         if rest.is_empty() {
             return Ok(());
@@ -358,7 +389,13 @@ async fn send_state(channel: &Channel, kept: &Kept) -> Result<(), Stop> {
 }
 
 /// Waits for one of some messages.
-async fn wait_for(channel: &Channel, pid: u32, wanted: &[Message]) -> Result<Message, Stop> {
+async fn wait_for(
+    channel: &Channel,
+    pid: u32,
+    passing: &Passing,
+    wanted: &[Message],
+    journal: &Journal,
+) -> Result<Message, Stop> {
     loop {
         let received = channel.recv().await.map_err(lost)?;
         let Some(Received { message, .. }) = received else {
@@ -369,9 +406,13 @@ async fn wait_for(channel: &Channel, pid: u32, wanted: &[Message]) -> Result<Mes
             Decoded::Known(Message::Failed { message }) => return Err(Stop::Failed(message)),
             Decoded::Known(Message::Progress { text }) => {
                 tracing::info!(successor = pid, progress = %text, "successor starting");
+                journal.initialising(pid, &text);
+                fault::comes_to("progress-heard").await;
             }
+            Decoded::Known(Message::Unused { names }) => passing.unused(&names),
             Decoded::Known(Message::Starting { version }) => {
                 tracing::debug!(successor = pid, version, "successor has its sockets");
+                fault::comes_to("starting-heard").await;
             }
             Decoded::Known(other) => {
                 tracing::debug!(successor = pid, ?other, "not expected now, ignored");

@@ -16,14 +16,14 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
-        sendmsg, socketpair,
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, recvmsg, sendmsg,
     },
 };
 use tokio::{io::Interest, net::UnixDatagram};
 
 use super::frame::{self, Decoded, FRAME, Message};
+use crate::kernel;
 
 /// The most descriptors that the kernel passes in one message (`SCM_MAX_FD`).
 const DESCRIPTORS: usize = 253;
@@ -49,13 +49,7 @@ pub(crate) struct Received {
 
 /// Makes a channel. Both ends are close-on-exec and nonblocking.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        flags,
-        None,
-    )?)
+    kernel::packet_pair()
 }
 
 impl Channel {
@@ -152,12 +146,7 @@ fn send(fd: BorrowedFd<'_>, frame: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<
     }
     loop {
         // NOSIGNAL: that the other end has gone is an answer and must not end this process.
-        match sendmsg(
-            fd,
-            &[IoSlice::new(frame)],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        ) {
+        match sendmsg(fd, &[IoSlice::new(frame)], &mut control, kernel::NO_SIGNAL) {
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
             Err(err) => return Err(err.into()),
@@ -166,7 +155,7 @@ fn send(fd: BorrowedFd<'_>, frame: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<
 }
 
 fn recv(fd: BorrowedFd<'_>, bytes: &mut [u8], peek: bool) -> io::Result<Option<Received>> {
-    let mut flags = RecvFlags::CMSG_CLOEXEC;
+    let mut flags = kernel::CLOSE_ON_EXEC;
     flags.set(RecvFlags::PEEK, peek);
     // The other end may have gone without reading all that we sent. That is reported once, before
     // what it sent us, which is still there.

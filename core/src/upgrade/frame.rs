@@ -53,6 +53,9 @@ pub(crate) enum Message {
     Starting { version: u32 },
     /// To the predecessor: what the program does now, for people.
     Progress { text: String },
+    /// To the predecessor, before [`Message::Ready`]: of its sockets we will not use these. Any
+    /// number of times.
+    Unused { names: Vec<String> },
     /// To the predecessor: may we take over?
     Ready,
     /// To the successor: take over. The predecessor cannot go back to before this by itself.
@@ -174,7 +177,7 @@ pub(crate) fn decode(frame: &[u8]) -> Result<(Decoded, &[u8]), String> {
     Ok((Decoded::Known(message), payload))
 }
 
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "hello",
     "sockets",
     "stderr",
@@ -192,12 +195,13 @@ const KNOWN: [&str; 17] = [
     "claimed",
     "refused",
     "unknown",
+    "unused",
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sockets::{record::SocketKind, unix_path::OwnedPath};
+    use crate::sockets::{access::Access, record::SocketKind, unix_path::OwnedPath};
 
     fn all() -> Vec<(&'static str, Message, &'static [u8])> {
         let tcp = Record {
@@ -206,6 +210,7 @@ mod tests {
             address: "127.0.0.1:8080".into(),
             foreign: true,
             path: None,
+            access: Access::default(),
         };
         let unix = Record {
             name: "unix:/run/app.sock".into(),
@@ -217,6 +222,7 @@ mod tests {
                 dev: 7,
                 ino: 99,
             }),
+            access: Access::default(),
         };
         let udp = Record {
             name: "dns".into(),
@@ -224,7 +230,36 @@ mod tests {
             address: "[::1]:53".into(),
             foreign: false,
             path: None,
+            access: Access::default(),
         };
+        let control = Record {
+            name: "control".into(),
+            kind: SocketKind::Seqpacket,
+            address: "unix:/run/control.sock".into(),
+            foreign: false,
+            path: None,
+            access: Access {
+                mode: Some(0o660),
+                user: None,
+                group: Some(33),
+            },
+        };
+        let other = |name: &str, kind| Record {
+            name: name.into(),
+            kind,
+            address: String::new(),
+            foreign: false,
+            path: None,
+            access: Access::default(),
+        };
+        let kinds = vec![
+            control,
+            other("events", SocketKind::Datagram),
+            other("log", SocketKind::File),
+            other("broker", SocketKind::Stream),
+            // Written as a kind that is not known here.
+            other("strange", SocketKind::Unknown),
+        ];
         let hello = Hello {
             version: 1,
             predecessor: 10,
@@ -243,6 +278,7 @@ mod tests {
                 },
                 b"",
             ),
+            ("sockets.kinds", Message::Sockets { sockets: kinds }, b""),
             ("stderr", Message::Stderr, b""),
             (
                 "state",
@@ -304,6 +340,13 @@ mod tests {
                 },
                 b"",
             ),
+            (
+                "unused",
+                Message::Unused {
+                    names: vec!["admin".into()],
+                },
+                b"",
+            ),
         ]
     }
 
@@ -319,13 +362,14 @@ mod tests {
                 "{name}"
             );
         }
-        assert_eq!(std::fs::read_dir(dir).unwrap().count(), KNOWN.len());
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), all().len());
     }
 
     #[test]
     fn every_message_comes_back() {
         for (name, message, payload) in all() {
-            assert!(KNOWN.contains(&name));
+            let kind = name.split('.').next().unwrap();
+            assert!(KNOWN.contains(&kind));
             let frame = encode(&message, payload).unwrap();
             assert_eq!(
                 decode(&frame),

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
+    fault, kernel,
     sockets::record::Record,
     state::State,
     sys,
@@ -24,6 +25,9 @@ use crate::{
 
 /// How long the predecessor may take to send everything. It does so as soon as we are started.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a predecessor's channel is not taken that ought to be.
+const SILENT: &str = "says nothing";
 
 /// What a predecessor left.
 #[derive(Debug)]
@@ -55,6 +59,12 @@ pub(crate) fn receive(value: &OsStr) -> Result<Option<Heritage>, Error> {
     let checked = sys::adopt(number, |fd| is_ours(fd, pid, deadline));
     let (channel, ()) = match checked {
         Ok(adopted) => adopted,
+        Err(why) if why == SILENT => {
+            let message = format!(
+                "process {pid} has started this one as its successor, and {why}; it may be stopped"
+            );
+            return Err(Error::new(Kind::Channel, message));
+        }
         Err(why) => {
             tracing::debug!(
                 descriptor = number,
@@ -96,17 +106,25 @@ fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
 /// Whether `fd` is a channel from `pid` to this process. Takes nothing out of it.
 fn is_ours(fd: BorrowedFd<'_>, pid: u32, deadline: Instant) -> Result<(), String> {
     let failed = |err| format!("is not a channel: {err}");
-    let domain = sockopt::socket_domain(fd).map_err(failed)?;
+    let domain = kernel::domain(fd).map_err(failed)?;
     let kind = sockopt::socket_type(fd).map_err(failed)?;
     if (domain, kind) != (AddressFamily::UNIX, SocketType::SEQPACKET) {
         return Err("is another kind of socket".to_owned());
     }
-    let peer = sockopt::socket_peercred(fd).map_err(failed)?.pid;
-    if peer.as_raw_nonzero().get().cast_unsigned() != pid {
-        return Err(format!("was made by process {peer:?}"));
+    let peer = kernel::peer_pid(fd).map_err(|err| format!("is not a channel: {err}"))?;
+    if peer != pid {
+        return Err(format!("was made by process {peer}"));
     }
     let hello = match channel::peek_until(fd, deadline) {
         Ok(hello) => hello,
+        // A stopped predecessor still has the sockets, the pid file and the clients. A channel that
+        // is another's has been read by that other.
+        Err(err)
+            if err.kind() == io::ErrorKind::TimedOut
+                && std::os::unix::process::parent_id() == pid =>
+        {
+            return Err(SILENT.to_owned());
+        }
         Err(err) => return Err(format!("says nothing: {err}")),
     };
     match hello.map(|received| received.message) {
@@ -171,12 +189,14 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
             })) => {
                 heritage.predecessor = predecessor;
                 heritage.generation = generation;
+                fault::reached("hello-received");
             }
             Decoded::Known(Message::Sockets { sockets }) => {
                 if sockets.len() != fds.len() {
                     break Err(invalid("sockets without their descriptors"));
                 }
                 heritage.sockets.extend(sockets.into_iter().zip(fds));
+                fault::reached("sockets-received");
             }
             Decoded::Known(Message::Stderr) => {
                 let mut fds = fds.into_iter();
@@ -194,6 +214,7 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
                 } else {
                     pieces.insert(name, blob);
                 }
+                fault::reached("state-received");
             }
             Decoded::Known(Message::Stream { name, version }) => {
                 let Some(fd) = fds.into_iter().next() else {
@@ -218,6 +239,7 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
     };
     // A predecessor that has gone is noticed when we are ready.
     let _ = channel::try_send(heritage.channel.as_fd(), &answer);
+    fault::reached("starting-sent");
     result.map(|()| heritage)
 }
 

@@ -9,7 +9,7 @@ use super::{
     process::Process,
     relay::Relay,
 };
-use crate::moving::outbound::Route;
+use crate::{fault, moving::outbound::Route};
 
 /// After an error of the channel.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -74,7 +74,14 @@ impl Link {
                     return self.verdict(status);
                 }
                 received = channel.recv() => match received {
-                    Ok(Some(received)) => self.heard(&channel, received.message),
+                    Ok(Some(received)) => {
+                        let claim =
+                            matches!(received.message, Decoded::Known(Message::Claimed { .. }));
+                        self.heard(&channel, received.message);
+                        if claim {
+                            fault::comes_to("claim-heard").await;
+                        }
+                    }
                     // Its process may have closed it and live on: only its end counts. But it
                     // claims no connection any more.
                     Ok(None) => {

@@ -1,10 +1,15 @@
 //! The process of a successor, or what stands for one in a test of a user's.
 
-use std::{io, process::ExitStatus};
+use std::{
+    io,
+    process::ExitStatus,
+    sync::{Arc, atomic::Ordering},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 
+use super::attempt::Course;
 use crate::testing::Thread;
 
 /// What can be waited for, and killed.
@@ -60,28 +65,37 @@ impl Process {
     }
 }
 
-/// A successor that is killed unless it is [kept](Self::keep): however an attempt ends, nothing is
-/// left behind that thinks it may serve.
+/// A successor that is killed unless it is [kept](Self::keep) or spared: however an attempt ends,
+/// nothing is left behind that thinks it may serve.
 #[derive(Debug)]
-pub(crate) struct Candidate(Option<Process>);
+pub(crate) struct Candidate {
+    process: Option<Process>,
+    course: Arc<Course>,
+}
 
 impl Candidate {
-    pub(crate) fn new(process: Process) -> Self {
-        Self(Some(process))
+    pub(crate) fn new(process: Process, course: Arc<Course>) -> Self {
+        Self {
+            process: Some(process),
+            course,
+        }
     }
 
     pub(crate) fn process(&mut self) -> Option<&mut Process> {
-        self.0.as_mut()
+        self.process.as_mut()
     }
 
     pub(crate) fn keep(mut self) -> Option<Process> {
-        self.0.take()
+        self.process.take()
     }
 }
 
 impl Drop for Candidate {
     fn drop(&mut self) {
-        if let Some(process) = &mut self.0 {
+        if self.course.spared.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(process) = &mut self.process {
             // Fails only if it has ended. The runtime reaps it.
             let _ = process.start_kill();
         }

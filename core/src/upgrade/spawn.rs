@@ -9,11 +9,15 @@ use std::{
         unix::{fs::MetadataExt, process::CommandExt},
     },
     path::{Path, PathBuf},
-    process::Stdio,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use super::process::{Candidate, Process};
+use super::{
+    attempt::Course,
+    process::{Candidate, Process},
+    relay::{self, Ends},
+};
 use crate::sys;
 
 /// The variable that tells a successor which of its descriptors is the channel.
@@ -71,22 +75,28 @@ fn start_dir() -> io::Result<PathBuf> {
     Ok(named.filter(same).unwrap_or(real))
 }
 
-/// Starts a successor with one end of the channel. `stderr` is its standard error, or ours.
+/// Starts a successor with one end of the channel. `stderr` is the pipe for its standard error, or
+/// it gets ours.
 pub(crate) async fn spawn(
     program: Program,
     channel: OwnedFd,
-    stderr: Option<OwnedFd>,
+    stderr: Option<Ends>,
+    course: Arc<Course>,
 ) -> io::Result<Candidate> {
     // Fork, exec and the wait for it take milliseconds in a large process.
-    let spawned = tokio::task::spawn_blocking(move || spawn_now(&program, channel, stderr)).await;
-    spawned.map_err(io::Error::other)?
+    let spawned = tokio::task::spawn_blocking(move || {
+        let child = spawn_now(&program, channel, stderr)?;
+        course.started.store(true, Ordering::Release);
+        Ok(Candidate::new(Process::Child(child), course))
+    });
+    spawned.await.map_err(io::Error::other)?
 }
 
 fn spawn_now(
     program: &Program,
     channel: OwnedFd,
-    stderr: Option<OwnedFd>,
-) -> io::Result<Candidate> {
+    stderr: Option<Ends>,
+) -> io::Result<tokio::process::Child> {
     let mut command = std::process::Command::new(program.path());
     // std empties the signal mask and restores SIGPIPE for the child.
     command
@@ -97,15 +107,17 @@ fn spawn_now(
         VARIABLE,
         format!("1:{}:{}", channel.as_raw_fd(), std::process::id()),
     );
-    if let Some(stderr) = stderr {
-        command.stderr(Stdio::from(stderr));
+    match stderr {
+        Some(ends) => relay::equip(&mut command, ends.read, ends.write)?,
+        // That of this process, if it has one.
+        None => drop(command.env_remove(relay::VARIABLE)),
     }
     sys::inherit(&mut command, channel);
     let mut command = tokio::process::Command::from(command);
     let mut tries = 0;
     loop {
         match command.spawn() {
-            Ok(child) => return Ok(Candidate::new(Process::Child(child))),
+            Ok(child) => return Ok(child),
             // Another thread that forks at this moment may hold the file open for writing.
             Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy && tries < 20 => {
                 tries += 1;

@@ -5,9 +5,14 @@
 
 #![cfg(unix)]
 
+mod addresses;
+mod control;
 mod environment;
+mod extras;
 mod failures;
 mod heirs;
+mod kinds;
+mod options;
 mod server;
 mod service;
 mod sockets;

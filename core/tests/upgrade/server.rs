@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::state;
+use super::{extras, state};
 use handover::{Action, Generation, Graceful, Guard, Phase, Policy, Signals, Stream};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -21,6 +21,8 @@ pub(crate) const LISTEN: &str = "HANDOVER_TEST_LISTEN";
 pub(crate) const UDP: &str = "HANDOVER_TEST_UDP";
 pub(crate) const READY_TIMEOUT_MS: &str = "HANDOVER_TEST_READY_TIMEOUT_MS";
 pub(crate) const PROBATION_MS: &str = "HANDOVER_TEST_PROBATION_MS";
+/// Whether there is a control socket, `control` in the directory.
+pub(crate) const CONTROL: &str = "HANDOVER_TEST_CONTROL";
 
 #[test]
 fn runs_if_asked() {
@@ -67,6 +69,10 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(time) = millis(READY_TIMEOUT_MS) {
         builder = builder.ready_timeout(time);
     }
+    if env::var_os(CONTROL).is_some() {
+        let name = std::fs::read_to_string(dir.join("control-name"));
+        builder = builder.control(dir.join(name.as_deref().unwrap_or("control")));
+    }
     // None, unless a test is about it: then a process ends as soon as it has nothing to do.
     builder = builder.probation(millis(PROBATION_MS).unwrap_or_default());
     let fault = fault(dir);
@@ -81,7 +87,12 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
         .unwrap_or_else(|_| "127.0.0.1:0".to_owned());
     let mut names = String::new();
     for address in listen.split_ascii_whitespace() {
-        let listener = generation.listen(address).await?;
+        let listener = generation
+            .listen_with(address, &extras::options(dir))
+            .await?;
+        for difference in listener.differences() {
+            println!("difference {difference}");
+        }
         names += &format!(" {}", listener.local_addr()?);
         tokio::spawn(accept(listener, generation.clone(), dir.to_owned()));
     }
@@ -90,6 +101,7 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
         names += &format!(" udp:{}", socket.local_addr()?);
         tokio::spawn(echo(socket, generation.clone()));
     }
+    names += &extras::start(&generation, dir).await?;
     state::take_and_keep(&generation, dir).await?;
 
     generation.progress("warming up");
@@ -138,10 +150,15 @@ async fn accept(mut listener: handover::Listener, generation: Generation, dir: P
                 tokio::spawn(converse(stream, guard, generation.clone(), dir.clone()));
             }
             () = graceful.draining() => {
-                drop(guard);
                 if !graceful.reason().is_some_and(|reason| reason.is_upgrade()) {
                     return;
                 }
+                while let Some(accepted) = listener.accept_leftover().await {
+                    let (stream, _) = accepted.unwrap();
+                    let guard = graceful.guard().unwrap();
+                    tokio::spawn(converse(stream, guard, generation.clone(), dir.clone()));
+                }
+                drop(guard);
                 // The successor may die, and then it is our turn again.
                 while graceful.phase() == Phase::Draining {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -216,7 +233,7 @@ async fn echo(socket: tokio::net::UdpSocket, generation: Generation) {
     }
 }
 
-fn dir_says_ready(generation: &Generation) -> bool {
+pub(crate) fn dir_says_ready(generation: &Generation) -> bool {
     let text = generation
         .pid_file()
         .and_then(|path| std::fs::read_to_string(path).ok());

@@ -154,11 +154,25 @@ pub fn environment(pid: u32) -> io::Result<Vec<(String, String)>> {
 ///
 /// If there is no such process.
 pub fn resident_kib(pid: u32) -> io::Result<u64> {
+    kib(pid, "VmRSS:")
+}
+
+/// The resident memory of `pid` that is no file's, in KiB: its heap and its stacks. What is resident
+/// of the program's file depends on what other processes of it have read.
+///
+/// # Errors
+///
+/// If there is no such process.
+pub fn anonymous_kib(pid: u32) -> io::Result<u64> {
+    kib(pid, "RssAnon:")
+}
+
+fn kib(pid: u32, field: &str) -> io::Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(Path::new(&path))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no VmRSS in {path}")))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no {field} in {path}")))
 }
 
 #[cfg(test)]

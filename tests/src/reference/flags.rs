@@ -43,6 +43,9 @@ pub struct Flags {
     /// Read this file once at start, and do the fault that it names
     #[arg(long, value_name = "PATH")]
     pub fault_file: Option<PathBuf>,
+    /// Keep so many bytes for the successor, which checks them
+    #[arg(long, value_name = "BYTES")]
+    pub keep_state: Option<usize>,
     /// Do not move idle connections to the successor
     #[arg(long)]
     pub no_move: bool,

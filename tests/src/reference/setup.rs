@@ -5,10 +5,14 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use handover::{Generation, Graceful, Listener, Policy, Report};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Fault, Flags, Info, bare, ready_line};
+
+/// The name of what `--keep-state` keeps.
+const STATE: &str = "reference";
 
 /// A generation that has been started after its flags, with all its listeners.
 #[derive(Debug)]
@@ -44,6 +48,15 @@ impl Setup {
             builder = builder.move_timeout(time);
         }
         let generation = builder.start()?;
+        if let Some(length) = flags.keep_state {
+            let state = move || (0..length).map(|at| at as u8).collect::<Vec<_>>();
+            // Without one the predecessor died before it had sent it.
+            if let Some(left) = generation.take_state(STATE) {
+                let whole = left.bytes() == state();
+                ensure!(whole, "the state that was left is not what was kept");
+            }
+            generation.keep_state(STATE, 1, move || Ok(state()));
+        }
         let mut listeners = Vec::new();
         for listen in &flags.listen {
             listeners.push(generation.listen(listen.to_string()).await?);
@@ -130,6 +143,10 @@ pub async fn finish(generation: &Generation, report: &Report) -> ExitCode {
 /// # Errors
 ///
 /// What the server fails with, or if the threads cannot be started.
+///
+/// # Panics
+///
+/// On SIGUSR1, as a `main` with a mistake in it would.
 pub fn start(
     flags: &Flags,
     run: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
@@ -149,9 +166,16 @@ pub fn start_either(
 ) -> anyhow::Result<ExitCode> {
     log();
     flags.runtime()?.block_on(async {
-        match flags.no_handover {
-            true => bare(flags).await,
-            false => run(flags).await,
+        let mut panics = signal(SignalKind::user_defined1())?;
+        let run = async {
+            match flags.no_handover {
+                true => bare(flags).await,
+                false => run(flags).await,
+            }
+        };
+        tokio::select! {
+            ended = run => ended,
+            _ = panics.recv() => panic!("SIGUSR1 says so"),
         }
     })
 }

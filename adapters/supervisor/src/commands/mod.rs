@@ -1,0 +1,89 @@
+//! What each command does.
+
+mod status;
+
+use std::time::{Duration, Instant};
+
+use handover::control::{Event, Failure, Request, UpgradeRequest};
+use handover_supervisor::{Client, Error};
+
+use crate::{
+    args::{Args, Command, Service},
+    exit::Exit,
+    show::Show,
+};
+
+/// Runs one.
+pub(crate) fn run(args: Args) -> Exit {
+    match args.command {
+        Command::Upgrade(upgrade) => {
+            let mut request = UpgradeRequest::default().check(upgrade.check);
+            if let Some(generation) = upgrade.if_generation {
+                request = request.if_generation(generation);
+            }
+            let done =
+                |event: &Event| upgrade.no_wait_for_drain && matches!(event, Event::Serving { .. });
+            let request = Request::Upgrade(request);
+            follow(&upgrade.service, &request, upgrade.timeout, done)
+        }
+        Command::Status(args) => status::run(&args),
+        Command::Drain(drain) => follow(&drain.service, &Request::Drain, drain.timeout, |_| false),
+        Command::Cut(cut) => follow(&cut.service, &Request::Cut, cut.timeout, |_| false),
+    }
+}
+
+/// Asks, shows what is said, and makes an exit status of the outcome. `done` ends it earlier.
+fn follow(
+    service: &Service,
+    request: &Request,
+    timeout: Duration,
+    done: impl Fn(&Event) -> bool,
+) -> Exit {
+    let mut show = Show::new(service.json);
+    let deadline = Instant::now() + timeout;
+    let events = match Client::new(&service.control).ask(request, deadline) {
+        Ok(events) => events,
+        Err(err) => return failed(&mut show, &err),
+    };
+    for event in events {
+        match event {
+            Ok(event) => {
+                show.event(&event);
+                if done(&event) {
+                    return Exit::Done;
+                }
+                if let Some(exit) = outcome(&event) {
+                    return exit;
+                }
+            }
+            Err(err) => return failed(&mut show, &err),
+        }
+    }
+    // Not reached: what ends without an outcome ends with an error.
+    Exit::Lost
+}
+
+fn outcome(event: &Event) -> Option<Exit> {
+    Some(match event {
+        Event::Drained { cut, abandoned, .. } if cut + abandoned > 0 => Exit::Incomplete,
+        Event::Drained { .. } | Event::Cut { .. } | Event::Status { .. } => Exit::Done,
+        Event::Failed {
+            kind: Failure::Lost,
+            ..
+        } => Exit::Lost,
+        Event::Failed { .. } | Event::Resumed { .. } => Exit::Failed,
+        Event::Refused { .. } => Exit::Refused,
+        _ => return None,
+    })
+}
+
+fn failed(show: &mut Show, err: &Error) -> Exit {
+    show.error(err);
+    if err.is_unreachable() {
+        Exit::Unreachable
+    } else if err.is_timeout() {
+        Exit::TimedOut
+    } else {
+        Exit::Lost
+    }
+}

@@ -1,0 +1,10 @@
+//! The program `handover` against real services: every command and every exit status.
+//!
+//! The service is this test's own binary, called with the name of one test,
+//! [`service::runs_if_asked`], which serves instead of testing when the environment says so.
+
+#![cfg(unix)]
+
+mod commands;
+mod failures;
+mod service;

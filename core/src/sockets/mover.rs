@@ -1,0 +1,74 @@
+//! How the connections of a listener go to the successor.
+
+use super::Stream;
+use crate::{
+    accept::{Connection, Giving, Mover, Parcel},
+    moving::outbound::{Given, Route},
+    upgrade::frame::Moved,
+};
+
+/// Gives connections of one listener to the successor's listener of the same name.
+pub(super) struct ToSuccessor {
+    listener: String,
+    route: Route,
+}
+
+impl ToSuccessor {
+    pub(super) fn new(listener: String, route: Route) -> Self {
+        Self { listener, route }
+    }
+}
+
+impl Mover<Stream> for ToSuccessor {
+    fn is_open(&self) -> bool {
+        self.route.is_open()
+    }
+
+    fn give(&self, parcel: Parcel<Stream>) -> Giving<Stream> {
+        let route = self.route.clone();
+        let listener = self.listener.clone();
+        Box::pin(async move {
+            let Parcel {
+                io,
+                unread,
+                connection,
+                ..
+            } = parcel;
+            // Out of epoll before it is sent: a descriptor that is shared keeps firing otherwise.
+            let given = match io.into_fd() {
+                Ok(fd) => Given {
+                    fd,
+                    unread,
+                    record: record_of(listener, &connection),
+                },
+                Err(err) => {
+                    // tokio has closed it, so there is nothing to give back.
+                    tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
+                    return Ok(());
+                }
+            };
+            let Err(back) = route.give(given).await else {
+                return Ok(());
+            };
+            match Stream::from_fd(back.fd, connection.peer()) {
+                Ok(io) => Err(Parcel::new(io, back.unread, connection)),
+                Err(err) => {
+                    tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
+                    Ok(())
+                }
+            }
+        })
+    }
+}
+
+fn record_of(listener: String, connection: &Connection) -> Moved {
+    Moved {
+        // Chosen when it is sent.
+        id: 0,
+        listener,
+        peer: connection.peer().to_string(),
+        unread: 0,
+        age_ms: u64::try_from(connection.since().elapsed().as_millis()).unwrap_or(u64::MAX),
+        requests: connection.requests(),
+    }
+}

@@ -1,0 +1,266 @@
+//! Unix seqpacket sockets: connections that keep their messages apart.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    io::{self, IoSliceMut},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use rustix::net::{RecvFlags, ReturnFlags, recvmsg, send};
+use socket2::SockRef;
+use tokio::{io::Interest, net::UnixDatagram};
+
+use super::{
+    Difference,
+    gate::{Gate, Pass},
+    held::Held,
+    leaving::Leaving,
+    record,
+    registry::Obtained,
+};
+use crate::{Address, kernel};
+
+/// A Unix seqpacket listener that this generation opened or inherited.
+///
+/// As a [`Listener`](crate::Listener) it accepts only while its generation serves.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::Generation;
+///
+/// let generation = Generation::start()?;
+/// let mut listener = generation.listen_seqpacket("unix:/run/control.sock").await?;
+/// generation.ready().await?;
+/// let (connection, _) = listener.accept().await?;
+/// let mut message = vec![0; 4096];
+/// let length = connection.recv(&mut message).await?;
+/// connection.send(&message[..length]).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct SeqpacketListener {
+    name: String,
+    // Only its readiness is used, which is the same for every kind of socket.
+    socket: UnixDatagram,
+    held: Arc<Held>,
+    leaving: Leaving,
+    differences: Vec<Difference>,
+    pass: Pass,
+}
+
+impl SeqpacketListener {
+    pub(crate) fn new(obtained: Obtained, gate: &Gate) -> io::Result<Self> {
+        Ok(Self {
+            name: obtained.name,
+            socket: UnixDatagram::from_std(obtained.fd.into())?,
+            held: obtained.held,
+            leaving: Leaving::default(),
+            differences: obtained.differences,
+            pass: gate.pass(),
+        })
+    }
+
+    /// The name under which the next generation finds this socket.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// What `getsockname(2)` reports.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        record::address(&self.socket)
+    }
+
+    /// What of [`SocketOptions`](crate::SocketOptions) is otherwise than it was asked for. It has
+    /// been logged as well.
+    #[must_use]
+    pub fn differences(&self) -> &[Difference] {
+        &self.differences
+    }
+
+    /// Takes the next connection, once this generation serves.
+    ///
+    /// # Errors
+    ///
+    /// What `accept(2)` reports; an error is about one client, or about this host.
+    ///
+    /// # Cancel safety
+    ///
+    /// A connection is either returned or still in the kernel's queue.
+    pub async fn accept(&mut self) -> io::Result<(Seqpacket, Address)> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// Takes what nobody else will, while this generation drains after an upgrade: `None` once there
+    /// is no more. As [`Listener::accept_leftover`](crate::Listener::accept_leftover).
+    ///
+    /// # Errors
+    ///
+    /// As for [`accept`](Self::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// A connection is either returned or still in the kernel's queue.
+    pub async fn accept_leftover(&mut self) -> Option<io::Result<(Seqpacket, Address)>> {
+        poll_fn(|cx| self.poll_leftover(cx)).await
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Seqpacket, Address)>> {
+        let open = self.pass.poll_open(cx).is_ready();
+        // What only this process has it may take at any time.
+        if !open && self.held.left().is_none() {
+            return Poll::Pending;
+        }
+        if open && !self.held.is_heard() {
+            return Poll::Pending;
+        }
+        self.poll_socket(cx)
+    }
+
+    fn poll_leftover(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<(Seqpacket, Address)>>> {
+        // Open: this generation serves again.
+        if self.pass.poll_open(cx).is_ready() || self.leaving.is_over(&self.held) {
+            return Poll::Ready(None);
+        }
+        loop {
+            match self.poll_socket(cx) {
+                Poll::Ready(Ok(accepted)) => return Poll::Ready(Some(Ok(accepted))),
+                Poll::Ready(Err(err)) => return Poll::Ready(Some(Err(err))),
+                Poll::Pending => {}
+            }
+            if ready!(self.leaving.poll(&self.held, cx)) {
+                return Poll::Ready(None);
+            }
+        }
+    }
+
+    fn poll_socket(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Seqpacket, Address)>> {
+        if let Some(accepted) = self.held.accept_deaf() {
+            // At its end nothing comes any more.
+            let Ok(fd) = accepted else {
+                return Poll::Pending;
+            };
+            let peer = record::of(SockRef::from(&fd).peer_addr()?);
+            return Poll::Ready(Seqpacket::new(fd).map(|connection| (connection, peer)));
+        }
+        loop {
+            ready!(self.socket.poll_recv_ready(cx))?;
+            let accept = || kernel::accept(&self.socket);
+            let fd = match self.socket.try_io(Interest::READABLE, accept) {
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
+                accepted => accepted?,
+            };
+            let peer = record::of(SockRef::from(&fd).peer_addr()?);
+            return Poll::Ready(Ok((Seqpacket::new(fd)?, peer)));
+        }
+    }
+}
+
+impl AsFd for SeqpacketListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl fmt::Debug for SeqpacketListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SeqpacketListener")
+            .field("name", &self.name)
+            .field("address", &self.local_addr().ok())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection of a [`SeqpacketListener`]. Each message arrives whole and by itself, in order.
+#[derive(Debug)]
+//
+// Of the datagram socket only its readiness is used.
+pub struct Seqpacket(UnixDatagram);
+
+impl Seqpacket {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self(UnixDatagram::from_std(fd.into())?))
+    }
+
+    /// Puts a connected seqpacket socket into the runtime, and makes it nonblocking.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be registered with the runtime.
+    ///
+    /// # Panics
+    ///
+    /// If there is no tokio runtime with IO.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        super::kept::set_nonblocking(fd.as_fd())?;
+        Self::new(fd)
+    }
+
+    /// Receives the next message, and returns its length: 0 at the end.
+    ///
+    /// # Errors
+    ///
+    /// What `recvmsg(2)` reports; `InvalidData` if the message does not fit, of which what does is
+    /// in `message` and the rest is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// A message is either returned or still there.
+    pub async fn recv(&self, message: &mut [u8]) -> io::Result<usize> {
+        let receive = || {
+            let mut parts = [IoSliceMut::new(message)];
+            let mut control = Default::default();
+            let got = recvmsg(&self.0, &mut parts, &mut control, RecvFlags::empty())?;
+            if got.flags.contains(ReturnFlags::TRUNC) {
+                let what = "a message is longer than the buffer for it";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            Ok(got.bytes)
+        };
+        self.0.async_io(Interest::READABLE, receive).await
+    }
+
+    /// Sends one message, whole.
+    ///
+    /// # Errors
+    ///
+    /// What `send(2)` reports: `EMSGSIZE` if it is too long, `EPIPE` if the peer has gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// The message has been sent whole or not at all.
+    pub async fn send(&self, message: &[u8]) -> io::Result<()> {
+        // That the peer has gone is an answer and must not end this process.
+        let send = || Ok(send(&self.0, message, kernel::NO_SIGNAL)?);
+        let sent = self.0.async_io(Interest::WRITABLE, send).await?;
+        debug_assert_eq!(sent, message.len());
+        Ok(())
+    }
+
+    /// Takes the connection out of the runtime, as the bare descriptor. It stays nonblocking.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime cannot deregister it.
+    pub fn into_fd(self) -> io::Result<OwnedFd> {
+        Ok(self.0.into_std()?.into())
+    }
+}
+
+impl AsFd for Seqpacket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,183 @@
+//! The close-spread: clients that come back at once are told to go one after another.
+//!
+//! A client of a WebSocket, an event stream or a long poll connects again as soon as it is told to
+//! go, so telling all at one moment is a storm for whoever serves them next. Each such client has a
+//! [`Turn`]. When the drain begins their order is settled, the least recently active first, and
+//! each has a [slot](schedule) of the window; those that end by themselves before go when they like.
+//!
+//! # Invariants
+//!
+//! 1. Within one drain each turn is given one time, and keeps it.
+//! 2. A drain that is taken back, and one that follows it, are two: turns that have come in the
+//!    first are given a new time in the second.
+//! 3. At the cut it is everybody's turn.
+
+mod schedule;
+mod turn;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::Serialize;
+use slab::Slab;
+use tokio::time::Instant;
+
+use self::schedule::Schedule;
+pub use self::turn::Turn;
+use crate::{Policy, sync::lock};
+
+/// How clients were told to go, and come back: see [`Turn`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Reconnects {
+    /// Clients that were told to go.
+    pub told: usize,
+    /// The most that were expected to come back in one second.
+    pub expected_per_second: f64,
+    /// The most that were told in one second.
+    pub peak_per_second: usize,
+}
+
+/// All turns of a service.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    since: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    members: Slab<Member>,
+    round: Option<Round>,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// When it was last active, in milliseconds.
+    active: Arc<AtomicU64>,
+    /// Its time, in the round of this number.
+    time: Option<(u64, Instant)>,
+}
+
+/// The turns of one drain.
+#[derive(Debug)]
+struct Round {
+    number: u64,
+    schedule: Schedule,
+    told: usize,
+    second: u64,
+    in_second: usize,
+    peak: usize,
+}
+
+impl Turns {
+    pub(crate) fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Adds a client, active now.
+    fn join(&self) -> (usize, Arc<AtomicU64>) {
+        let active = Arc::new(AtomicU64::new(self.now()));
+        let member = Member {
+            active: Arc::clone(&active),
+            time: None,
+        };
+        (lock(&self.state).members.insert(member), active)
+    }
+
+    fn leave(&self, key: usize) {
+        lock(&self.state).members.remove(key);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When it is this client's turn in the drain of this number.
+    fn time(&self, key: usize, policy: &Policy, number: u64, deadline: Instant) -> Instant {
+        let state = &mut *lock(&self.state);
+        let members = &mut state.members;
+        let round = match &mut state.round {
+            Some(round) if round.number == number => round,
+            old => old.insert(Round::begin(members, policy, number, deadline)),
+        };
+        match &mut members[key].time {
+            Some((of, time)) if *of == number => *time,
+            // It came after the order was settled.
+            late => late.insert((number, round.schedule.next())).1,
+        }
+    }
+
+    fn count(&self, number: u64) {
+        if let Some(round) = &mut lock(&self.state).round
+            && round.number == number
+        {
+            round.count();
+        }
+    }
+
+    /// What the drain of this number came to.
+    pub(crate) fn reconnects(&self, number: u64) -> Reconnects {
+        match &lock(&self.state).round {
+            Some(round) if round.number == number => Reconnects {
+                told: round.told,
+                expected_per_second: round.schedule.rate(),
+                peak_per_second: round.peak,
+            },
+            _ => Reconnects::default(),
+        }
+    }
+}
+
+impl Round {
+    fn begin(members: &mut Slab<Member>, policy: &Policy, number: u64, deadline: Instant) -> Self {
+        let start = Instant::now();
+        let window = policy.close_spread(members.len(), deadline - start);
+        let mut schedule = Schedule::new(start, window, members.len());
+        let mut order: Vec<_> = members
+            .iter()
+            .map(|(key, member)| (member.active.load(Ordering::Relaxed), key))
+            .collect();
+        order.sort_unstable();
+        for (_, key) in order {
+            members[key].time = Some((number, schedule.next()));
+        }
+        tracing::debug!(clients = members.len(), ?window, "clients are told to go");
+        Self {
+            number,
+            schedule,
+            told: 0,
+            second: 0,
+            in_second: 0,
+            peak: 0,
+        }
+    }
+
+    fn count(&mut self) {
+        let second = self.schedule.second(Instant::now());
+        if second != self.second {
+            (self.second, self.in_second) = (second, 0);
+        }
+        self.told += 1;
+        self.in_second += 1;
+        self.peak = self.peak.max(self.in_second);
+    }
+}
+
+/// Up to this many clients a second are told to go whatever the window.
+const UNSPREAD: u32 = 100;
+
+/// The window in which so many clients are told to go: not longer than they need.
+pub(crate) fn window(most: Duration, clients: usize, remaining: Duration) -> Duration {
+    let needed = Duration::from_secs_f64(clients as f64 / f64::from(UNSPREAD));
+    // What is told at the end still has to go.
+    most.min(needed).min(remaining * 9 / 10)
+}

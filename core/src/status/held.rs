@@ -1,0 +1,163 @@
+//! What holds a drain open, in numbers.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::seconds;
+use crate::{Graceful, Kind, holder::Holding, report::Tally};
+
+/// What holds a drain open at one moment, or would, if one began.
+///
+/// Its text is for people: `12 connections, 3 requests, 0 tasks, the longest for 8.0 s`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Held {
+    /// Connections, busy and idle.
+    pub connections: usize,
+    /// Requests under way, in those connections or under a layer alone.
+    pub requests: usize,
+    /// Named background tasks.
+    pub tasks: usize,
+    /// Guards in all, those that cannot say what they are included.
+    pub guards: usize,
+    /// The age of the oldest holder that is not idle.
+    #[serde(rename = "longest_seconds", with = "seconds")]
+    pub longest: Duration,
+    /// The holders by kind; kinds of which there is none are left out.
+    #[serde(deserialize_with = "known")]
+    pub kinds: Vec<HeldKind>,
+}
+
+/// How many holders of one kind there are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct HeldKind {
+    /// What they do.
+    pub kind: Kind,
+    /// How many.
+    pub count: usize,
+    /// The age of the oldest.
+    #[serde(rename = "longest_seconds", with = "seconds")]
+    pub longest: Duration,
+}
+
+impl Held {
+    pub(crate) fn of(graceful: &Graceful) -> Self {
+        let holders = graceful.holders();
+        Self::sum(&holders, graceful.guards())
+    }
+
+    fn sum(holders: &[Holding], guards: usize) -> Self {
+        let Tally {
+            connections,
+            requests,
+            tasks,
+        } = Tally::of(holders);
+        let mut kinds: Vec<HeldKind> = Vec::new();
+        for holder in holders {
+            let index = match kinds.iter().position(|known| known.kind == holder.kind) {
+                Some(index) => index,
+                None => {
+                    kinds.push(HeldKind {
+                        kind: holder.kind,
+                        count: 0,
+                        longest: Duration::ZERO,
+                    });
+                    kinds.len() - 1
+                }
+            };
+            let known = &mut kinds[index];
+            known.count += 1;
+            known.longest = known.longest.max(holder.age);
+        }
+        kinds.sort_by_key(|known| known.kind as u8);
+        let busy = kinds.iter().filter(|known| !known.kind.is_idle());
+        Self {
+            connections,
+            requests,
+            tasks,
+            guards,
+            longest: busy.map(|known| known.longest).max().unwrap_or_default(),
+            kinds,
+        }
+    }
+
+    /// Returns true if the numbers are the same, whatever the ages.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let numbers = |held: &Self| (held.connections, held.requests, held.tasks, held.guards);
+        numbers(self) == numbers(other)
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = |f: &mut fmt::Formatter<'_>, count: usize, what: &str| {
+            write!(f, "{count} {what}{}", if count == 1 { "" } else { "s" })
+        };
+        one(f, self.connections, "connection")?;
+        f.write_str(", ")?;
+        one(f, self.requests, "request")?;
+        f.write_str(", ")?;
+        one(f, self.tasks, "task")?;
+        if self.longest > Duration::ZERO {
+            write!(f, ", the longest for {:.1} s", self.longest.as_secs_f64())?;
+        }
+        Ok(())
+    }
+}
+
+/// Kinds of a later release are left out.
+fn known<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HeldKind>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Lenient {
+        Known(HeldKind),
+        Unknown(serde::de::IgnoredAny),
+    }
+    let all = Vec::<Lenient>::deserialize(from)?;
+    Ok(all
+        .into_iter()
+        .filter_map(|one| match one {
+            Lenient::Known(known) => Some(known),
+            Lenient::Unknown(_) => None,
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn holders_are_summed_up_by_kind() {
+        let graceful = Graceful::new();
+        let _guard = graceful.guard();
+        let _one = graceful.hold("one");
+        let _two = graceful.hold("two");
+        let held = Held::of(&graceful);
+        assert_eq!((held.tasks, held.guards, held.connections), (2, 3, 0));
+        assert_eq!(held.kinds.len(), 1);
+        assert_eq!((held.kinds[0].kind, held.kinds[0].count), (Kind::Task, 2));
+        assert_eq!(held.longest, held.kinds[0].longest);
+        assert!(
+            held.to_string()
+                .starts_with("0 connections, 0 requests, 2 tasks")
+        );
+    }
+
+    #[test]
+    fn kinds_of_a_later_release_are_left_out() {
+        let text = r#"{"connections":3,"later":1,"kinds":[
+            {"kind":"tunnel","count":1,"longest_seconds":2.0},
+            {"kind":"idle","count":2,"longest_seconds":1.5}]}"#;
+        let held: Held = serde_json::from_str(text).unwrap();
+        assert_eq!(held.connections, 3);
+        assert_eq!(held.kinds.len(), 1);
+        assert_eq!(held.kinds[0].longest, Duration::from_millis(1500));
+        let negative = text.replace("1.5", "-1.5");
+        let held: Held = serde_json::from_str(&negative).unwrap();
+        assert!(held.kinds.is_empty());
+    }
+}

@@ -1,0 +1,156 @@
+//! What has happened in a generation: noted for who asks, and told to who listens.
+
+use std::sync::Mutex;
+
+use tokio::time::Instant;
+
+use super::{LastUpgrade, Step, Upgrade};
+use crate::{
+    control::{Event, Failure, followers::Followers},
+    error::Error,
+    generation::shared::lock,
+};
+
+/// The journal of one generation.
+pub(crate) struct Journal {
+    state: Mutex<State>,
+    pub(crate) followers: Followers,
+}
+
+struct State {
+    started: Instant,
+    running_since: Option<Instant>,
+    progress: Option<String>,
+    upgrade: Option<(Instant, Upgrade)>,
+    last: Option<(Instant, Option<String>)>,
+}
+
+/// A view of a journal.
+pub(crate) struct Notes {
+    pub(crate) started: Instant,
+    pub(crate) running_since: Option<Instant>,
+    pub(crate) progress: Option<String>,
+    pub(crate) upgrade_began: Option<Instant>,
+    pub(crate) upgrade: Option<Upgrade>,
+    pub(crate) last: Option<LastUpgrade>,
+}
+
+impl Journal {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                started: Instant::now(),
+                running_since: None,
+                progress: None,
+                upgrade: None,
+                last: None,
+            }),
+            followers: Followers::default(),
+        }
+    }
+
+    pub(crate) fn notes(&self) -> Notes {
+        let state = lock(&self.state);
+        Notes {
+            started: state.started,
+            running_since: state.running_since,
+            progress: state.progress.clone(),
+            upgrade_began: state.upgrade.as_ref().map(|(began, _)| *began),
+            upgrade: state.upgrade.as_ref().map(|(began, upgrade)| Upgrade {
+                age: began.elapsed(),
+                ..upgrade.clone()
+            }),
+            last: state.last.as_ref().map(|(at, error)| LastUpgrade {
+                error: error.clone(),
+                ago: at.elapsed(),
+            }),
+        }
+    }
+
+    /// This process has said what it does, while it starts.
+    pub(crate) fn progress(&self, text: &str) {
+        lock(&self.state).progress = Some(text.to_owned());
+    }
+
+    /// This process serves.
+    pub(crate) fn running(&self) {
+        lock(&self.state).running_since = Some(Instant::now());
+    }
+
+    /// An upgrade begins.
+    pub(crate) fn begun(&self, generation: u64) {
+        lock(&self.state).upgrade = Some((Instant::now(), Upgrade::default()));
+        let pid = std::process::id();
+        self.followers.tell(&Event::Begun { pid, generation });
+    }
+
+    /// The successor is started.
+    pub(crate) fn starting(&self, pid: u32, generation: u64) {
+        self.step(|upgrade| {
+            upgrade.step = Step::Starting;
+            upgrade.successor = Some(pid);
+        });
+        self.followers.tell(&Event::Starting { pid, generation });
+    }
+
+    /// The successor, or what is tried, says what it does.
+    pub(crate) fn initialising(&self, pid: u32, text: &str) {
+        let text = text.to_owned();
+        self.step(|upgrade| {
+            if upgrade.step == Step::Starting {
+                upgrade.step = Step::Initialising;
+            }
+            upgrade.progress = Some(text.clone());
+        });
+        self.followers.tell(&Event::Initialising { pid, text });
+    }
+
+    /// The successor is ready.
+    pub(crate) fn ready(&self, pid: u32) {
+        self.step(|upgrade| upgrade.step = Step::Ready);
+        self.followers.tell(&Event::Ready { pid });
+    }
+
+    /// The successor serves.
+    pub(crate) fn serving(&self, pid: u32, generation: u64) {
+        self.step(|upgrade| upgrade.step = Step::Draining);
+        lock(&self.state).last = Some((Instant::now(), None));
+        self.followers.tell(&Event::Serving { pid, generation });
+    }
+
+    /// The upgrade has failed. This process serves on, or stops for a reason of its own.
+    pub(crate) fn failed(&self, err: &Error) {
+        self.failed_as(err.failure(), err.chain());
+    }
+
+    /// The successor has died after it served, and this process cannot serve again.
+    pub(crate) fn lost(&self, message: String) {
+        self.failed_as(Failure::Lost, message);
+    }
+
+    fn failed_as(&self, kind: Failure, message: String) {
+        self.end_of_upgrade(message.clone());
+        let failed = Event::Failed { kind, message };
+        self.followers.end_upgrades(&failed);
+    }
+
+    /// The successor has died after it served, and this process serves again.
+    pub(crate) fn resumed(&self, message: &str) {
+        self.end_of_upgrade(message.to_owned());
+        self.running();
+        let message = message.to_owned();
+        self.followers.end_upgrades(&Event::Resumed { message });
+    }
+
+    fn end_of_upgrade(&self, error: String) {
+        let mut state = lock(&self.state);
+        state.upgrade = None;
+        state.last = Some((Instant::now(), Some(error)));
+    }
+
+    fn step(&self, change: impl FnOnce(&mut Upgrade)) {
+        if let Some((_, upgrade)) = &mut lock(&self.state).upgrade {
+            change(upgrade);
+        }
+    }
+}

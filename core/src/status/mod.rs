@@ -1,0 +1,226 @@
+//! Where a generation stands, as data.
+//!
+//! A [`Status`] is what [`Generation::status`](crate::Generation::status) returns and what the
+//! control socket answers `status` with. It is written by one release and read by another: fields
+//! are only ever added, what is missing has its default, and what is not known is left out.
+
+mod held;
+pub(crate) mod journal;
+pub(crate) mod seconds;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+pub use self::held::{Held, HeldKind};
+use crate::{
+    Phase,
+    generation::shared::{Shared, lock},
+};
+
+/// Where a generation stands at one moment.
+///
+/// ```no_run
+/// # fn example(generation: &handover::Generation) {
+/// let status = generation.status();
+/// println!("generation {}: {} for {:?}", status.generation, status.standing, status.since);
+/// println!("{}", status.held);
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Status {
+    /// The process.
+    pub pid: u32,
+    /// How many generations were before it.
+    pub generation: u64,
+    /// Where it stands.
+    pub standing: Standing,
+    /// For how long it has stood there.
+    #[serde(rename = "since_seconds", with = "seconds")]
+    pub since: Duration,
+    /// How long ago it was started.
+    #[serde(rename = "age_seconds", with = "seconds")]
+    pub age: Duration,
+    /// What it does while it starts, as it has said itself.
+    pub progress: Option<String>,
+    /// Why it drains, for people.
+    pub reason: Option<String>,
+    /// How long it is until the deadline of its drain.
+    #[serde(rename = "remaining_seconds", with = "seconds::option")]
+    pub remaining: Option<Duration>,
+    /// The process that handed over to it, whether it is still there or not.
+    pub predecessor: Option<u32>,
+    /// The process that it has handed over to.
+    pub successor: Option<u32>,
+    /// The generations before it that are still there, the oldest first: they drain.
+    pub older: Vec<Older>,
+    /// The upgrade under way: until the successor serves, and then until this process has drained.
+    pub upgrade: Option<Upgrade>,
+    /// How the last upgrade of this process ended.
+    pub last_upgrade: Option<LastUpgrade>,
+    /// The sockets it uses, and passes on.
+    pub listeners: Vec<Socket>,
+    /// What holds its drain open, or would, if one began.
+    pub held: Held,
+}
+
+/// Where a generation stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Standing {
+    /// It is not ready yet.
+    #[default]
+    Starting,
+    /// It serves.
+    Running,
+    /// It serves, and its successor starts.
+    Upgrading,
+    /// As [`Phase::LameDuck`].
+    LameDuck,
+    /// As [`Phase::Draining`].
+    Draining,
+    /// As [`Phase::Cutting`].
+    Cutting,
+    /// As [`Phase::Drained`].
+    Drained,
+    /// What a later release has a word for.
+    #[serde(other)]
+    Unknown,
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Upgrading => "upgrading",
+            Self::LameDuck => "lame duck",
+            Self::Draining => "draining",
+            Self::Cutting => "cutting",
+            Self::Drained => "drained",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// A generation before this one that is still there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Older {
+    /// The process.
+    pub pid: u32,
+    /// How many generations were before it.
+    pub generation: u64,
+    /// What holds its drain open, once it has said so. It does about every second.
+    pub held: Option<Held>,
+}
+
+/// An upgrade under way.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Upgrade {
+    /// How far it has come.
+    pub step: Step,
+    /// The successor's process, once it is started.
+    pub successor: Option<u32>,
+    /// What the successor says that it does.
+    pub progress: Option<String>,
+    /// How long ago the upgrade began.
+    #[serde(rename = "age_seconds", with = "seconds")]
+    pub age: Duration,
+}
+
+/// How far an upgrade has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Step {
+    /// The successor is being started.
+    #[default]
+    Starting,
+    /// The program is tried first: [`check_first`](crate::GenerationBuilder::check_first).
+    Checking,
+    /// The successor has said what it does.
+    Initialising,
+    /// The successor may serve.
+    Ready,
+    /// The successor serves, and this process drains.
+    Draining,
+    /// What a later release has a word for.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How an upgrade ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct LastUpgrade {
+    /// Why it failed; `None` if the successor serves.
+    pub error: Option<String>,
+    /// How long ago.
+    #[serde(rename = "ago_seconds", with = "seconds")]
+    pub ago: Duration,
+}
+
+/// A socket that a generation uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Socket {
+    /// Under this name the next generation finds it.
+    pub name: String,
+    /// Where it listens, or is bound.
+    pub address: String,
+    /// What it is: `tcp`, `unix`, `udp`.
+    pub kind: String,
+}
+
+impl Status {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let graceful = &shared.graceful;
+        let drain = graceful.drain_ref();
+        let phase = graceful.phase();
+        let notes = shared.journal.notes();
+        let now = Instant::now();
+        let standing = match phase {
+            Phase::Running if !shared.is_ready() => Standing::Starting,
+            Phase::Running if notes.upgrade.is_some() => Standing::Upgrading,
+            Phase::Running => Standing::Running,
+            Phase::LameDuck => Standing::LameDuck,
+            Phase::Draining => Standing::Draining,
+            Phase::Cutting => Standing::Cutting,
+            Phase::Drained => Standing::Drained,
+        };
+        let since = match standing {
+            Standing::Starting => Some(notes.started),
+            Standing::Upgrading => notes.upgrade_began,
+            Standing::Running => notes.running_since,
+            _ => drain.entered(),
+        };
+        let successor = notes.upgrade.as_ref().and_then(|upgrade| upgrade.successor);
+        Self {
+            pid: std::process::id(),
+            generation: shared.number,
+            standing,
+            since: now.saturating_duration_since(since.unwrap_or(notes.started)),
+            age: now.saturating_duration_since(notes.started),
+            progress: notes.progress.filter(|_| !shared.is_ready()),
+            reason: graceful.reason().map(|reason| reason.to_string()),
+            remaining: graceful.remaining(),
+            predecessor: shared.predecessor.as_ref().map(|before| before.pid),
+            successor: successor.filter(|_| shared.has_handed_over()),
+            older: Vec::new(),
+            upgrade: notes.upgrade,
+            last_upgrade: notes.last,
+            listeners: lock(&shared.registry).in_use(),
+            held: Held::of(graceful),
+        }
+    }
+}
