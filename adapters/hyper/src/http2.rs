@@ -44,6 +44,8 @@ where
     let service = ConnService::new(service, link.clone());
     let (io, hold) = Http2Io::new(ConnIo::new(io, read, link.clone()));
     let mut hyper = builder.serve_connection(TokioIo::new(io), service);
+    // Whoever connects now has nowhere else to go yet: it is told when the drain begins.
+    let came_to_a_lame_duck = link.graceful.phase() == Phase::LameDuck;
     let mut told = false;
     let mut closing = false;
     let is_done = poll_fn(|cx| {
@@ -55,6 +57,8 @@ where
                     told = true;
                     Pin::new(&mut hyper).graceful_shutdown();
                 }
+                Wish::Announce
+                    if came_to_a_lame_duck && link.graceful.phase() == Phase::LameDuck => {}
                 Wish::Announce => {
                     told = true;
                     Pin::new(&mut hyper).graceful_shutdown();
