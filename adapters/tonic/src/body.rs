@@ -115,3 +115,53 @@ impl<B> fmt::Debug for ResponseBody<B> {
         f.debug_struct("ResponseBody").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    /// Always has another message.
+    fn flood() -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        let message = || Ok(Frame::data(Bytes::from_static(b"message")));
+        StreamBody::new(stream::repeat_with(message))
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_waits_ends_at_the_cut_as_well() {
+        let graceful = Graceful::new();
+        let _open = graceful.guard();
+        let mut body = ResponseBody::new(flood(), Some(graceful.clone()), None);
+        for _ in 0..10 {
+            assert!(body.frame().await.unwrap().unwrap().is_data());
+        }
+        graceful.cut();
+        assert!(body.frame().await.unwrap().unwrap().is_data());
+        let end = body.frame().await.unwrap().unwrap();
+        assert_eq!(end.trailers_ref().unwrap()["grpc-status"], "14");
+        assert!(body.is_end_stream());
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_finished_at_the_cut_is_whole() {
+        let graceful = Graceful::new();
+        let _open = graceful.guard();
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+        let frames = [
+            Frame::data(Bytes::from_static(b"m")),
+            Frame::trailers(trailers),
+        ];
+        let inner = StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)));
+        let body = ResponseBody::new(inner, Some(graceful.clone()), None);
+        graceful.cut();
+        let whole = body.collect().await.unwrap();
+        assert_eq!(whole.trailers().unwrap()["grpc-status"], "0");
+    }
+}

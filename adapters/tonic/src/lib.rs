@@ -22,6 +22,7 @@
 //! 6. At the deadline, calls that have no answer and streams that have not ended get `UNAVAILABLE`,
 //!    with trailers.
 
+pub mod client;
 pub mod foreign;
 
 mod app;

@@ -25,8 +25,6 @@ pub(crate) enum When {
     AtOnce,
     /// When the announce window is over.
     AfterTheWindow,
-    /// Some time in this, or in the announce window where that is shorter.
-    Spread(Duration),
 }
 
 impl Moment {
@@ -62,7 +60,6 @@ impl Moment {
         match self.when {
             When::AtOnce => Duration::ZERO,
             When::AfterTheWindow => window,
-            When::Spread(spread) => spread.min(window).mul_f64(fastrand::f64()),
         }
     }
 }

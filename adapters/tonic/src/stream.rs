@@ -8,14 +8,11 @@ use std::{
 };
 
 use futures_util::Stream;
-use handover::Graceful;
+use handover::{Graceful, Turn};
 use pin_project_lite::pin_project;
 use tonic::Status;
 
-use crate::{
-    moment::{Moment, When},
-    status::server_draining,
-};
+use crate::status::server_draining;
 
 /// When clients may come back, unless it is said otherwise: at once. Their ends are spread already.
 const RETRY_AFTER: Duration = Duration::ZERO;
@@ -26,8 +23,8 @@ pin_project! {
     /// For streams that have no end of their own, such as subscriptions. Its client gets
     /// `UNAVAILABLE` "server draining", in trailers, with a `RetryInfo` in its details, and opens the
     /// stream again, on a connection to another server or to the successor: it has been told by
-    /// GOAWAY. Not all streams end at once: each ends at a random moment within the announce window
-    /// of the drain's [`Policy`](handover::Policy), or a [shorter time](Self::spread).
+    /// GOAWAY. Not all streams end at once: each has its [turn](Graceful::turn), and a
+    /// [policy](handover::Policy::with_close_spread) says over how long they are spread.
     ///
     /// A message that the stream has ready is still sent before the end.
     ///
@@ -48,11 +45,8 @@ pin_project! {
     pub struct EndOnDrain<S> {
         #[pin]
         inner: Option<S>,
-        graceful: Graceful,
-        spread: Duration,
+        turn: Turn,
         retry_after: Duration,
-        // From the first poll on.
-        moment: Option<Moment>,
         // The client has been told, and there is no more.
         over: bool,
     }
@@ -63,19 +57,10 @@ impl<S> EndOnDrain<S> {
     pub fn new(stream: S, graceful: &Graceful) -> Self {
         Self {
             inner: Some(stream),
-            graceful: graceful.clone(),
-            spread: Duration::MAX,
+            turn: graceful.turn(),
             retry_after: RETRY_AFTER,
-            moment: None,
             over: false,
         }
-    }
-
-    /// Within which time of the drain's beginning to end; zero for at once. Never longer than the
-    /// announce window.
-    pub fn spread(mut self, time: Duration) -> Self {
-        self.spread = time;
-        self
     }
 
     /// After which time the client may come back. Default zero.
@@ -100,14 +85,11 @@ where
             *this.over = true;
             return Poll::Ready(Some(Err(server_draining(*this.retry_after))));
         };
-        let (graceful, when) = (&*this.graceful, When::Spread(*this.spread));
-        let moment = this
-            .moment
-            .get_or_insert_with(|| Moment::new(graceful, when));
-        let ends = moment.poll(cx).is_ready();
+        let ends = this.turn.poll(cx).is_ready();
         match inner.poll_next(cx) {
             // One that always has a message ends as well: after this one.
             Poll::Ready(Some(Ok(message))) => {
+                this.turn.touch();
                 if ends {
                     this.inner.set(None);
                 }
@@ -130,7 +112,6 @@ where
 impl<S> fmt::Debug for EndOnDrain<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndOnDrain")
-            .field("spread", &self.spread)
             .field("retry_after", &self.retry_after)
             .finish_non_exhaustive()
     }
