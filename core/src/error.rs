@@ -48,6 +48,8 @@ pub(crate) enum Kind {
     State,
     /// The control socket cannot be opened.
     Control,
+    /// This process is a check: it is not to serve.
+    Check,
     /// An upgrade was asked for of another generation than the one that serves.
     Stale,
 }
@@ -77,6 +79,19 @@ impl Error {
     #[must_use]
     pub fn is_control(&self) -> bool {
         self.kind == Kind::Control
+    }
+
+    /// Returns true if this process was only to show that it could start, which it has: it is a
+    /// [check](crate::Generation::is_check), and is to end.
+    #[must_use]
+    pub fn is_check(&self) -> bool {
+        self.kind == Kind::Check
+    }
+
+    /// Returns true if an upgrade was asked for of another generation than the one that serves.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.kind == Kind::Stale
     }
 
     /// Returns true if another upgrade was under way; this one changed nothing.

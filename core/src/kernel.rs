@@ -86,3 +86,19 @@ pub(crate) fn peer_pid(fd: BorrowedFd<'_>) -> io::Result<u32> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
+
+/// Whether a socket is bound to a network interface that does not exist.
+pub(crate) fn is_nowhere(fd: impl AsFd) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let device = SockRef::from(&fd).device();
+        device.is_err_and(|err| {
+            rustix::io::Errno::from_io_error(&err) == Some(rustix::io::Errno::NODEV)
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = fd;
+        false
+    }
+}

@@ -67,6 +67,7 @@ mod shard;
 mod signal;
 #[cfg(not(loom))]
 mod spread;
+mod stays;
 mod sync;
 mod wait;
 
@@ -81,6 +82,9 @@ pub mod control;
 mod error;
 #[cfg(all(unix, feature = "process"))]
 mod fault;
+#[cfg(all(unix, feature = "process", any(fuzzing, test)))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(all(unix, feature = "process"))]
 mod generation;
 #[cfg(all(unix, feature = "process"))]
@@ -129,6 +133,7 @@ pub use self::{
     policy::Policy,
     reason::Reason,
     report::{Report, Tally},
+    stays::{Stayed, Stays},
     wait::{Drained, Phases, Reached},
 };
 
@@ -140,5 +145,5 @@ pub use self::{
     sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},
     state::{State, StateReader},
     status::Status,
-    upgrade::Successor,
+    upgrade::{Check, Checked, CheckedSocket, Successor},
 };

@@ -19,7 +19,7 @@ use std::{
 };
 
 use handover::{
-    Accept, Address, Connection, Graceful, Guard, Holder, Phase, Phases,
+    Accept, Address, Connection, Graceful, Guard, Holder, Phase, Phases, Stays,
     accept::{Arrival, Mover},
 };
 use tokio::{
@@ -117,9 +117,9 @@ impl<A: Accept> Accepting<A> {
         })
     }
 
-    /// What gives connections to a successor, if anything does.
-    pub(crate) fn mover(&self) -> Option<Arc<dyn Mover<A::Io>>> {
-        self.listener.mover()
+    /// What gives connections to a successor, or why nothing does.
+    pub(crate) fn mover(&self) -> Result<Arc<dyn Mover<A::Io>>, Stays> {
+        self.listener.mover().ok_or_else(|| self.listener.stays())
     }
 
     /// The next connection; `None` once there will be no more.

@@ -12,7 +12,7 @@
 
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
-use handover::Phase;
+use handover::{Phase, Stays};
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -53,7 +53,7 @@ where
             match wish {
                 Wish::Move => {
                     // Its state is inside hyper, and GOAWAY loses nothing.
-                    pace.stay(&link);
+                    pace.stay(&link, Stays::Http2);
                     told = true;
                     Pin::new(&mut hyper).graceful_shutdown();
                 }

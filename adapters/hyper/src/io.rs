@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use handover::{Holder, Kind, accept::IoDeadline};
+use handover::{Holder, Kind, Stays, accept::IoDeadline};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::link::Link;
@@ -41,8 +41,10 @@ impl<Io> ConnIo<Io> {
     // A connection that the application has taken over fails after the cut.
     fn upgraded(&mut self) -> Option<&mut Upgraded> {
         if self.upgraded.is_none() && self.link.connection.kind() == Kind::Upgraded {
-            self.upgraded = self.link.take_upgraded().map(|holder| Upgraded {
+            let link = &self.link;
+            self.upgraded = link.take_upgraded().map(|holder| Upgraded {
                 holder,
+                link: link.clone(),
                 reads: IoDeadline::default(),
                 writes: IoDeadline::default(),
             });
@@ -54,8 +56,16 @@ impl<Io> ConnIo<Io> {
 #[derive(Debug)]
 struct Upgraded {
     holder: Holder,
+    link: Arc<Link>,
     reads: IoDeadline,
     writes: IoDeadline,
+}
+
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        // It was the application's when an upgrade began.
+        self.link.stays_for(Stays::Upgraded);
+    }
 }
 
 impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use handover::{Accept, Graceful, Guard, Report};
+use handover::{Accept, Graceful, Guard, Report, Stays};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::server::conn::{http1, http2};
@@ -169,7 +169,10 @@ impl<A, S> Serve<A, S> {
             &self.options,
         )?;
         let options = Arc::new(self.options);
-        let mover = accepting.mover().filter(|_| options.moves);
+        let mover = match options.moves {
+            true => accepting.mover(),
+            false => Err(Stays::Disabled),
+        };
         while let Some(accepted) = accepting.next().await {
             let service = self.service.clone();
             let graceful = self.graceful.clone();

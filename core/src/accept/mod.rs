@@ -17,6 +17,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::Stays;
+
 pub use self::{
     address::Address,
     connection::Connection,
@@ -94,6 +96,12 @@ pub trait Accept: Send + 'static {
     /// What gives this listener's connections to a successor; `None` if nothing can.
     fn mover(&self) -> Option<Arc<dyn Mover<Self::Io>>> {
         None
+    }
+
+    /// Why there is no [`mover`](Self::mover), for the report of an upgrade. One that accepts TLS
+    /// says so here.
+    fn stays(&self) -> Stays {
+        Stays::Listener
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, IoDeadline};
-use crate::{Graceful, Kind, Phase, guard::Holder};
+use crate::{Graceful, Kind, Phase, Stays, guard::Holder};
 
 /// A connection that holds a drain open until it is dropped, and whose IO fails at the cut.
 ///
@@ -90,6 +90,16 @@ impl<Io> Tracked<Io> {
         match poll(Pin::new(&mut self.io), cx) {
             Poll::Pending => self.writes.poll(&self.holder, cx).map(Err),
             ready => ready,
+        }
+    }
+}
+
+impl<Io> Drop for Tracked<Io> {
+    fn drop(&mut self) {
+        // While it was served by a loop that does not let go of it, an upgrade had begun.
+        if self.holder.phase() > Phase::Running && self.holder.count_stayed(Stays::Framework) {
+            let (peer, why) = (self.connection.peer(), Stays::Framework);
+            tracing::debug!(%peer, %why, "a connection was not moved");
         }
     }
 }

@@ -9,9 +9,12 @@
 //!    of either process the channel says whose it is.
 //! 3. A listener that nobody adopts from refuses after a moment, so that a connection is not kept
 //!    from being served by a program that does not know of moving.
+//! 4. What is held is watched and not read. It is claimed when something has come, when the
+//!    predecessor asks for it, and when the predecessor has gone.
 
 use std::{
     collections::HashMap,
+    future::Future as _,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -23,14 +26,11 @@ use tokio::{
     time::timeout,
 };
 
+use super::answers::{Answer, Answers};
 use crate::{
-    Address, Connection, Stream,
+    Address, Connection, Stays, Stream,
     accept::{Arrival, Parcel},
-    fault,
-    upgrade::{
-        channel::Channel,
-        frame::{Message, Moved},
-    },
+    upgrade::frame::Moved,
 };
 
 /// For how long what arrives waits for a listener that nobody serves yet: a program makes its
@@ -60,51 +60,8 @@ struct Arrived {
     unread: Vec<u8>,
     fd: OwnedFd,
     answer: Answer,
-}
-
-/// Refuses when it is dropped.
-struct Answer {
-    id: u64,
-    channel: Option<Arc<Channel>>,
-}
-
-impl Answer {
-    async fn claim(mut self) {
-        if let Some(channel) = self.channel.take() {
-            // If it cannot be sent the predecessor has gone, and the connection is ours anyway.
-            let claimed = Message::Claimed { ids: vec![self.id] };
-            let _ = channel.send(&claimed, b"", &[]).await;
-            fault::comes_to("claimed").await;
-        }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        let Some(channel) = self.channel.take() else {
-            return;
-        };
-        let refused = Message::Refused { ids: vec![self.id] };
-        if channel.try_send(&refused).is_ok() {
-            return;
-        }
-        // The channel is full, or its other end has gone.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let _ = channel.send(&refused, b"", &[]).await;
-            });
-        }
-    }
-}
-
-/// Refuses all of a message.
-pub(crate) fn refuse(channel: &Arc<Channel>, records: &[Moved]) {
-    for record in records {
-        drop(Answer {
-            id: record.id,
-            channel: Some(channel.clone()),
-        });
-    }
+    /// Where it is held: who knows for how long.
+    held: Option<Arc<Answers>>,
 }
 
 impl Adopters {
@@ -123,25 +80,37 @@ impl Adopters {
         }
     }
 
-    /// Takes a message apart, and gives each connection to its listener.
+    /// Takes a message apart, and gives each connection to its listener. Where the predecessor lets
+    /// them wait, those on which nothing has come are held.
     pub(crate) fn receive(
         &self,
-        channel: &Arc<Channel>,
-        records: Vec<Moved>,
+        answers: &Arc<Answers>,
+        mut records: Vec<Moved>,
         mut payload: &[u8],
         fds: Vec<OwnedFd>,
+        lazy: bool,
     ) {
-        let mut fds = fds.into_iter();
-        for record in records {
-            let answer = Answer {
-                id: record.id,
-                channel: Some(channel.clone()),
-            };
-            // Fewer descriptors than records: this process has no more room for them. Those that
-            // have come are the first.
-            let (Some(fd), Some((unread, rest))) =
-                (fds.next(), payload.split_at_checked(record.unread))
-            else {
+        // Fewer descriptors than records: this process has no more room for them. Those that have
+        // come are the first.
+        let without = records.split_off(fds.len().min(records.len()));
+        if !without.is_empty() {
+            tracing::warn!(
+                connections = without.len(),
+                "this process has no descriptors left for connections, its predecessor keeps them"
+            );
+            let ids = without.iter().map(|record| record.id).collect();
+            answers.refuse(ids, Stays::RefusedDescriptors);
+        }
+        let waits = |record: &Moved| lazy && record.unread == 0;
+        let held = records.iter().filter(|record| waits(record));
+        let held: Vec<u64> = held.map(|record| record.id).collect();
+        if !held.is_empty() {
+            // Before any is claimed or refused.
+            answers.hold(held);
+        }
+        for (record, fd) in records.into_iter().zip(fds) {
+            let answer = answers.of(record.id);
+            let Some((unread, rest)) = payload.split_at_checked(record.unread) else {
                 tracing::warn!(
                     peer = record.peer,
                     "a connection did not arrive whole, its predecessor keeps it"
@@ -151,6 +120,7 @@ impl Adopters {
             payload = rest;
             let arrived = Arrived {
                 unread: unread.to_vec(),
+                held: waits(&record).then(|| answers.clone()),
                 record,
                 fd,
                 answer,
@@ -162,6 +132,7 @@ impl Adopters {
     fn deliver(&self, arrived: Arrived) {
         let adopters = self.lock();
         let Some(adopter) = adopters.get(&arrived.record.listener) else {
+            arrived.answer.refuse(Stays::RefusedListener);
             return;
         };
         let queue = adopter.queue.clone();
@@ -174,8 +145,9 @@ impl Adopters {
         drop(adopters);
         tokio::spawn(async move {
             let served = timeout(UNSERVED, adopts.wait_for(|adopts| *adopts)).await;
-            if matches!(served, Ok(Ok(_))) {
-                let _ = queue.send(arrived);
+            match served {
+                Ok(Ok(_)) => drop(queue.send(arrived)),
+                _ => arrived.answer.refuse(Stays::RefusedUnserved),
             }
         });
     }
@@ -212,11 +184,20 @@ fn open(arrived: Arrived) -> Result<Arrival<Stream>, std::io::Error> {
         unread,
         fd,
         answer,
+        held,
     } = arrived;
     let peer: Address = record.peer.parse().map_err(std::io::Error::other)?;
     let io = Stream::from_fd(fd, &peer)?;
     let age = Duration::from_millis(record.age_ms);
     let connection = Connection::adopted(peer, age, record.requests);
     let parcel = Parcel::new(io, unread, connection);
-    Ok(Arrival::new(parcel, answer.claim()))
+    let arrival = Arrival::new(parcel, answer.claim());
+    let Some(held) = held else { return Ok(arrival) };
+    let mut settled = Box::pin(held.settled());
+    Ok(
+        arrival.due_when(move |io: &Stream, cx| match io.poll_readable(cx) {
+            Poll::Pending => settled.as_mut().poll(cx),
+            ready => ready,
+        }),
+    )
 }

@@ -18,6 +18,7 @@
 //! of two generations differ, [`overlap`] opens the new socket and [`held`] ends the old one.
 
 pub(crate) mod access;
+mod difference;
 pub(crate) mod foreign;
 pub(crate) mod gate;
 pub(crate) mod held;
@@ -28,6 +29,7 @@ mod mover;
 pub(crate) mod open;
 mod options;
 mod overlap;
+pub(crate) mod probe;
 pub(crate) mod record;
 pub(crate) mod registry;
 mod seqpacket;
@@ -36,8 +38,9 @@ mod stream;
 pub(crate) mod unix_path;
 
 pub use self::{
+    difference::Difference,
     listener::Listener,
-    options::{Difference, SocketOptions},
+    options::SocketOptions,
     seqpacket::{Seqpacket, SeqpacketListener},
     stream::Stream,
 };

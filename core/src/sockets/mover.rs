@@ -2,6 +2,7 @@
 
 use super::Stream;
 use crate::{
+    Stays,
     accept::{Connection, Giving, Mover, Parcel},
     moving::outbound::{Given, Route},
     upgrade::frame::Moved,
@@ -43,16 +44,18 @@ impl Mover<Stream> for ToSuccessor {
                 },
                 Err(err) => {
                     // tokio has closed it, so there is nothing to give back.
+                    route.graceful().count_stayed(Stays::Failed);
                     tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
                     return Ok(());
                 }
             };
-            let Err(back) = route.give(given).await else {
+            let Err((back, why)) = route.give(given).await else {
                 return Ok(());
             };
             match Stream::from_fd(back.fd, connection.peer()) {
-                Ok(io) => Err(Parcel::new(io, back.unread, connection)),
+                Ok(io) => Err(Parcel::new(io, back.unread, connection).staying(why)),
                 Err(err) => {
+                    route.graceful().count_stayed(Stays::Failed);
                     tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
                     Ok(())
                 }

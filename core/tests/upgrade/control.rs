@@ -19,13 +19,13 @@ use super::{
     service::{PATIENCE, Ready, Service, connect, send, who},
 };
 
-fn start(env: &[(&str, &str)]) -> (Service, Ready) {
+pub(crate) fn start(env: &[(&str, &str)]) -> (Service, Ready) {
     let env = [env, &[(server::CONTROL, "1")]].concat();
     Service::start(&env)
 }
 
 /// A request under way.
-struct Call(BufReader<UnixStream>);
+pub(crate) struct Call(BufReader<UnixStream>);
 
 impl Call {
     /// Connects, and sends these bytes.
@@ -37,7 +37,7 @@ impl Call {
         Self(BufReader::new(stream))
     }
 
-    fn new(service: &Service, request: &Request) -> Self {
+    pub(crate) fn new(service: &Service, request: &Request) -> Self {
         Self::raw(service, request.to_line().as_bytes())
     }
 
@@ -50,7 +50,7 @@ impl Call {
     }
 
     /// All events up to one that fits, which is the last in the list.
-    fn until(&mut self, what: &str, fits: impl Fn(&Event) -> bool) -> Vec<Event> {
+    pub(crate) fn until(&mut self, what: &str, fits: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
             let event = self.next();
@@ -63,18 +63,18 @@ impl Call {
     }
 
     /// All events to the outcome, after which there must be none.
-    fn outcome(mut self) -> Vec<Event> {
+    pub(crate) fn outcome(mut self) -> Vec<Event> {
         let events = self.until("outcome", Event::is_last);
         assert_eq!(self.next(), None);
         events
     }
 }
 
-fn upgrade() -> Request {
+pub(crate) fn upgrade() -> Request {
     Request::Upgrade(UpgradeRequest::default())
 }
 
-fn status(service: &Service) -> Status {
+pub(crate) fn status(service: &Service) -> Status {
     let mut events = Call::new(service, &Request::Status).outcome();
     match events.remove(0) {
         Event::Status { status, .. } => *status,
@@ -90,7 +90,7 @@ fn refusal(events: &[Event]) -> (Refusal, String) {
 }
 
 /// The names of the events, each once in a row.
-fn names(events: &[Event]) -> Vec<String> {
+pub(crate) fn names(events: &[Event]) -> Vec<String> {
     let name = |event: &Event| {
         let line: serde_json::Value = serde_json::from_str(&event.to_line()).unwrap();
         line["event"].as_str().unwrap().to_owned()
@@ -402,8 +402,8 @@ fn hostile_callers_are_refused_and_hold_nobody_up() {
         assert_eq!(matches!(event, Event::Status { .. }), answered, "{event:?}");
     }
     // Many that say nothing: the others are told that there is no room, and there is again soon.
-    let silent: Vec<_> = (0..40).map(|_| Call::raw(&service, b"")).collect();
-    let (kind, _) = refusal(&silent.into_iter().last().unwrap().outcome());
+    let mut silent: Vec<_> = (0..40).map(|_| Call::raw(&service, b"")).collect();
+    let (kind, _) = refusal(&silent.pop().unwrap().outcome());
     assert_eq!(kind, Refusal::Busy);
     let slow = Call::raw(&service, b"{\"command\":");
     service.wait_until("there is room", || {

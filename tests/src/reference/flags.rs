@@ -31,6 +31,9 @@ pub struct Flags {
     /// How long a successor must live before its predecessor lets go
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub probation: Option<Duration>,
+    /// Let a successor take over at once whatever it is given
+    #[arg(long)]
+    pub eager_adoption: bool,
     /// How long a successor may leave a moved connection without an answer
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub move_timeout: Option<Duration>,

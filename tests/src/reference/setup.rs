@@ -44,6 +44,7 @@ impl Setup {
         if let Some(time) = flags.probation {
             builder = builder.probation(time);
         }
+        builder = builder.lazy_adoption(!flags.eager_adoption);
         if let Some(time) = flags.move_timeout {
             builder = builder.move_timeout(time);
         }

@@ -18,12 +18,15 @@ use tokio::{
     time::{advance, timeout},
 };
 
+mod held;
+
 use super::{
+    answers::Answers,
     inbound::{Adopters, Adopting},
-    outbound::{Given, PATIENCE, Route},
+    outbound::{Back, Given, PATIENCE, Route},
 };
 use crate::{
-    Graceful, Reason, Stream,
+    Graceful, Reason, Stays, Stream,
     accept::Arrival,
     upgrade::{
         Successor,
@@ -48,7 +51,10 @@ struct Old {
 
 impl Old {
     fn start() -> Self {
-        let (link, graceful, route, theirs) = link();
+        Self::of(link(false))
+    }
+
+    fn of((link, graceful, route, theirs): Ends) -> Self {
         let pid = link.successor.pid();
         let ended = tokio::spawn(watch(link));
         Self {
@@ -61,7 +67,7 @@ impl Old {
     }
 
     /// Gives a connection; returns its other end as well.
-    fn give(&self, unread: &[u8]) -> (UnixStream, JoinHandle<Result<(), Given>>) {
+    fn give(&self, unread: &[u8]) -> (UnixStream, JoinHandle<Result<(), Back>>) {
         let (client, given) = connection("web", unread);
         let route = self.route.clone();
         (client, tokio::spawn(async move { route.give(given).await }))
@@ -73,9 +79,11 @@ impl Old {
     }
 }
 
-fn link() -> (Link, Graceful, Route, Arc<Channel>) {
+type Ends = (Link, Graceful, Route, Arc<Channel>);
+
+fn link(lazy: bool) -> Ends {
     let graceful = Graceful::new();
-    let route = Route::new(graceful.clone(), PATIENCE);
+    let route = Route::new(graceful.clone(), PATIENCE, lazy);
     let (ours, theirs) = channel::pair().unwrap();
     let child = Command::new("sleep")
         .arg("600")
@@ -115,10 +123,20 @@ impl New {
         let web = adopters.register("web");
         web.will_adopt();
         let (channel, to) = (channel.clone(), adopters.clone());
+        // As the watch over the predecessor does.
         let hears = tokio::spawn(async move {
-            while let Some((records, payload, fds)) = connections(&channel).await {
-                to.receive(&channel, records, &payload, fds);
+            let answers = Answers::new(channel.clone());
+            while let Some(received) = channel.recv().await.unwrap() {
+                match received.message {
+                    Decoded::Known(Message::Connections { connections, lazy }) => {
+                        let (payload, fds) = (received.payload, received.fds);
+                        to.receive(&answers, connections, &payload, fds, lazy);
+                    }
+                    Decoded::Known(Message::Settle) => answers.settle(),
+                    other => panic!("{other:?}"),
+                }
             }
+            answers.settle();
         });
         Self {
             adopters,
@@ -139,7 +157,7 @@ async fn connections(channel: &Channel) -> Option<Offer> {
     let received = timeout(BOUND, channel.recv()).await.expect("a message");
     let received = received.unwrap()?;
     match received.message {
-        Decoded::Known(Message::Connections { connections }) => {
+        Decoded::Known(Message::Connections { connections, .. }) => {
             Some((connections, received.payload, received.fds))
         }
         other => panic!("{other:?}"),
@@ -166,12 +184,17 @@ fn connection(listener: &str, unread: &[u8]) -> (UnixStream, Given) {
     (client, given)
 }
 
-async fn back(giving: JoinHandle<Result<(), Given>>) -> Given {
+async fn back(giving: JoinHandle<Result<(), Back>>) -> Given {
+    back_for(giving).await.0
+}
+
+/// With the reason.
+async fn back_for(giving: JoinHandle<Result<(), Back>>) -> Back {
     let answer = timeout(BOUND, giving).await.expect("an answer").unwrap();
     answer.expect_err("it is moved")
 }
 
-async fn moved(giving: JoinHandle<Result<(), Given>>) {
+async fn moved(giving: JoinHandle<Result<(), Back>>) {
     let answer = timeout(BOUND, giving).await.expect("an answer").unwrap();
     assert!(answer.is_ok(), "it came back");
 }
@@ -261,7 +284,7 @@ async fn the_end_gives_back_what_was_not_claimed_and_never_what_was() {
     for (client, giving) in given {
         match giving.await.unwrap() {
             Ok(()) => counts.0 += 1,
-            Err(given) => {
+            Err((given, _)) => {
                 assert_eq!(given.unread, b"x");
                 assert_open(&client, given);
                 counts.1 += 1;
@@ -339,8 +362,8 @@ async fn too_much_unread_comes_back_at_once() {
     let old = Old::start();
     let unread = vec![1; 32 * 1024 + 1];
     let (client, giving) = old.give(&unread);
-    let given = back(giving).await;
-    assert_eq!(given.unread, unread);
+    let (given, why) = back_for(giving).await;
+    assert_eq!((&given.unread, why), (&unread, Stays::Unread));
     assert_open(&client, given);
 }
 
@@ -350,7 +373,9 @@ async fn a_name_that_nobody_listens_by_is_refused() {
     let _new = New::start(&old.theirs);
     let (client, given) = connection("admin", b"");
     let given = timeout(BOUND, old.route.give(given)).await.unwrap();
-    assert_open(&client, given.expect_err("nobody has it"));
+    let (given, why) = given.expect_err("nobody has it");
+    assert_eq!(why, Stays::RefusedListener);
+    assert_open(&client, given);
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,7 +387,9 @@ async fn a_listener_that_nobody_serves_refuses_after_a_moment() {
     let began = tokio::time::Instant::now();
     let given = old.route.give(given).await;
     assert_eq!(began.elapsed().as_millis() / 100, 10);
-    assert_open(&client, given.expect_err("nobody serves it"));
+    let (given, why) = given.expect_err("nobody serves it");
+    assert_eq!(why, Stays::RefusedUnserved);
+    assert_open(&client, given);
     // Served in time, it is adopted.
     let (_client, given) = connection("idle", b"");
     let route = old.route.clone();
@@ -379,7 +406,7 @@ async fn a_listener_that_nobody_serves_refuses_after_a_moment() {
     let began = tokio::time::Instant::now();
     let given = old.route.give(given).await;
     assert!(began.elapsed() < Duration::from_millis(100));
-    assert_open(&client, given.expect_err("nobody serves it"));
+    assert_open(&client, given.expect_err("nobody serves it").0);
 }
 
 #[tokio::test]
@@ -390,7 +417,9 @@ async fn an_older_successor_gives_everything_back() {
     drop(fds);
     let what = "connections".to_owned();
     old.theirs.try_send(&Message::Unknown { what }).unwrap();
-    assert_open(&client, back(giving).await);
+    let (given, why) = back_for(giving).await;
+    assert_eq!(why, Stays::NoTaker);
+    assert_open(&client, given);
     assert!(!old.route.is_open());
     // It serves on, and is still watched.
     assert!(!old.ended.is_finished());
@@ -401,7 +430,7 @@ async fn a_silent_successor_is_killed() {
     let old = Old::start();
     let (client, giving) = old.give(b"x");
     let began = tokio::time::Instant::now();
-    let given = giving.await.unwrap().expect_err("nobody took it");
+    let (given, _) = giving.await.unwrap().expect_err("nobody took it");
     assert!(began.elapsed() >= PATIENCE);
     assert!(began.elapsed() < PATIENCE * 2);
     assert_open(&client, given);
@@ -414,7 +443,7 @@ async fn a_silent_successor_is_killed() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_was_not_read_in_time_counts() {
     for _ in 0..20 {
-        let (mut link, _graceful, route, theirs) = link();
+        let (mut link, _graceful, route, theirs) = link(false);
         let (_client, given) = connection("web", b"");
         let giving = tokio::spawn(async move { route.give(given).await });
         let (records, ..) = connections(&theirs).await.unwrap();
@@ -430,7 +459,7 @@ async fn an_answer_that_was_not_read_in_time_counts() {
 /// A message that cannot be read is no end: its sender may claim in the next.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_taken_back_from_who_sends_nonsense() {
-    let (link, _graceful, route, theirs) = link();
+    let (link, _graceful, route, theirs) = link(false);
     let ended = tokio::spawn(watch(link));
     let (_client, given) = connection("web", b"");
     let giving = tokio::spawn(async move { route.give(given).await });
@@ -447,7 +476,8 @@ async fn without_a_generation_everything_is_refused() {
     let old = Old::start();
     let (client, giving) = old.give(b"x");
     let (records, _, fds) = connections(&old.theirs).await.unwrap();
-    super::inbound::refuse(&old.theirs, &records);
+    let ids = records.iter().map(|record| record.id).collect();
+    Answers::new(old.theirs.clone()).refuse(ids, Stays::RefusedListener);
     drop(fds);
     assert_open(&client, back(giving).await);
 }
@@ -461,7 +491,8 @@ async fn nobody_waits_and_the_answer_still_closes_it() {
     giving.abort();
     let _ = giving.await;
     let ids = records.iter().map(|record| record.id).collect();
-    old.theirs.try_send(&Message::Refused { ids }).unwrap();
+    let why = String::new();
+    old.theirs.try_send(&Message::Refused { ids, why }).unwrap();
     drop(fds);
     let read = tokio::task::spawn_blocking(move || client.read(&mut [0]).unwrap());
     assert_eq!(read.await.unwrap(), 0);
@@ -535,8 +566,9 @@ fn fewer_descriptors_than_records() {
         for (i, (client, giving)) in given.into_iter().enumerate() {
             match timeout(BOUND, giving).await.unwrap().unwrap() {
                 Ok(()) => there += 1,
-                Err(given) => {
+                Err((given, why)) => {
                     assert_eq!(given.unread, [i as u8; 100]);
+                    assert_eq!(why, Stays::RefusedDescriptors);
                     assert_open(&client, given);
                     here += 1;
                 }
