@@ -9,7 +9,7 @@
 //! | nothing has come yet, or it is idle | its next request is answered with `Connection: close`; when the announce window is over it is looked at once more, and closed |
 //! | half a request head has come | it is read to its end and answered, with `Connection: close` |
 //! | a request is under way | it is answered, with `Connection: close` if the head was not out yet |
-//! | HTTP/2 | GOAWAY and PING at once, while it is served on; it ends with its last stream, also if the PING is never answered |
+//! | HTTP/2 | GOAWAY and PING at once, while it is served on; it ends with its last stream, after a final GOAWAY that comes with the PING's answer, or when the announce window is over |
 //! | upgraded (a WebSocket) | it is the application's; it holds the drain open, and its IO fails at the cut. Made [`movable`], it can go to the successor between two messages |
 //! | anything, at the cut | handlers are dropped and answered for with 503, bodies broken off, IO ended |
 //!
@@ -53,6 +53,7 @@ mod connection;
 mod frames;
 mod http1;
 mod http2;
+mod http2_io;
 mod io;
 mod linger;
 mod link;

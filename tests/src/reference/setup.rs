@@ -161,12 +161,25 @@ pub fn start(
     flags: &Flags,
     run: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
+    start_either(flags, run, bare::run)
+}
+
+/// The same, with a framework other than axum.
+///
+/// # Errors
+///
+/// As [`start`].
+pub fn start_either(
+    flags: &Flags,
+    run: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
+    bare: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
     log();
     flags.runtime()?.block_on(async {
         let mut panics = signal(SignalKind::user_defined1())?;
         let run = async {
             match flags.no_handover {
-                true => bare::run(flags).await,
+                true => bare(flags).await,
                 false => run(flags).await,
             }
         };
