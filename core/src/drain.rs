@@ -22,7 +22,7 @@ use tokio::time::Instant;
 #[cfg(not(loom))]
 use crate::spread::Turns;
 use crate::{
-    Phase, Policy, Reason, Report, clock,
+    Phase, Policy, Reason, Report, Stayed, Stays, clock,
     gate::{Base, Gate, Owner},
     holder::Holding,
     report::Tally,
@@ -58,6 +58,12 @@ impl Stage {
 
     pub(crate) fn phase(&self) -> Phase {
         self.signal.word().phase()
+    }
+
+    #[cfg(feature = "accept")]
+    pub(crate) fn count_stayed(&self, why: Stays) -> bool {
+        let drain = self.drain.upgrade();
+        drain.is_some_and(|drain| drain.count_stayed(why))
     }
 
     #[cfg(feature = "accept")]
@@ -108,6 +114,7 @@ struct UnderWay {
     cut_at: Option<Instant>,
     at_start: Tally,
     moved: usize,
+    stayed: Stayed,
     cut: Vec<Holding>,
 }
 
@@ -243,6 +250,7 @@ impl Drain {
                 cut_at: None,
                 at_start: Tally::of(&holders),
                 moved: 0,
+                stayed: Stayed::default(),
                 cut: Vec::new(),
             });
             state.ordinal += 1;
@@ -350,6 +358,17 @@ impl Drain {
         }
     }
 
+    /// Counts a connection that is not moved, if the drain under way is one in which they are.
+    pub(crate) fn count_stayed(&self, why: Stays) -> bool {
+        match &mut self.state().under_way {
+            Some(under_way) if under_way.reason.is_upgrade() => {
+                under_way.stayed.add(why);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// When the clock of the drain of this ordinal has something to do next.
     #[cfg(not(loom))] // Models have no clock to ask.
     pub(crate) fn next_tick(&self, ordinal: u64) -> Option<Instant> {
@@ -436,6 +455,7 @@ impl Drain {
             took: under_way.began.elapsed(),
             at_start: under_way.at_start,
             moved: under_way.moved,
+            stayed: under_way.stayed,
             #[cfg(not(loom))]
             reconnects: self.turns.reconnects(ordinal),
             cut: std::mem::take(&mut under_way.cut),

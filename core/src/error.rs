@@ -15,6 +15,7 @@ pub struct Error {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(unix), allow(dead_code))]
 pub(crate) enum Kind {
     /// There is no tokio runtime with IO and time.
     NoRuntime,
@@ -48,8 +49,12 @@ pub(crate) enum Kind {
     State,
     /// The control socket cannot be opened.
     Control,
+    /// This process is a check: it is not to serve.
+    Check,
     /// An upgrade was asked for of another generation than the one that serves.
     Stale,
+    /// This system cannot do it.
+    Unsupported,
 }
 
 impl Error {
@@ -77,6 +82,19 @@ impl Error {
     #[must_use]
     pub fn is_control(&self) -> bool {
         self.kind == Kind::Control
+    }
+
+    /// Returns true if this process was only to show that it could start, which it has: it is a
+    /// [check](crate::Generation::is_check), and is to end.
+    #[must_use]
+    pub fn is_check(&self) -> bool {
+        self.kind == Kind::Check
+    }
+
+    /// Returns true if an upgrade was asked for of another generation than the one that serves.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.kind == Kind::Stale
     }
 
     /// Returns true if another upgrade was under way; this one changed nothing.
@@ -153,7 +171,14 @@ impl Error {
         self.kind == Kind::State
     }
 
+    /// Returns true if this system cannot do what was asked for: pass sockets to a successor.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        self.kind == Kind::Unsupported
+    }
+
     /// The message with its cause, for a log line.
+    #[cfg(unix)]
     pub(crate) fn chain(&self) -> String {
         match &self.source {
             Some(source) => format!("{}: {source}", self.message),

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, future::Future, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    Phase, Policy, Reason, Report,
+    Phase, Policy, Reason, Report, Stays,
     drain::{Drain, Handles, Stage},
     guard::{Guard, Holder},
     holder::{Describe, Holding, Kind, Named},
@@ -264,6 +264,14 @@ impl Graceful {
     #[must_use]
     pub fn is_same_drain(&self, other: &Self) -> bool {
         Arc::ptr_eq(self.drain_ref(), other.drain_ref())
+    }
+
+    /// Says that a connection will not be moved to the successor, for the [`Report`]. For serve
+    /// loops, which say it once for each connection.
+    ///
+    /// Returns false, and counts nothing, unless a drain for an upgrade is under way.
+    pub fn count_stayed(&self, why: Stays) -> bool {
+        self.drain_ref().count_stayed(why)
     }
 
     #[cfg(all(unix, feature = "process"))]

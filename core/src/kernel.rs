@@ -86,3 +86,35 @@ pub(crate) fn peer_pid(fd: BorrowedFd<'_>) -> io::Result<u32> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
+
+/// Whether a socket is bound to a network interface that does not exist.
+pub(crate) fn is_nowhere(fd: impl AsFd) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let device = SockRef::from(&fd).device();
+        device.is_err_and(|err| {
+            rustix::io::Errno::from_io_error(&err) == Some(rustix::io::Errno::NODEV)
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = fd;
+        false
+    }
+}
+
+/// A descriptor that becomes readable when a process has ended; `None` if it has been reaped, or
+/// the kernel cannot tell.
+pub(crate) fn process(pid: u32) -> Option<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+        pidfd_open(pid, PidfdFlags::empty()).ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = pid;
+        None
+    }
+}

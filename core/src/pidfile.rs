@@ -23,6 +23,19 @@ use crate::error::{Error, Kind};
 /// How often a file that changes under our hands is looked at again.
 const TRIES: u32 = 100;
 
+/// Proves that a pid file could be written there. Nothing is left behind, and to whom one that is
+/// there belongs does not matter: mostly to the service that runs.
+pub(crate) fn prove(path: &Path) -> Result<(), Error> {
+    let failed = |err| {
+        let message = format!("cannot write the pid file {}", path.display());
+        Error::io(Kind::PidFile, message, err)
+    };
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => Err(failed(io::Error::other("it is a directory"))),
+        _ => write_beside(path).map(drop).map_err(failed),
+    }
+}
+
 /// A pid file that is written and not yet at its place.
 #[derive(Debug)]
 pub(crate) struct Prepared {

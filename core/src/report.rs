@@ -7,7 +7,7 @@ use serde::Serialize;
 #[cfg(not(loom))]
 use crate::spread::Reconnects;
 use crate::{
-    Reason,
+    Reason, Stayed,
     holder::{Holding, Kind, seconds},
 };
 
@@ -53,6 +53,9 @@ pub struct Report {
     pub at_start: Tally,
     /// Connections that a successor has taken over.
     pub moved: usize,
+    /// Connections that no successor has taken over, after an upgrade, and why not. Those that
+    /// their clients closed first are in neither count.
+    pub stayed: Stayed,
     /// How clients were told to go that come back at once: see [`Turn`](crate::Turn).
     #[cfg(not(loom))]
     pub reconnects: Reconnects,
@@ -86,6 +89,9 @@ impl fmt::Display for Report {
         )?;
         if self.moved > 0 {
             write!(f, "; {} moved", self.moved)?;
+        }
+        if self.stayed.total() > 0 {
+            write!(f, "; {} stayed: {}", self.stayed.total(), self.stayed)?;
         }
         #[cfg(not(loom))]
         if self.reconnects.told > 0 {

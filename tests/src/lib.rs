@@ -10,5 +10,7 @@
 pub mod harness;
 pub mod load;
 #[cfg(target_os = "linux")]
+pub mod machine;
+#[cfg(target_os = "linux")]
 pub mod network;
 pub mod reference;

@@ -23,12 +23,14 @@ fn pages() -> Vec<(PathBuf, String)> {
     pages
 }
 
-/// The listings in Rust, each as one text.
+/// The listings in Rust and of units, each as one text.
 fn listings(page: &str) -> Vec<String> {
     let fences = page.split("\n```").enumerate();
     // Every other piece is inside of a fence, and begins with its language.
     fences
-        .filter(|(number, piece)| number % 2 == 1 && piece.starts_with("rust"))
+        .filter(|(number, piece)| {
+            number % 2 == 1 && (piece.starts_with("rust") || piece.starts_with("ini"))
+        })
         .filter_map(|(_, piece)| piece.split_once('\n'))
         .map(|(_, code)| code.trim().to_owned())
         .collect()
@@ -42,6 +44,7 @@ fn every_listing_is_an_anchor_of_an_example() {
             let name = path.display();
             let include = listing
                 .strip_prefix("{{#rustdoc_include ../../examples/")
+                .or_else(|| listing.strip_prefix("{{#include ../../examples/"))
                 .and_then(|rest| rest.strip_suffix("}}"))
                 .unwrap_or_else(|| panic!("{name}: not from an example: {listing}"));
             let (file, anchor) = include
@@ -52,9 +55,11 @@ fn every_listing_is_an_anchor_of_an_example() {
                 .unwrap_or_else(|error| panic!("{name}: {}: {error}", file.display()));
             let lines: Vec<&str> = code.lines().map(str::trim).collect();
             let at = |mark: &str| {
-                let line = format!("// {mark}: {anchor}");
-                let found = lines.iter().position(|&one| one == line);
-                found.unwrap_or_else(|| panic!("{name}: no `{line}` in {}", file.display()))
+                let marks = ["//", "#"].map(|comment| format!("{comment} {mark}: {anchor}"));
+                let found = lines
+                    .iter()
+                    .position(|one| marks.iter().any(|mark| mark == one));
+                found.unwrap_or_else(|| panic!("{name}: no `{}` in {}", marks[0], file.display()))
             };
             assert!(at("ANCHOR") + 1 < at("ANCHOR_END"), "{name}: {include}");
             seen += 1;

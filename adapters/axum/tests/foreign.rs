@@ -2,12 +2,21 @@
 
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use axum::serve::ListenerExt;
-use handover::{Graceful, GracefulLayer, Kind};
+use axum::{Router, routing::get, serve::ListenerExt};
+use handover::{Accept, Address, Graceful, GracefulLayer, Kind, Reason};
 use handover_axum::foreign::Incoming;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    net::TcpListener,
+    sync::mpsc,
+};
 
 use self::support::{DEADLINE, Server, app};
 
@@ -140,4 +149,61 @@ async fn a_websocket_is_cut() {
     server.until(Kind::Idle).await;
     let report = server.assert_cut().await;
     assert_eq!(report.abandoned, 0, "{report}");
+}
+
+/// A socket that the successor does not have.
+struct Left {
+    coming: mpsc::UnboundedReceiver<DuplexStream>,
+}
+
+impl Accept for Left {
+    type Io = DuplexStream;
+
+    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, Address)>> {
+        Poll::Pending
+    }
+
+    fn poll_leftover(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<(DuplexStream, Address)>>> {
+        let next = self.coming.poll_recv(cx);
+        next.map(|io| io.map(|io| Ok((io, Address::Unix(None)))))
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        Ok(Address::Unix(None))
+    }
+}
+
+/// Fails if a drain is over, or takes nothing more, before the listener says that nothing is left.
+#[tokio::test]
+async fn what_is_left_of_a_socket_is_served_in_an_upgrade() {
+    let (send, coming) = mpsc::unbounded_channel();
+    let graceful = Graceful::new();
+    let incoming = Incoming::new(Left { coming }, &graceful);
+    let signal = incoming.signal();
+    let app = Router::new()
+        .route("/", get(async || "hello"))
+        .layer(GracefulLayer::new(graceful.clone()));
+    let done = tokio::spawn(async move {
+        let serve = axum::serve(incoming, app).with_graceful_shutdown(signal);
+        serve.await.unwrap();
+    });
+    tokio::task::yield_now().await;
+    graceful.drain_for(Reason::Upgrade { successor: 1 });
+    graceful.draining().await;
+    for _ in 0..3 {
+        let (mut client, server) = tokio::io::duplex(4096);
+        send.send(server).unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
+    assert!(graceful.report().is_none(), "more may be left");
+    drop(send);
+    assert!(graceful.drained().await.is_complete());
+    done.await.unwrap();
 }

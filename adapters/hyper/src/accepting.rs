@@ -19,8 +19,8 @@ use std::{
 };
 
 use handover::{
-    Accept, Address, Connection, Graceful, Guard, Holder, Phase, Phases,
-    accept::{Arrival, Mover},
+    Accept, Address, Connection, Graceful, Guard, Holder, Phase, Phases, Stays,
+    accept::{Arrival, Mover, Protocol},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -100,8 +100,9 @@ impl<A: Accept> Accepting<A> {
         graceful: Graceful,
         guard: Option<Guard>,
         options: &Options<impl Sized>,
+        adopts: &[Protocol],
     ) -> io::Result<Self> {
-        listener.will_adopt();
+        listener.adopts(adopts);
         let limit = options.connections.map(|n| n.min(Semaphore::MAX_PERMITS));
         Ok(Self {
             name: format!("accept on {}", listener.local_addr()?),
@@ -117,9 +118,9 @@ impl<A: Accept> Accepting<A> {
         })
     }
 
-    /// What gives connections to a successor, if anything does.
-    pub(crate) fn mover(&self) -> Option<Arc<dyn Mover<A::Io>>> {
-        self.listener.mover()
+    /// What gives connections to a successor, or why nothing does.
+    pub(crate) fn mover(&self) -> Result<Arc<dyn Mover<A::Io>>, Stays> {
+        self.listener.mover().ok_or_else(|| self.listener.stays())
     }
 
     /// The next connection; `None` once there will be no more.

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use handover::{
-    Graceful,
+    Graceful, Stays,
     accept::{Mover, Parcel},
 };
 use http::{Request, Response};
@@ -68,7 +68,7 @@ pub(crate) struct Conn<Io, S> {
 
 pub(crate) async fn serve<Io, S, B, E>(
     accepted: Accepted<Io>,
-    mover: Option<Arc<dyn Mover<Io>>>,
+    mover: Result<Arc<dyn Mover<Io>>, Stays>,
     service: S,
     graceful: Graceful,
     options: &Options<E>,
@@ -88,7 +88,12 @@ pub(crate) async fn serve<Io, S, B, E>(
     // What a predecessor gives is claimed before it is read.
     let (io, unread) = match came {
         Came::Accepted(io) => (io, Vec::new()),
-        Came::Given(arrival) => {
+        Came::Given(mut arrival) => {
+            // Until then it is the predecessor's. Our own drain waits for nobody's client.
+            tokio::select! {
+                () = arrival.due() => {}
+                _ = graceful.lame_duck() => {}
+            }
             let parcel = arrival.claim().await;
             (parcel.io, parcel.unread)
         }
@@ -100,7 +105,8 @@ pub(crate) async fn serve<Io, S, B, E>(
             return;
         }
     };
-    let link = Link::new(connection, graceful, mover.is_some());
+    let link = Link::new(connection, graceful, mover.as_ref().err().copied());
+    let mover = mover.ok();
     let mut pace = Pace::new(holder, &link.connection, options);
     let mut sniff = Sniff::new(unread);
     // Only HTTP/1 counts requests by connection, and only HTTP/1 is moved.
@@ -108,13 +114,16 @@ pub(crate) async fn serve<Io, S, B, E>(
     let protocol = match (&options.http1, &options.http2) {
         (Some(_), None) => Protocol::Http1,
         (Some(_), Some(_)) if is_known => Protocol::Http1,
-        (None, Some(_)) => Protocol::Http2,
         _ => {
             let mover = mover.as_deref();
             match until_known(&mut sniff, io, &mut pace, &link, mover).await {
                 Some((known, protocol)) => {
                     io = known;
-                    protocol
+                    match options.http1 {
+                        Some(_) => protocol,
+                        // Whatever it speaks: hyper says what is wrong with it.
+                        None => Protocol::Http2,
+                    }
                 }
                 None => return,
             }
@@ -148,8 +157,7 @@ where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     loop {
-        let can_move = mover.is_some();
-        let event = poll_fn(|cx| poll_sniff(sniff, &mut io, pace, link, can_move, cx)).await;
+        let event = poll_fn(|cx| poll_sniff(sniff, &mut io, pace, link, cx)).await;
         match event {
             Sniffed::Known(protocol) => return Some((io, protocol)),
             Sniffed::Movable => {
@@ -181,7 +189,6 @@ fn poll_sniff<Io: AsyncRead + Unpin>(
     io: &mut Io,
     pace: &mut Pace,
     link: &Link,
-    can_move: bool,
     cx: &mut Context<'_>,
 ) -> Poll<Sniffed> {
     let mut closes = false;
@@ -189,7 +196,7 @@ fn poll_sniff<Io: AsyncRead + Unpin>(
         match wish {
             Wish::Move => return Poll::Ready(Sniffed::Movable),
             Wish::Close | Wish::GiveUp => closes = true,
-            Wish::Stay => link.set_movable(can_move),
+            Wish::Stay => link.run(),
             Wish::Announce => {}
         }
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use handover::accept::Parcel;
+use handover::{Stays, accept::Parcel};
 use hyper::server::conn::http1::{Builder, UpgradeableConnection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -55,13 +55,10 @@ where
         mover,
     } = conn;
     let mut builder = builder.clone();
-    let mut wants = Wants {
-        can_move: mover.is_some(),
-        ..Wants::default()
-    };
+    let mut wants = Wants::default();
     loop {
         let service = ConnService::new(service.clone(), link.clone());
-        let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone()));
+        let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone(), mover.clone()));
         let mut hyper = builder.serve_connection(conn_io, service).with_upgrades();
         let end = poll_fn(|cx| poll_turn(&mut hyper, &mut pace, &link, &mut wants, cx)).await;
         if matches!(end, End::GivenUp) {
@@ -104,7 +101,6 @@ where
 /// What is to happen at the next boundary.
 #[derive(Default)]
 struct Wants {
-    can_move: bool,
     moves: bool,
     closes: bool,
 }
@@ -130,8 +126,7 @@ where
                 }
                 Wish::Stay => {
                     wants.moves = false;
-                    link.stay();
-                    link.set_movable(wants.can_move);
+                    link.run();
                 }
                 // The service adds the header; a connection that is idle is told by its next
                 // answer.
@@ -164,7 +159,7 @@ where
             }
             // A request whose body nobody has read: hyper reads on, or closes.
             wants.moves = false;
-            pace.stay(link);
+            pace.stay(link, Stays::Body);
             continue;
         }
         if wants.closes && link.is_at_boundary() && !link.has_half_a_head() {
@@ -174,7 +169,7 @@ where
     }
 }
 
-fn join(first: Bytes, second: Bytes) -> Bytes {
+pub(crate) fn join(first: Bytes, second: Bytes) -> Bytes {
     if first.is_empty() {
         return second;
     }

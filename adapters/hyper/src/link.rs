@@ -23,7 +23,7 @@ use std::sync::{
 };
 
 use atomic_waker::AtomicWaker;
-use handover::{Connection, Graceful, Holder, Kind, Phase};
+use handover::{Connection, Graceful, Holder, Kind, Phase, Stays};
 
 /// In place of the number of a body.
 const NO_BODY: u32 = 0;
@@ -34,6 +34,10 @@ pub(crate) struct Link {
     pub(crate) graceful: Graceful,
     // Given to the successor in an upgrade, and so not announced.
     movable: AtomicBool,
+    // Why it never is.
+    immovable: Option<Stays>,
+    // The report of the drain under way has it among those that are not moved.
+    stayed: AtomicBool,
     /// The next answer is to carry `Connection: close`.
     pub(crate) closing: AtomicBool,
     in_flight: AtomicU32,
@@ -59,11 +63,17 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(connection: Arc<Connection>, graceful: Graceful, movable: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        graceful: Graceful,
+        immovable: Option<Stays>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             connection,
             graceful,
-            movable: AtomicBool::new(movable),
+            movable: AtomicBool::new(immovable.is_none()),
+            immovable,
+            stayed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             bodies: AtomicU32::new(0),
@@ -131,7 +141,7 @@ impl Link {
         self.movable.load(Relaxed)
     }
 
-    pub(crate) fn set_movable(&self, movable: bool) {
+    fn set_movable(&self, movable: bool) {
         self.movable.store(movable, Relaxed);
     }
 
@@ -139,6 +149,33 @@ impl Link {
     pub(crate) fn stay(&self) {
         self.set_movable(false);
         self.hold_reads(false);
+    }
+
+    /// There is no drain: in the next one it may move again.
+    pub(crate) fn run(&self) {
+        self.stay();
+        self.set_movable(self.immovable.is_none());
+        self.stayed.store(false, Relaxed);
+    }
+
+    /// Says why it is not moved, once in a drain.
+    pub(crate) fn stays_for(&self, why: Stays) {
+        if !self.stayed.load(Relaxed) && self.graceful.count_stayed(why) {
+            self.stayed.store(true, Relaxed);
+            let peer = self.connection.peer();
+            tracing::debug!(%peer, %why, "a connection is not moved");
+        }
+    }
+
+    /// Why it is not moved in a drain that has just begun.
+    pub(crate) fn why_it_stays(&self) -> Stays {
+        if self.shared.load(Relaxed) {
+            Stays::Http2
+        } else if let Some(why) = self.immovable {
+            why
+        } else {
+            Stays::Announced
+        }
     }
 
     pub(crate) fn drains_for_an_upgrade(&self) -> bool {

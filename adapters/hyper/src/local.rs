@@ -9,7 +9,7 @@
 
 use std::{fmt, io, sync::Arc};
 
-use handover::{Accept, Graceful, Report, accept::Mover};
+use handover::{Accept, Graceful, Report, Stays, accept::Mover};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::rt::Executor;
@@ -19,6 +19,7 @@ use tower_service::Service;
 use crate::{
     Serve,
     accepting::{Accepted, Accepting},
+    adopt::Handlers,
     body::RequestBody,
     connection::{self, BoxError},
     options::Options,
@@ -46,12 +47,13 @@ where
 pub struct Elsewhere;
 
 /// Accepts connections on a listener until its drain is over, for others to serve.
-pub fn serve<A>(listener: A) -> Serve<A, Elsewhere, LocalExecutor> {
+pub fn serve<A: Accept>(listener: A) -> Serve<A, Elsewhere, LocalExecutor> {
     Serve {
         listener,
         service: Elsewhere,
         graceful: Graceful::new(),
         guard: None,
+        handlers: Handlers::default(),
         options: Options::new(LocalExecutor),
     }
 }
@@ -66,11 +68,21 @@ impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
     /// If the listener does not tell its address.
     pub async fn hand_out(self, mut take: impl FnMut(Connection<A::Io>)) -> io::Result<Report> {
         let graceful = self.graceful.clone();
-        let mut accepting =
-            Accepting::new(self.listener, self.graceful, self.guard, &self.options)?;
+        let mut accepting = Accepting::new(
+            self.listener,
+            self.graceful,
+            self.guard,
+            &self.options,
+            &self.handlers.protocols(),
+        )?;
         let options = Arc::new(self.options);
-        let mover = accepting.mover().filter(|_| options.moves);
+        let mover = match options.moves {
+            true => accepting.mover(),
+            false => Err(Stays::Disabled),
+        };
         while let Some(accepted) = accepting.next().await {
+            let dispatched = self.handlers.dispatch(accepted, &graceful, &mover);
+            let Some(accepted) = dispatched else { continue };
             take(Connection {
                 accepted,
                 mover: mover.clone(),
@@ -88,7 +100,7 @@ impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
 #[must_use = "a connection that is dropped is closed"]
 pub struct Connection<Io> {
     accepted: Accepted<Io>,
-    mover: Option<Arc<dyn Mover<Io>>>,
+    mover: Result<Arc<dyn Mover<Io>>, Stays>,
     graceful: Graceful,
     options: Arc<Options<LocalExecutor>>,
 }

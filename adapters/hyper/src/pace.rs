@@ -12,7 +12,7 @@ use std::{
 };
 
 use handover::{
-    Connection, Holder, Kind, Phase,
+    Connection, Holder, Kind, Phase, Stays,
     accept::{Mover, Parcel},
 };
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -102,16 +102,20 @@ impl Pace {
             Some(mover) => tokio::select! {
                 given = mover.give(parcel) => given.err()?,
                 // What is with the successor now may still be taken there.
-                () = self.holder.cutting() => return None,
+                () = self.holder.cutting() => {
+                    link.stays_for(Stays::Unanswered);
+                    return None;
+                }
             },
-            None => parcel,
+            None => parcel.staying(Stays::NoTaker),
         };
-        self.stay(link);
+        self.stay(link, back.stays.unwrap_or(Stays::Refused));
         Some(back)
     }
 
     /// It will not move after all: what else a drain does with it begins now.
-    pub(crate) fn stay(&mut self, link: &Link) {
+    pub(crate) fn stay(&mut self, link: &Link, why: Stays) {
+        link.stays_for(why);
         link.stay();
         if self.holder.phase() == Phase::Draining {
             self.close_within_the_window(link);
@@ -164,10 +168,14 @@ impl Pace {
             }
             Phase::LameDuck => Some(self.announce(link)),
             Phase::Draining => {
+                link.stays_for(link.why_it_stays());
                 self.close_within_the_window(link);
                 Some(self.announce(link))
             }
             _ => {
+                if link.is_movable() {
+                    link.stays_for(Stays::Busy);
+                }
                 let grace = link.graceful.policy().cut_grace();
                 self.give_up_at = Some(now + grace * 3 / 4);
                 self.close_at = Some(now);
@@ -189,6 +197,14 @@ impl Pace {
         self.set_timer(now);
     }
 
+    /// The same where there is no drain.
+    pub(crate) fn close_after_a_window(&mut self, link: &Link) {
+        let now = Instant::now();
+        let window = link.graceful.policy().announce(Duration::MAX / 8);
+        self.close_at = Some(now + jitter(window, 0.8, 1.0));
+        self.set_timer(now);
+    }
+
     fn announce(&self, link: &Link) -> Wish {
         link.closing.store(true, Relaxed);
         Wish::Announce
@@ -204,8 +220,7 @@ impl Pace {
         }
         if self.age_at.is_some_and(|at| at <= now) {
             self.age_at = None;
-            let window = link.graceful.policy().announce(Duration::MAX / 8);
-            self.close_at = Some(now + jitter(window, 0.8, 1.0));
+            self.close_after_a_window(link);
             return Some(self.announce(link));
         }
         self.check_limits(now, link)

@@ -9,12 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use handover::{Accept, Address, Graceful};
+use handover::{Accept, Address, Graceful, Reason};
 use handover_hyper::RequestBody;
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    sync::mpsc,
     time::Instant,
 };
 
@@ -77,4 +78,64 @@ async fn a_host_that_has_run_out_of_descriptors_is_waited_for() {
     let took = served_after(errors.into()).await;
     assert!(took >= Duration::from_millis(300), "{took:?}");
     assert!(took < Duration::from_millis(400), "{took:?}");
+}
+
+/// A socket that the successor does not have.
+struct Left {
+    coming: mpsc::UnboundedReceiver<DuplexStream>,
+}
+
+impl Accept for Left {
+    type Io = DuplexStream;
+
+    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, Address)>> {
+        Poll::Pending
+    }
+
+    fn poll_leftover(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<(DuplexStream, Address)>>> {
+        let next = self.coming.poll_recv(cx);
+        next.map(|io| io.map(|io| Ok((io, Address::Unix(None)))))
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        Ok(Address::Unix(None))
+    }
+}
+
+/// Fails if a drain is over, or takes nothing more, before the listener says that nothing is left.
+#[tokio::test]
+async fn what_is_left_of_a_socket_is_served_in_an_upgrade() {
+    let (send, coming) = mpsc::unbounded_channel();
+    let graceful = Graceful::new();
+    let hello = tower::service_fn(async |_: Request<RequestBody>| {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
+    });
+    let serve = handover_hyper::serve(Left { coming }, hello)
+        .with_graceful(graceful.clone())
+        .max_connections(1);
+    let done = tokio::spawn(serve.into_future());
+    tokio::task::yield_now().await;
+    graceful.drain_for(Reason::Upgrade { successor: 1 });
+    graceful.draining().await;
+    // More than there is a place for: the socket does not wait.
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let (client, server) = tokio::io::duplex(4096);
+        send.send(server).unwrap();
+        clients.push(client);
+    }
+    for mut client in clients {
+        let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("hello"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    assert!(!done.is_finished(), "more may be left");
+    drop(send);
+    assert!(done.await.unwrap().unwrap().is_complete());
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use handover::{Kind, Policy};
+use handover::{Kind, Policy, Stays};
 
 use self::support::{Client, moving::Generation};
 
@@ -245,7 +245,9 @@ async fn http2_is_announced_and_not_moved() {
     // GOAWAY, and the end.
     connection.await.unwrap().unwrap();
     assert_eq!(first.way.moved(), 0);
-    assert!(first.gone().await.is_complete());
+    let report = first.gone().await;
+    assert!(report.is_complete());
+    assert_eq!(report.stayed.to_string(), "1 HTTP/2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,7 +263,9 @@ async fn what_has_left_http_is_not_moved() {
     first.until(Kind::Upgraded).await;
     assert_eq!(first.way.moved(), 0);
     drop(client);
-    assert!(first.gone().await.is_complete());
+    let report = first.gone().await;
+    assert!(report.is_complete());
+    assert_eq!(report.stayed.to_string(), "1 upgraded");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,6 +293,68 @@ async fn what_is_refused_is_served_on_and_told() {
     }
     let report = first.gone().await;
     assert!(report.is_complete(), "{report}");
+    assert_eq!(report.stayed.to_string(), "2 refused");
+}
+
+/// Not even those that are not moved at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_connection_that_stays_has_its_reason() {
+    // Too old by the time of the upgrade.
+    let old =
+        |serve: handover_hyper::Serve<_, _>| serve.max_connection_age(Duration::from_millis(50));
+    let first = Generation::first_with(Policy::default(), old).await;
+    let mut client = first.idle().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let _second = first.succeeded();
+    client.get("/").await;
+    client.until("connection: close").await;
+    let report = first.gone().await;
+    assert_eq!(report.stayed.to_string(), "1 announced already");
+
+    // Told not to move any.
+    let keeps = |serve: handover_hyper::Serve<_, _>| serve.move_connections(false);
+    let first = Generation::first_with(Policy::default(), keeps).await;
+    let mut client = first.idle().await;
+    let _second = first.succeeded();
+    client.get("/").await;
+    client.until("connection: close").await;
+    let report = first.gone().await;
+    assert_eq!(report.stayed.to_string(), "1 not to be moved");
+
+    // The successor has gone.
+    let first = Generation::first().await;
+    let mut client = first.idle().await;
+    let reason = handover::Reason::Upgrade { successor: 1 };
+    first.graceful.drain_for(reason);
+    client.get("/").await;
+    client.until("connection: close").await;
+    let report = first.gone().await;
+    assert_eq!(report.stayed.to_string(), "1 without a taker");
+
+    // A handler that never ends, and an answer that never comes.
+    let policy = Policy::default().with_upgrade_deadline(Duration::from_millis(300));
+    let mut first = Generation::first_with(policy, |serve| serve).await;
+    let mut client = first.connect().await;
+    client.get("/wait").await;
+    first.called.recv().await;
+    let _idle = first.idle().await;
+    let silent = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    *first.way.silent.lock().unwrap() = Some(silent);
+    let _second = first.succeeded();
+    let report = first.gone().await;
+    assert_eq!(report.stayed.count(Stays::Busy), 1, "{report}");
+    assert_eq!(report.stayed.count(Stays::Unanswered), 1, "{report}");
+    assert_eq!(report.stayed.total(), 2, "{report}");
+    let text = "; 2 stayed: 1 busy until the deadline, 1 unanswered until the deadline;";
+    assert!(report.to_string().contains(text), "{report}");
+
+    // A drain that is no upgrade moves nothing, and that is no news.
+    let first = Generation::first().await;
+    let mut client = first.idle().await;
+    first.graceful.drain();
+    client.get("/").await;
+    client.until("connection: close").await;
+    assert_eq!(first.gone().await.stayed.total(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -389,6 +455,34 @@ async fn a_connection_ages_from_when_it_was_accepted() {
     let age = began.elapsed();
     assert!(age > Duration::from_millis(1700), "{age:?}");
     assert!(age < Duration::from_millis(2600), "{age:?}");
+}
+
+/// The successor knows nothing of the client yet: it gives it the whole time.
+#[tokio::test(flavor = "multi_thread")]
+async fn time_limits_begin_anew_after_a_move() {
+    let limit = Duration::from_millis(1200);
+    let limits = |serve: handover_hyper::Serve<_, _>| {
+        let limit = Duration::from_millis(1200);
+        serve.idle_timeout(limit).header_read_timeout(limit)
+    };
+    let first = Generation::first_with(Policy::default(), limits).await;
+    let idle = first.idle().await;
+    let mut half = first.connect().await;
+    half.send("GET / HT").await;
+    first.until(Kind::Head).await;
+    let fresh = first.connect().await;
+    first.until(Kind::Fresh).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let began = Instant::now();
+    let _second = first.succeeded_by("second", Policy::default(), limits);
+    first.gone().await;
+    for client in [idle, half, fresh] {
+        assert_eq!(client.end().await.0, "");
+        let kept = began.elapsed();
+        assert!(kept >= limit, "closed after {kept:?}");
+    }
+    // Within a quarter more, and what a busy machine takes.
+    assert!(began.elapsed() < limit * 4, "{:?}", began.elapsed());
 }
 
 /// An idle connection whose last body was not read is as idle as any: it is closed after its time.

@@ -1,6 +1,6 @@
 //! The arguments.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args as Group, Parser, Subcommand};
 
@@ -28,6 +28,9 @@ pub(crate) enum Command {
     /// End what still drains, now
     #[command(after_help = exit::HELP)]
     Cut(Cut),
+    /// Try whether a program could start, without starting the service
+    #[command(after_help = exit::HELP)]
+    Check(Check),
 }
 
 /// Which service, and how to show what it says.
@@ -84,6 +87,22 @@ pub(crate) struct Cut {
     /// Wait for so long
     #[arg(long, value_name = "SECS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Check {
+    /// Kill it if it is not ready after so long
+    #[arg(long, value_name = "SECS", default_value = "60", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+    /// Start it in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Write what it has shown as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The program, which must use Handover, and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
 }
 
 /// Reads a decimal number of seconds, up to a year.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// What was asked for is done.
     Done = 0,
-    /// The upgrade failed. The service is what it was.
+    /// The upgrade or the check failed. The service is what it was.
     Failed = 1,
     /// The service refused: nothing has been done.
     Refused = 3,
@@ -26,7 +26,7 @@ pub(crate) enum Exit {
 pub(crate) const HELP: &str = "\
 Exit status:
   0  done
-  1  the upgrade failed; the service is what it was
+  1  the upgrade or the check failed; the service is what it was
   2  the arguments are wrong
   3  refused (stale, under way already, not ready, draining, not permitted); nothing was done
   4  the service cannot be reached

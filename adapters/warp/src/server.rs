@@ -89,7 +89,7 @@ where
     /// [`Accept`](handover::Accept).
     ///
     /// Go on with [`Serve::with_graceful`] and await it.
-    pub fn incoming<A>(
+    pub fn incoming<A: handover::Accept>(
         self,
         listener: A,
     ) -> Serve<

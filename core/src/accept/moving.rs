@@ -5,14 +5,29 @@
 //! 1. The predecessor takes the connection out of its runtime at a message boundary, and gives it:
 //!    descriptor, unread bytes, facts. It keeps a duplicate and reads no more.
 //! 2. The successor claims it, which tells the predecessor, *before* its first read. Or it refuses,
-//!    by dropping the [`Arrival`].
+//!    by dropping the [`Arrival`]. In between it may hold one on which nothing has come: until
+//!    [`Arrival::due`] ends, which it does without reading, the connection is the predecessor's, and
+//!    outlives the successor.
 //! 3. Claimed, the predecessor closes its duplicate (never `shutdown(2)`). Refused, or if the
 //!    successor has gone and left no claim in the channel, the connection is the predecessor's
 //!    again.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
-use super::Connection;
+use super::{Connection, Protocol};
+use crate::Stays;
+
+/// The most bytes that may have been read ahead from a connection that moves.
+pub const MAX_UNREAD: usize = 32 * 1024;
+/// The most bytes of state that go with a connection. What is larger, or shared by connections, is
+/// the generation's to keep.
+pub const MAX_STATE: usize = 32 * 1024;
 
 /// A connection at a message boundary, and all that belongs to it.
 #[derive(Debug)]
@@ -24,16 +39,40 @@ pub struct Parcel<Io> {
     pub unread: Vec<u8>,
     /// What is known of it.
     pub connection: Arc<Connection>,
+    /// What is spoken on it; the version is that of the state.
+    pub protocol: Protocol,
+    /// What the application knows of it. HTTP has none.
+    pub state: Vec<u8>,
+    /// Why it was not taken, if it comes back from [`Mover::give`].
+    pub stays: Option<Stays>,
 }
 
 impl<Io> Parcel<Io> {
-    /// A connection, what was read ahead, and what is known of it.
+    /// An HTTP connection, what was read ahead, and what is known of it.
     pub fn new(io: Io, unread: Vec<u8>, connection: Arc<Connection>) -> Self {
         Self {
             io,
             unread,
             connection,
+            protocol: Protocol::HTTP,
+            state: Vec::new(),
+            stays: None,
         }
+    }
+
+    /// The same connection as one of another protocol, with this state.
+    #[must_use]
+    pub fn speaking(mut self, protocol: Protocol, state: Vec<u8>) -> Self {
+        self.protocol = protocol;
+        self.state = state;
+        self
+    }
+
+    /// The same, with the reason why it comes back.
+    #[must_use]
+    pub fn staying(mut self, why: Stays) -> Self {
+        self.stays = Some(why);
+        self
     }
 }
 
@@ -58,7 +97,10 @@ pub type Giving<Io> = Pin<Box<dyn Future<Output = Result<(), Parcel<Io>>> + Send
 pub struct Arrival<Io> {
     parcel: Parcel<Io>,
     claim: Pin<Box<dyn Future<Output = ()> + Send>>,
+    due: Option<Due<Io>>,
 }
+
+type Due<Io> = Box<dyn FnMut(&Io, &mut Context<'_>) -> Poll<()> + Send>;
 
 impl<Io> Arrival<Io> {
     /// An offer, and the future that tells the predecessor that it was taken.
@@ -66,12 +108,50 @@ impl<Io> Arrival<Io> {
         Self {
             parcel,
             claim: Box::pin(claim),
+            due: None,
         }
+    }
+
+    /// Says when it should be claimed: when `due` is ready, which must not read.
+    pub fn due_when(
+        mut self,
+        due: impl FnMut(&Io, &mut Context<'_>) -> Poll<()> + Send + 'static,
+    ) -> Self {
+        self.due = Some(Box::new(due));
+        self
+    }
+
+    /// Ends when it should be claimed: at once, or, if the predecessor lets it wait, when its client
+    /// has sent something or the predecessor asks for it.
+    ///
+    /// A serve loop may claim earlier, and does so when it drains. It must not wait for anything
+    /// else meanwhile: once this has ended somebody may be waiting for an answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn due(&mut self) {
+        let this = self;
+        poll_fn(move |cx| this.poll_due(cx)).await;
+    }
+
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(due) = &mut self.due {
+            ready!(due(&self.parcel.io, cx));
+            self.due = None;
+        }
+        Poll::Ready(())
     }
 
     /// What is known of the connection.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.parcel.connection
+    }
+
+    /// What is spoken on it; one of those that were declared by
+    /// [`Accept::adopts`](super::Accept::adopts). The version is that of its state.
+    pub fn protocol(&self) -> Protocol {
+        self.parcel.protocol
     }
 
     /// Takes it: from here on it is this process's, and may be read.

@@ -1,6 +1,7 @@
 //! An attempt to upgrade, from its beginning to its outcome.
 
 use std::{
+    os::fd::OwnedFd,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
 };
@@ -13,10 +14,14 @@ use crate::{
     control::UpgradeRequest,
     error::{Error, Kind},
     generation::shared::{Shared, lock},
-    state, systemd,
+    state,
+    systemd::pulse,
     upgrade::{
         Successor,
         attempt::{self, Course, Offer},
+        channel::{self, Channel},
+        check,
+        frame::Older,
         link::Link,
     },
 };
@@ -30,6 +35,15 @@ pub(super) struct Attempt {
     pub(super) done: Vec<oneshot::Sender<()>>,
     /// We were told to stop when it was too late to drop the attempt: the service is to end.
     pub(super) stop_successor: bool,
+    /// By which the generations to come reach this one.
+    leash: Option<Channel>,
+}
+
+/// How an attempt is made.
+struct Plan {
+    check: bool,
+    older: Vec<(Older, OwnedFd)>,
+    course: Arc<Course>,
 }
 
 /// Ends with the attempt, if there is one.
@@ -62,6 +76,13 @@ impl Conductor {
                 std::process::id()
             );
             Err(Error::new(Kind::Stale, message))
+        } else if std::process::id() == 1 && self.shared.seat.is_none() {
+            // The kernel kills a pid namespace with its first process.
+            refuse(
+                Kind::Spawn,
+                "this is process 1, whose end is the end of its container, the successor included; \
+                 let an init start it (docker run --init)",
+            )
         } else {
             Ok(())
         }
@@ -69,7 +90,7 @@ impl Conductor {
 
     pub(super) fn start(
         &mut self,
-        _request: &UpgradeRequest,
+        request: &UpgradeRequest,
         reply: Option<oneshot::Sender<Result<Successor, Error>>>,
         done: Vec<oneshot::Sender<()>>,
     ) {
@@ -78,17 +99,47 @@ impl Conductor {
             pid = std::process::id(),
             "upgrading"
         );
-        systemd::reloading();
+        self.shared.manager.reloading();
         self.shared.journal.begun(self.shared.number);
         let course = Arc::new(Course::default());
-        let run = Box::pin(attempt_of(Arc::clone(&self.shared), Arc::clone(&course)));
+        let (leash, older) = self.leash();
+        let plan = Plan {
+            // A generation of a test has no program.
+            check: (request.check || self.shared.check_first) && self.shared.seat.is_none(),
+            older,
+            course: Arc::clone(&course),
+        };
+        let run = Box::pin(attempt_of(Arc::clone(&self.shared), plan));
         self.attempt = Some(Attempt {
             run,
             course,
             reply,
             done,
             stop_successor: false,
+            leash,
         });
+    }
+
+    /// A channel by which the generations to come reach this one, and their ends of it and of those
+    /// to the generations before.
+    fn leash(&self) -> (Option<Channel>, Vec<(Older, OwnedFd)>) {
+        let made = || {
+            let mut older = self.shared.older.for_successor()?;
+            let (ours, theirs) = channel::pair()?;
+            let us = Older {
+                pid: std::process::id(),
+                generation: self.shared.number,
+            };
+            older.push((us, theirs));
+            Ok::<_, std::io::Error>((Channel::new(ours)?, older))
+        };
+        match made() {
+            Ok((leash, older)) => (Some(leash), older),
+            Err(err) => {
+                tracing::warn!(%err, "the next generation cannot reach this one once it serves");
+                (None, Vec::new())
+            }
+        }
     }
 
     pub(super) fn attempted(&mut self, result: Result<Link, Error>) {
@@ -96,13 +147,16 @@ impl Conductor {
             return;
         };
         let result = match result {
-            Ok(link) => Ok(self.succeeded(link, attempt.stop_successor)),
+            Ok(link) => {
+                self.leash = attempt.leash;
+                Ok(self.succeeded(link, attempt.stop_successor))
+            }
             Err(err) => {
                 tracing::error!(err = err.chain(), "upgrade failed, serving on");
                 if attempt.course.committed.load(Ordering::Acquire) {
                     self.shared.reclaim_pid_file();
                 }
-                systemd::serves(self.shared.number);
+                self.shared.manager.serves(Some(&err.chain()));
                 self.shared.journal.failed(&err);
                 Err(err)
             }
@@ -132,10 +186,21 @@ impl Conductor {
 
 /// One upgrade, from asking for the state until the successor serves, or until the program has been
 /// told that it has failed.
-async fn attempt_of(shared: Arc<Shared>, course: Arc<Course>) -> Result<Link, Error> {
-    let result = match offer(&shared, Arc::clone(&course)).await {
-        Ok(offer) => attempt::run(offer).await,
-        Err(err) => Err(err),
+async fn attempt_of(shared: Arc<Shared>, plan: Plan) -> Result<Link, Error> {
+    let course = Arc::clone(&plan.course);
+    // A check may take as long as a start.
+    let longest = shared.ready_timeout * if plan.check { 2 } else { 1 };
+    let pulse = pulse::report_start(Arc::clone(&shared.manager), longest);
+    let attempt = async {
+        if plan.check {
+            let inquiry = shared.inquiry(Some(Arc::clone(&shared.journal)))?;
+            check::run(inquiry).await?;
+        }
+        attempt::run(offer(&shared, plan).await?).await
+    };
+    let result = tokio::select! {
+        result = attempt => result,
+        never = pulse => match never {},
     };
     if let Err(err) = &result {
         // It has ended, and so is no heir.
@@ -146,7 +211,7 @@ async fn attempt_of(shared: Arc<Shared>, course: Arc<Course>) -> Result<Link, Er
     result
 }
 
-async fn offer(shared: &Shared, course: Arc<Course>) -> Result<Offer, Error> {
+async fn offer(shared: &Shared, plan: Plan) -> Result<Offer, Error> {
     let providers = lock(&shared.providers).clone();
     // The user's code may block, and may panic.
     let states = tokio::task::spawn_blocking(move || state::collect(providers));
@@ -176,6 +241,8 @@ async fn offer(shared: &Shared, course: Arc<Course>) -> Result<Offer, Error> {
         states,
         route: shared.route.clone(),
         journal: Arc::clone(&shared.journal),
-        course,
+        manager: Arc::clone(&shared.manager),
+        older: plan.older,
+        course: plan.course,
     })
 }

@@ -12,6 +12,7 @@ use crate::{
     Phase, Reason,
     control::{Event, Refusal, Request, UpgradeRequest, caller::Caller},
     status::Held,
+    upgrade::frame::Message,
 };
 
 /// How often it is looked whether what holds the drain has changed.
@@ -39,7 +40,7 @@ impl Reporting {
 impl Conductor {
     pub(super) fn control(&mut self, request: Request, caller: &Arc<Caller>) {
         let superseded = self.shared.has_handed_over();
-        let refused = match request {
+        let answer = match request {
             _ if superseded => Some(Event::refused(
                 Refusal::Superseded,
                 "another generation serves by now; connect again",
@@ -57,9 +58,9 @@ impl Conductor {
             // Answered where it arrives.
             Request::Status => None,
         };
-        if let Some(refused) = refused {
-            tracing::info!(?refused, "refused over the control socket");
-            caller.tell(&refused);
+        if let Some(answer) = answer {
+            tracing::info!(?answer, "answered over the control socket");
+            caller.tell(&answer);
         }
     }
 
@@ -76,6 +77,12 @@ impl Conductor {
 
     fn cut_for(&mut self, caller: &Arc<Caller>) -> Option<Event> {
         if self.shared.graceful.phase() == Phase::Running {
+            let older = self.shared.older.keep(0);
+            if !older.is_empty() {
+                let pids = older.iter().map(|older| older.pid).collect();
+                tracing::warn!(?pids, "cutting older generations, as was asked for");
+                return Some(Event::Cut { pids });
+            }
             let message = "nothing drains, so there is nothing to cut";
             return Some(Event::refused(Refusal::NothingDrains, message));
         }
@@ -94,7 +101,7 @@ impl Conductor {
 
     /// Returns true if the progress of the drain under way interests somebody.
     pub(super) fn is_followed(&self) -> bool {
-        self.begun && !self.shared.journal.followers.is_empty()
+        self.begun && (self.leash.is_some() || !self.shared.journal.followers.is_empty())
     }
 
     /// Tells how the drain goes on.
@@ -112,9 +119,15 @@ impl Conductor {
                 remaining: graceful.remaining(),
             };
             self.shared.journal.followers.tell_if_idle(&event);
+            if let Some(leash) = &self.leash {
+                // Best effort: the next one comes soon.
+                let _ = leash.try_send(&Message::Holds { held: held.clone() });
+            }
             self.reporting.told = Some((now, held));
         }
-        self.reporting.due = now + LOOK.max(began.elapsed() * SHARE);
+        let alone = self.shared.journal.followers.is_empty();
+        let look = if alone { TELL } else { LOOK };
+        self.reporting.due = now + look.max(began.elapsed() * SHARE);
     }
 
     /// Tells the outcome, at the end of the drain. It does not wait.

@@ -18,18 +18,18 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tokio::{
     sync::{mpsc::UnboundedReceiver, oneshot},
-    time::{Instant, sleep_until},
+    time::sleep_until,
 };
 
-use self::attempt::Attempt;
+use self::{attempt::Attempt, succession::Probation};
 use crate::{
-    Guard, Phase,
+    Phase,
     control::{self as control_socket, UpgradeRequest, caller::Caller},
     error::Error,
     fault,
     generation::shared::Shared,
     signals::Action,
-    upgrade::{Successor, link::Link},
+    upgrade::{Successor, channel::Channel, link::Link},
 };
 
 /// What the conductor is asked for.
@@ -64,6 +64,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
         stops: 0,
         begun: false,
         closed: false,
+        leash: None,
         reporting: control::Reporting::new(),
     };
     let graceful = &shared.graceful;
@@ -82,7 +83,14 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
                 }
             }
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
-            () = succession::probation_over(&conductor.probation, graceful) => conductor.probation = None,
+            () = succession::probation_due(&conductor.probation, graceful) => conductor.probation_due(),
+            cut = succession::leashed(&conductor.leash) => {
+                conductor.leash = None;
+                if cut {
+                    tracing::warn!("cutting: a later generation asks for it");
+                    graceful.cut();
+                }
+            }
             _ = graceful.drained(), if conductor.attempt.is_none() => break,
             () = sleep_until(conductor.reporting.due), if conductor.is_followed() => {
                 conductor.report();
@@ -112,11 +120,13 @@ struct Conductor {
     waiting: Vec<oneshot::Sender<()>>,
     /// The successor, while we drain.
     link: Option<Link>,
-    probation: Option<(Guard, Instant)>,
+    probation: Option<Probation>,
     /// How often we were told to stop.
     stops: u32,
     begun: bool,
     closed: bool,
+    /// By which later generations reach this one, once it drains for one.
+    leash: Option<Channel>,
     reporting: control::Reporting,
 }
 
@@ -130,6 +140,8 @@ impl Conductor {
             } => {
                 if self.attempt.is_some() {
                     tracing::info!("an upgrade is under way, another is kept for when it fails");
+                    // Else a manager that sent the signal would wait for word of this one.
+                    self.shared.manager.reloading();
                     self.waiting.push(done);
                 } else if let Err(err) = self.may_upgrade(&UpgradeRequest::default()) {
                     tracing::info!(%err, "upgrade ignored");

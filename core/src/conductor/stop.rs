@@ -1,13 +1,13 @@
 //! Being told to stop, by a signal or by the token.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::Conductor;
 use crate::{
     Phase, Reason,
     error::{Error, Kind},
     signals::Action,
-    systemd,
+    systemd::pulse,
     upgrade::frame::Message,
 };
 
@@ -31,6 +31,7 @@ impl Conductor {
                     // We are to go, so the successor is on its own.
                     self.probation = None;
                     if let Some(link) = &mut self.link {
+                        link.settle();
                         link.release();
                     }
                 }
@@ -58,7 +59,13 @@ impl Conductor {
         if reason.is_upgrade() {
             return;
         }
-        systemd::stopping();
+        if self.shared.check {
+            return;
+        }
+        let shared = &self.shared;
+        shared.tell_of_stop();
+        let (manager, graceful) = (Arc::clone(&shared.manager), shared.graceful.clone());
+        tokio::spawn(pulse::report_drain(manager, graceful));
         // We were told to stop, so a predecessor that still drains must not start to serve again.
         self.shared.tell_predecessor(&Message::Bye);
         if self.shared.is_ready() {

@@ -23,6 +23,7 @@ use crate::{
     sockets::{
         access::Access,
         held::Held,
+        probe,
         record::{Record, SocketKind},
         unix_path::{self, OwnedPath},
     },
@@ -112,6 +113,14 @@ impl ControlSocket {
             path.remove();
         }
     }
+}
+
+/// Proves that it could be opened there.
+pub(crate) fn prove(path: &Path) -> Result<(), Error> {
+    probe::prove_path(path).map(drop).map_err(|err| {
+        let message = format!("cannot open the control socket {}", path.display());
+        Error::io(Kind::Control, message, err)
+    })
 }
 
 /// Nobody but its owner can connect at any moment: on Linux the file has its mode from birth, and

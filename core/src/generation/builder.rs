@@ -19,11 +19,15 @@ use tokio::{
 
 use super::{
     Generation,
+    older::OlderGenerations,
     shared::{Predecessor, Shared, lock},
 };
 use crate::{
     Graceful, conductor,
-    control::{server, socket::ControlSocket},
+    control::{
+        server,
+        socket::{self, ControlSocket},
+    },
     error::{Error, Kind},
     fault,
     moving::{
@@ -34,6 +38,7 @@ use crate::{
     sockets::{foreign, gate::Gate, registry::Registry},
     state::StateReader,
     status::journal::Journal,
+    systemd::{self, Manager, pulse},
     testing::Seat,
     upgrade::{
         channel::Channel,
@@ -57,10 +62,14 @@ pub struct GenerationBuilder {
     control: Option<PathBuf>,
     ready_timeout: Duration,
     probation: Duration,
+    lazy_adoption: bool,
     move_timeout: Duration,
+    check_first: bool,
+    max_draining: usize,
     signals: Signals,
     program: Option<OsString>,
     args: Option<Vec<OsString>>,
+    fd_store: Option<bool>,
     seat: Option<Arc<Seat>>,
 }
 
@@ -72,10 +81,14 @@ impl GenerationBuilder {
             control: None,
             ready_timeout: Duration::from_secs(60),
             probation: Duration::from_secs(1),
+            lazy_adoption: true,
             move_timeout: PATIENCE,
+            check_first: false,
+            max_draining: 4,
             signals: Signals::new(),
             program: None,
             args: None,
+            fd_store: None,
             seat: None,
         }
     }
@@ -132,6 +145,20 @@ impl GenerationBuilder {
         self
     }
 
+    /// Whether connections on which nothing comes stay this process's own during the
+    /// [probation](Self::probation). True by default.
+    ///
+    /// The successor has them, and takes each over when its client sends something; all others when
+    /// the probation ends. So a successor that dies before that takes no idle connection with it:
+    /// this process serves them again. Meanwhile each costs a descriptor in both processes, and its
+    /// idle time limit starts anew when it is taken over.
+    ///
+    /// If false, or without a probation, the successor takes over at once whatever it is given.
+    pub fn lazy_adoption(mut self, lazy: bool) -> Self {
+        self.lazy_adoption = lazy;
+        self
+    }
+
     /// For how long a successor may leave a connection that it is given without an answer; then it
     /// is killed, and this process serves again. 10 seconds by default.
     ///
@@ -139,6 +166,24 @@ impl GenerationBuilder {
     /// still take it.
     pub fn move_timeout(mut self, time: Duration) -> Self {
         self.move_timeout = time;
+        self
+    }
+
+    /// Tries the program before each upgrade, as [`Generation::check`] does: an upgrade whose check
+    /// fails has failed. It costs one start of the program more. False by default.
+    pub fn check_first(mut self, check: bool) -> Self {
+        self.check_first = check;
+        self
+    }
+
+    /// How many generations may drain at once, behind the one that serves. 4 by default, and at
+    /// least 1.
+    ///
+    /// Upgrades may follow each other faster than drains end: long requests hold each old process
+    /// open until its deadline. An upgrade that makes them more than this many is not refused; the
+    /// oldest generation is cut, as at its deadline.
+    pub fn max_draining(mut self, generations: usize) -> Self {
+        self.max_draining = generations.max(1);
         self
     }
 
@@ -169,6 +214,22 @@ impl GenerationBuilder {
         I::Item: Into<OsString>,
     {
         self.args = Some(args.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Whether the service manager keeps the sockets that this service opens (systemd's fd store).
+    /// By default it does if it says that it has room for them.
+    ///
+    /// What it keeps survives a crash: connections that the kernel had queued, and those that come
+    /// before the manager has started the service again, are served then. The room is what the unit
+    /// gives by `FileDescriptorStoreMax=`, so the administrator has the say, and a unit without it
+    /// is as it always was. Systemd tells the room since version 254 only; for an older one say
+    /// `true`, which lets the sockets be sent at a venture.
+    ///
+    /// A service that is told to stop takes its sockets out first, so that clients are refused and
+    /// do not queue where nobody comes. A socket of a socket unit is systemd's own and not stored.
+    pub fn fd_store(mut self, keep: bool) -> Self {
+        self.fd_store = Some(keep);
         self
     }
 
@@ -216,6 +277,10 @@ impl GenerationBuilder {
             Some(seat) => seat.take_channel().map(heritage::of).transpose()?,
             None => inherit(&mut registry)?,
         };
+        let check = heritage.as_ref().is_some_and(|heritage| heritage.check);
+        if check {
+            registry.only_prove();
+        }
         let mut unused_control = None;
         let heritage = heritage.map(|mut heritage| {
             unused_control = ControlSocket::claim(&mut heritage.sockets);
@@ -224,10 +289,15 @@ impl GenerationBuilder {
         });
         let control_path = self.control.map(|path| program.dir.join(path));
         let control = match &control_path {
+            Some(path) if check => {
+                socket::prove(path)?;
+                None
+            }
             Some(path) => Some(ControlSocket::obtain(&mut unused_control, path)?),
             None => None,
         };
         let inherited = registry.inherited();
+        let mut older = OlderGenerations::default();
         let (number, left, left_streams, predecessor) = match heritage {
             Some(heritage) => {
                 let failed = |err| {
@@ -247,18 +317,38 @@ impl GenerationBuilder {
                     .map(|(name, (version, fd))| Ok((name, StateReader::new(version, fd)?)))
                     .collect::<Result<_, _>>()
                     .map_err(failed)?;
+                older = OlderGenerations::new(heritage.older).map_err(failed)?;
                 let (number, states) = (heritage.generation, heritage.states);
                 (number, states, streams, Some(predecessor))
             }
             None => (0, Default::default(), Default::default(), None),
         };
+        let main = predecessor.is_none();
+        let manager = Arc::new(match &self.seat {
+            // It is told of the process, and so of the test.
+            Some(_) => Manager::absent(number),
+            None => Manager::new(number, main, self.fd_store),
+        });
+        if manager.watches() {
+            // It names us. Whoever is left without it is meant, and who is heard is the main process.
+            program.without = Some(systemd::WATCHDOG_PID);
+            tokio::spawn(pulse::live(Arc::clone(&manager)));
+        }
         let (requests, received) = mpsc::unbounded_channel();
         signals.listen(&requests, &self.graceful);
         let alone = AtomicBool::new(predecessor.is_none());
         let shared = Arc::new(Shared {
-            route: Route::new(self.graceful.clone(), self.move_timeout),
+            route: Route::new(
+                self.graceful.clone(),
+                self.move_timeout,
+                self.lazy_adoption && self.probation > Duration::ZERO,
+            ),
             adopters: Adopters::default(),
             graceful: self.graceful,
+            check,
+            check_first: self.check_first,
+            max_draining: self.max_draining,
+            older,
             number,
             program,
             seat: self.seat,
@@ -284,6 +374,7 @@ impl GenerationBuilder {
             panic: Mutex::new(None),
             requests,
             finished: watch::Sender::new(false),
+            manager,
         });
         let predecessor = shared
             .predecessor
@@ -343,6 +434,12 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
         Some(mut heritage) => {
             // It may have died before it had sent them.
             heritage.stderr = heritage.stderr.take().or(stderr);
+            // Then nobody reads the pipe: not even why this process fails, should it.
+            if heritage.orphaned
+                && let Some((real, read)) = heritage.stderr.take()
+            {
+                relay::give_up(&real, read);
+            }
             Ok(Some(heritage))
         }
         None => {
@@ -351,7 +448,9 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
             }
             let parent = std::os::unix::process::parent_id();
             let found = foreign::parse(|name| env::var_os(name), std::process::id(), parent)?;
-            registry.inherit(foreign::adopt(found)?);
+            let adopted = foreign::adopt(found)?;
+            registry.ledger.extend(adopted.useless);
+            registry.inherit(adopted.sockets);
             Ok(None)
         }
     }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod files;
+pub(crate) mod older;
 mod ready;
 pub(crate) mod shared;
 mod sockets;
@@ -20,7 +21,7 @@ use crate::{
     fault,
     state::{Provider, State, StateReader},
     status::Status,
-    upgrade::{Successor, frame::Message},
+    upgrade::{Checked, Successor, check, frame::Message},
 };
 
 /// The longest text of a progress report, in bytes.
@@ -133,7 +134,7 @@ impl Generation {
     /// Returns true if a predecessor handed over to this process.
     #[must_use]
     pub fn is_successor(&self) -> bool {
-        self.shared().predecessor.is_some()
+        self.shared().predecessor.is_some() && !self.is_check()
     }
 
     /// The pid file, with its whole path.
@@ -142,7 +143,34 @@ impl Generation {
         self.shared().pid_path.as_deref()
     }
 
+    /// Returns true if this process is a [check](crate::Check): it is to show that it could start,
+    /// and then to end. [`ready`](Self::ready) fails.
+    ///
+    /// For what a program does before it is ready and a check should leave alone: migrating a
+    /// database, say.
+    #[must_use]
+    pub fn is_check(&self) -> bool {
+        self.shared().check
+    }
+
+    /// Tries whether the program of the next generation can start. Nothing else happens: no socket
+    /// and no state goes to it, and this process serves on. See [`Check`](crate::Check).
+    ///
+    /// # Errors
+    ///
+    /// If the program cannot be started, ends, says that it cannot, or is not ready in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped, the program that is tried is killed.
+    pub async fn check(&self) -> Result<Checked, Error> {
+        check::run(self.shared().inquiry(None)?).await
+    }
+
     /// Tells who waits for this process to be ready what it does, for people. Best effort.
+    ///
+    /// That is the predecessor, or in a first generation the service manager, which so gives the
+    /// start another twelve seconds from now if it would have ended it before.
     pub fn progress(&self, text: impl Into<String>) {
         let mut text = text.into();
         tracing::info!(progress = %text, "starting");
@@ -152,7 +180,10 @@ impl Generation {
                 .rev()
                 .find(|at| text.is_char_boundary(*at));
             text.truncate(end.unwrap_or_default());
-            self.shared().tell_predecessor(&Message::Progress { text });
+            match self.shared().predecessor {
+                Some(_) => self.shared().tell_predecessor(&Message::Progress { text }),
+                None => self.shared().manager.starting(&text),
+            }
             fault::reached("progress-sent");
         }
     }
@@ -233,7 +264,8 @@ impl Generation {
     /// # Errors
     ///
     /// If the pid file cannot be written or belongs to another living process, or if this process
-    /// was told to stop before its predecessor let it take over. The predecessor serves on.
+    /// was told to stop before its predecessor let it take over. The predecessor serves on. In a
+    /// [check](Self::is_check) always, with an error of its own kind.
     ///
     /// # Cancel safety
     ///

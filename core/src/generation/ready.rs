@@ -13,12 +13,13 @@ use std::{
 
 use super::shared::{Predecessor, Shared, lock};
 use crate::{
+    Stays,
     error::{Error, Kind},
     fault,
-    moving::inbound,
-    pidfile::Prepared,
-    systemd,
+    moving::answers::Answers,
+    pidfile::{self, Prepared},
     upgrade::{
+        Checked,
         channel::Channel,
         frame::{self, Decoded, Message},
         relay,
@@ -30,6 +31,9 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     let _one_at_a_time = shared.becoming_ready.lock().await;
     if shared.is_ready() {
         return Ok(());
+    }
+    if shared.check {
+        return Err(end_check(&shared).await);
     }
     let predecessor = shared.predecessor.as_ref();
     let pid = predecessor.map(|predecessor| predecessor.pid);
@@ -75,13 +79,16 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     shared.gate.open();
     shared.control_gate.open();
     shared.journal.running();
+    shared.older.listen(&shared);
     if let Some(seat) = &shared.seat {
         seat.became_ready();
     }
     let pid = std::process::id();
     tracing::info!(generation = shared.number, pid, "serving");
     if predecessor.is_none() {
-        systemd::serves(shared.number);
+        // What it keeps is complete when the service counts as started.
+        shared.keep_in_store();
+        shared.manager.serves(None);
     }
     if let Some(predecessor) = predecessor {
         shared.tell_predecessor(&Message::Serving);
@@ -95,6 +102,29 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
         fault::comes_to("serving-sent").await;
     }
     Ok(())
+}
+
+/// Reports what has been proven. The error is for the program, which is to end.
+async fn end_check(shared: &Shared) -> Error {
+    if let Some(path) = &shared.pid_path
+        && let Err(err) = pidfile::prove(path)
+    {
+        let message = err.chain();
+        shared.tell_predecessor(&Message::Failed { message });
+        return err;
+    }
+    let checked = Checked {
+        version: frame::VERSION,
+        sockets: shared.registry().proven(),
+    };
+    let message = Message::Checked(checked);
+    if let Some(checker) = &shared.predecessor
+        && let Err(err) = checker.channel.send(&message, b"", &[]).await
+    {
+        tracing::warn!(%err, "who checks cannot be told");
+    }
+    let message = "this process was a check, and is to end: it has shown that it could serve";
+    Error::new(Kind::Check, message)
 }
 
 /// Writes to the real standard error from now on. Returns the reading end of the pipe.
@@ -170,6 +200,7 @@ async fn watch(
     rest: Option<std::os::fd::OwnedFd>,
 ) {
     let mut drained = false;
+    let answers = Answers::new(channel.clone());
     loop {
         let received = match channel.recv().await {
             Ok(Some(received)) => received,
@@ -192,14 +223,27 @@ async fn watch(
             fault::comes_to("connections-received").await;
         }
         match received.message {
-            Decoded::Known(Message::Connections { connections }) => match shared.upgrade() {
-                Some(shared) => {
-                    let (payload, fds) = (&received.payload, received.fds);
-                    shared.adopters.receive(&channel, connections, payload, fds);
+            Decoded::Known(Message::Connections { connections, lazy }) => {
+                let (payload, fds) = (&received.payload, received.fds);
+                match shared.upgrade() {
+                    Some(shared) => {
+                        let adopters = &shared.adopters;
+                        adopters.receive(&answers, connections, payload, fds, lazy);
+                    }
+                    // Without a generation nobody adopts.
+                    None => {
+                        let ids = connections.iter().map(|moved| moved.id).collect();
+                        answers.refuse(ids, Stays::RefusedListener);
+                    }
                 }
-                // Without a generation nobody adopts.
-                None => inbound::refuse(&channel, &connections),
-            },
+            }
+            Decoded::Known(Message::Settle) => answers.settle(),
+            Decoded::Known(Message::Main { stored }) => {
+                if let Some(shared) = shared.upgrade() {
+                    shared.registry().ledger.extend(stored);
+                    shared.become_main();
+                }
+            }
             Decoded::Known(message) => {
                 drained |= message == Message::Bye;
                 fault::comes_to("bye-heard").await;
@@ -209,11 +253,19 @@ async fn watch(
             }
         }
     }
+    // An heir has what it holds.
+    answers.settle();
     if let Some(shared) = shared.upgrade() {
         shared.become_alone();
         // One that had drained has said so itself, with a barrier.
         if !drained {
-            systemd::alone(shared.number);
+            shared.manager.alone();
+        } else if !shared.manager.is_main() {
+            // An older release, which does not say it.
+            shared.become_main();
+        }
+        if !shared.manager.is_stopping() {
+            shared.keep_in_store();
         }
     }
     tracing::info!(predecessor, drained, "predecessor gone");

@@ -28,14 +28,16 @@ use crate::{
     Graceful,
     conductor::Request,
     control::socket::ControlSocket,
-    error::Error,
+    error::{Error, Kind},
+    generation::older::OlderGenerations,
     moving::{inbound::Adopters, outbound::Route},
     pidfile::{PidFile, Prepared},
     sockets::{gate::Gate, held::Passing, registry::Registry, unix_path::OwnedPath},
     state::{Providers, State, StateReader},
     status::journal::Journal,
+    systemd::{Manager, store::Kept},
     testing::Seat,
-    upgrade::{channel::Channel, frame::Message, spawn::Program},
+    upgrade::{channel::Channel, check::Inquiry, frame::Message, spawn::Program},
 };
 
 /// Told of a failed upgrade.
@@ -44,6 +46,12 @@ pub(crate) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) graceful: Graceful,
     pub(crate) number: u64,
+    /// This process only shows that it could start.
+    pub(crate) check: bool,
+    /// Each upgrade begins with a check.
+    pub(crate) check_first: bool,
+    pub(crate) max_draining: usize,
+    pub(crate) older: OlderGenerations,
     pub(crate) program: Program,
     /// Where this generation runs if it is not a process, but part of a user's test.
     pub(crate) seat: Option<Arc<Seat>>,
@@ -81,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) panic: Mutex<Option<String>>,
     pub(crate) requests: UnboundedSender<Request>,
     pub(crate) finished: watch::Sender<bool>,
+    /// Who wants to be told what becomes of the service.
+    pub(crate) manager: Arc<Manager>,
 }
 
 /// Who was here before us.
@@ -99,6 +109,20 @@ impl Shared {
     /// Returns true while a successor serves.
     pub(crate) fn has_handed_over(&self) -> bool {
         self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// A check of the program of the next generation.
+    pub(crate) fn inquiry(&self, journal: Option<Arc<Journal>>) -> Result<Inquiry, Error> {
+        if self.seat.is_some() {
+            let message = "there is no program to check: this generation is part of a test";
+            return Err(Error::new(Kind::Spawn, message));
+        }
+        Ok(Inquiry {
+            program: self.program.clone(),
+            generation: self.number + 1,
+            timeout: self.ready_timeout,
+            journal,
+        })
     }
 
     /// All sockets, for a successor.
@@ -162,6 +186,51 @@ impl Shared {
         self.registry().remove_unused_paths();
         if let Some(path) = lock(&self.unused_control).take() {
             path.remove();
+        }
+    }
+
+    /// Lets the service manager keep the sockets that this generation uses, and no others, if it
+    /// keeps any. For the main process, once no predecessor can come back to what is there.
+    pub(crate) fn keep_in_store(&self) {
+        if self.alone.load(Ordering::Acquire) {
+            self.change_store(|registry| registry.to_store(self.manager.room()));
+        }
+    }
+
+    /// There is another socket, it may be after `ready`.
+    pub(crate) fn socket_added(&self) {
+        if self.is_ready() && !self.manager.is_stopping() {
+            self.keep_in_store();
+        }
+    }
+
+    /// The service is to stop: says so, and lets the service manager keep nothing.
+    pub(crate) fn tell_of_stop(&self) {
+        self.manager.stopping(&self.graceful);
+        self.change_store(|_| Ok(Vec::new()));
+    }
+
+    /// The service manager knows this process as the main one.
+    pub(crate) fn become_main(&self) {
+        self.manager.become_main();
+        // What was said before was not heard.
+        if self.manager.is_stopping() {
+            self.tell_of_stop();
+        }
+    }
+
+    fn change_store(&self, wanted: impl FnOnce(&Registry) -> std::io::Result<Vec<Kept>>) {
+        if !self.manager.keeps() || !self.manager.is_main() {
+            return;
+        }
+        // Until all is sent, so that what was decided first is heard first.
+        let _one_at_a_time = lock(&self.manager.changing);
+        let mut registry = self.registry();
+        let plan = wanted(&registry).map(|wanted| registry.ledger.plan(wanted));
+        drop(registry);
+        match plan {
+            Ok(plan) => self.manager.carry_out(plan),
+            Err(err) => tracing::warn!(%err, "the service manager does not keep our sockets"),
         }
     }
 

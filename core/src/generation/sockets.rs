@@ -221,12 +221,14 @@ impl Generation {
             let message = format!("cannot {} {text:?}: it is not {wanted}", kind.verb());
             return Err(Error::new(Kind::Address, message));
         }
-        self.shared().registry().obtain(Wish {
+        let obtained = self.shared().registry().obtain(Wish {
             spec: &spec,
             kind,
             target: &target,
             options,
-        })
+        })?;
+        self.shared().socket_added();
+        Ok(obtained)
     }
 }
 

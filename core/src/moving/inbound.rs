@@ -8,10 +8,16 @@
 //! 2. The claim is in the channel before the connection is handed to who reads it. After the death
 //!    of either process the channel says whose it is.
 //! 3. A listener that nobody adopts from refuses after a moment, so that a connection is not kept
-//!    from being served by a program that does not know of moving.
+//!    from being served by a program that does not know of moving. One that is adopted from refuses
+//!    at once what its program has not declared: nobody is given a connection that speaks something
+//!    else than is expected.
+//! 4. What is held is watched and not read: only HTTP, since another protocol may have to write when
+//!    nothing has come. It is claimed when something has come, when the
+//!    predecessor asks for it, and when the predecessor has gone.
 
 use std::{
     collections::HashMap,
+    future::Future as _,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -23,14 +29,11 @@ use tokio::{
     time::timeout,
 };
 
+use super::answers::{Answer, Answers};
 use crate::{
-    Address, Connection, Stream,
-    accept::{Arrival, Parcel},
-    fault,
-    upgrade::{
-        channel::Channel,
-        frame::{Message, Moved},
-    },
+    Address, Connection, Stays, Stream,
+    accept::{Arrival, Parcel, Protocol},
+    upgrade::frame::Moved,
 };
 
 /// For how long what arrives waits for a listener that nobody serves yet: a program makes its
@@ -45,73 +48,32 @@ pub(crate) struct Adopters {
 
 struct Adopter {
     queue: mpsc::UnboundedSender<Arrived>,
-    adopts: watch::Receiver<bool>,
+    adopts: watch::Receiver<Vec<Protocol>>,
 }
 
 /// A listener's end.
 pub(crate) struct Adopting {
     queue: mpsc::UnboundedReceiver<Arrived>,
-    adopts: watch::Sender<bool>,
+    // None until somebody serves the listener.
+    adopts: watch::Sender<Vec<Protocol>>,
 }
 
 /// A connection that has arrived and is still the predecessor's.
 struct Arrived {
     record: Moved,
     unread: Vec<u8>,
+    state: Vec<u8>,
     fd: OwnedFd,
     answer: Answer,
-}
-
-/// Refuses when it is dropped.
-struct Answer {
-    id: u64,
-    channel: Option<Arc<Channel>>,
-}
-
-impl Answer {
-    async fn claim(mut self) {
-        if let Some(channel) = self.channel.take() {
-            // If it cannot be sent the predecessor has gone, and the connection is ours anyway.
-            let claimed = Message::Claimed { ids: vec![self.id] };
-            let _ = channel.send(&claimed, b"", &[]).await;
-            fault::comes_to("claimed").await;
-        }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        let Some(channel) = self.channel.take() else {
-            return;
-        };
-        let refused = Message::Refused { ids: vec![self.id] };
-        if channel.try_send(&refused).is_ok() {
-            return;
-        }
-        // The channel is full, or its other end has gone.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let _ = channel.send(&refused, b"", &[]).await;
-            });
-        }
-    }
-}
-
-/// Refuses all of a message.
-pub(crate) fn refuse(channel: &Arc<Channel>, records: &[Moved]) {
-    for record in records {
-        drop(Answer {
-            id: record.id,
-            channel: Some(channel.clone()),
-        });
-    }
+    /// Where it is held: who knows for how long.
+    held: Option<Arc<Answers>>,
 }
 
 impl Adopters {
     /// A place for the connections of the listener of this name.
     pub(crate) fn register(&self, name: &str) -> Adopting {
         let (queue, arrivals) = mpsc::unbounded_channel();
-        let (adopts, seen) = watch::channel(false);
+        let (adopts, seen) = watch::channel(Vec::new());
         let adopter = Adopter {
             queue,
             adopts: seen,
@@ -123,25 +85,37 @@ impl Adopters {
         }
     }
 
-    /// Takes a message apart, and gives each connection to its listener.
+    /// Takes a message apart, and gives each connection to its listener. Where the predecessor lets
+    /// them wait, those on which nothing has come are held.
     pub(crate) fn receive(
         &self,
-        channel: &Arc<Channel>,
-        records: Vec<Moved>,
+        answers: &Arc<Answers>,
+        mut records: Vec<Moved>,
         mut payload: &[u8],
         fds: Vec<OwnedFd>,
+        lazy: bool,
     ) {
-        let mut fds = fds.into_iter();
-        for record in records {
-            let answer = Answer {
-                id: record.id,
-                channel: Some(channel.clone()),
-            };
-            // Fewer descriptors than records: this process has no more room for them. Those that
-            // have come are the first.
-            let (Some(fd), Some((unread, rest))) =
-                (fds.next(), payload.split_at_checked(record.unread))
-            else {
+        // Fewer descriptors than records: this process has no more room for them. Those that have
+        // come are the first.
+        let without = records.split_off(fds.len().min(records.len()));
+        if !without.is_empty() {
+            tracing::warn!(
+                connections = without.len(),
+                "this process has no descriptors left for connections, its predecessor keeps them"
+            );
+            let ids = without.iter().map(|record| record.id).collect();
+            answers.refuse(ids, Stays::RefusedDescriptors);
+        }
+        let waits = |record: &Moved| lazy && record.unread == 0 && record.protocol.is_empty();
+        let held = records.iter().filter(|record| waits(record));
+        let held: Vec<u64> = held.map(|record| record.id).collect();
+        if !held.is_empty() {
+            // Before any is claimed or refused.
+            answers.hold(held);
+        }
+        for (record, fd) in records.into_iter().zip(fds) {
+            let answer = answers.of(record.id);
+            let Some((unread, state, rest)) = split(&record, payload) else {
                 tracing::warn!(
                     peer = record.peer,
                     "a connection did not arrive whole, its predecessor keeps it"
@@ -151,6 +125,8 @@ impl Adopters {
             payload = rest;
             let arrived = Arrived {
                 unread: unread.to_vec(),
+                state: state.to_vec(),
+                held: waits(&record).then(|| answers.clone()),
                 record,
                 fd,
                 answer,
@@ -162,10 +138,11 @@ impl Adopters {
     fn deliver(&self, arrived: Arrived) {
         let adopters = self.lock();
         let Some(adopter) = adopters.get(&arrived.record.listener) else {
+            arrived.answer.refuse(Stays::RefusedListener);
             return;
         };
         let queue = adopter.queue.clone();
-        if *adopter.adopts.borrow() {
+        if !adopter.adopts.borrow().is_empty() {
             // An error is a listener that has been dropped.
             let _ = queue.send(arrived);
             return;
@@ -173,9 +150,10 @@ impl Adopters {
         let mut adopts = adopter.adopts.clone();
         drop(adopters);
         tokio::spawn(async move {
-            let served = timeout(UNSERVED, adopts.wait_for(|adopts| *adopts)).await;
-            if matches!(served, Ok(Ok(_))) {
-                let _ = queue.send(arrived);
+            let served = timeout(UNSERVED, adopts.wait_for(|adopts| !adopts.is_empty())).await;
+            match served {
+                Ok(Ok(_)) => drop(queue.send(arrived)),
+                _ => arrived.answer.refuse(Stays::RefusedUnserved),
             }
         });
     }
@@ -186,8 +164,8 @@ impl Adopters {
 }
 
 impl Adopting {
-    pub(crate) fn will_adopt(&self) {
-        self.adopts.send_replace(true);
+    pub(crate) fn adopts(&self, protocols: &[Protocol]) {
+        self.adopts.send_replace(protocols.to_vec());
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Arrival<Stream>> {
@@ -197,7 +175,17 @@ impl Adopting {
                 // Without a generation nothing comes any more.
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             };
-            match open(arrived) {
+            let (name, version) = (&arrived.record.protocol, arrived.record.version);
+            let adopts = self.adopts.borrow();
+            let declared = adopts.iter().find(|one| one.adopts(name, version)).copied();
+            drop(adopts);
+            let Some(protocol) = declared else {
+                let peer = &arrived.record.peer;
+                tracing::debug!(%peer, name, version, "refused: nobody here adopts this protocol");
+                arrived.answer.refuse(Stays::RefusedProtocol);
+                continue;
+            };
+            match open(arrived, protocol.written_in(version)) {
                 Ok(arrival) => return Poll::Ready(arrival),
                 // Its answer has been dropped, and so it goes back.
                 Err(err) => tracing::warn!(%err, "a connection cannot be adopted"),
@@ -206,17 +194,34 @@ impl Adopting {
     }
 }
 
-fn open(arrived: Arrived) -> Result<Arrival<Stream>, std::io::Error> {
+/// What was read ahead of a connection, its state, and the rest of the payload.
+fn split<'a>(record: &Moved, payload: &'a [u8]) -> Option<(&'a [u8], &'a [u8], &'a [u8])> {
+    let (unread, rest) = payload.split_at_checked(record.unread)?;
+    let (state, rest) = rest.split_at_checked(record.state)?;
+    Some((unread, state, rest))
+}
+
+fn open(arrived: Arrived, protocol: Protocol) -> Result<Arrival<Stream>, std::io::Error> {
     let Arrived {
         record,
         unread,
+        state,
         fd,
         answer,
+        held,
     } = arrived;
     let peer: Address = record.peer.parse().map_err(std::io::Error::other)?;
     let io = Stream::from_fd(fd, &peer)?;
     let age = Duration::from_millis(record.age_ms);
     let connection = Connection::adopted(peer, age, record.requests);
-    let parcel = Parcel::new(io, unread, connection);
-    Ok(Arrival::new(parcel, answer.claim()))
+    let parcel = Parcel::new(io, unread, connection).speaking(protocol, state);
+    let arrival = Arrival::new(parcel, answer.claim());
+    let Some(held) = held else { return Ok(arrival) };
+    let mut settled = Box::pin(held.settled());
+    Ok(
+        arrival.due_when(move |io: &Stream, cx| match io.poll_readable(cx) {
+            Poll::Pending => settled.as_mut().poll(cx),
+            ready => ready,
+        }),
+    )
 }

@@ -1,8 +1,10 @@
 //! Open connections go from one generation to the next.
 //!
 //! [`outbound`] is the predecessor's half, [`inbound`] the successor's; the protocol is told where
-//! its types are, in [`accept`](crate::accept).
+//! its types are, in [`accept`](crate::accept). What a successor says of a connection goes through
+//! [`answers`].
 
+pub(crate) mod answers;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 

@@ -3,12 +3,13 @@
 //!
 //! What is modelled is who may read a connection, who still has a descriptor of it, and what lies in
 //! the channel. The kernel is modelled as it is: what was sent stays to be read when its sender has
-//! gone, and the end of the channel is seen only behind it.
+//! gone, and the end of the channel is seen only behind it. A client may send at any moment.
 
 use std::collections::{HashSet, VecDeque};
 
-/// Connections: one is answered for while another is under way and a third has not been sent.
-const N: usize = 3;
+/// Connections: one is answered for while the other is under way or has not been sent. A third
+/// takes twenty times as long and finds no more.
+const N: usize = 2;
 
 /// A way to get it wrong, to see that the search would notice.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,12 +27,25 @@ enum Fault {
     DropsInSilence,
     /// The successor throws away what a dead predecessor had sent.
     ForgetsTheDead,
+    /// The successor looks whether something has come by reading it.
+    ReadsWhatItHolds,
+    /// The successor holds, and does not say so.
+    HoldsInSilence,
+    /// The successor does not claim what it holds when it is asked to.
+    HoldsForEver,
+    /// The successor does not claim what it holds when the predecessor has gone.
+    HoldsForTheDead,
+    /// The successor claims at once what it might hold.
+    HoldsNothing,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Old {
     Serves,
+    /// Its clock runs.
     Sent,
+    /// The successor has said that it waits.
+    Held,
     /// Its descriptor is closed.
     Closed,
 }
@@ -41,6 +55,8 @@ enum New {
     /// Has no descriptor, or not any more.
     Without,
     Arrived,
+    /// Neither claimed nor refused: it waits for the client.
+    Held,
     /// Between the claim and the first read, or, with a fault, the other way round.
     Between,
     Serves,
@@ -48,8 +64,16 @@ enum New {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Answer {
+    Held(usize),
     Claimed(usize),
     Refused(usize),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Offer {
+    Connection(usize),
+    /// Claim all that you hold, and what still comes.
+    Settle,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -58,7 +82,7 @@ struct State {
     new_lives: bool,
     old: [Old; N],
     new: [New; N],
-    offers: VecDeque<usize>,
+    offers: VecDeque<Offer>,
     answers: VecDeque<Answer>,
     /// The predecessor has seen the end of the channel.
     ended: bool,
@@ -68,6 +92,13 @@ struct State {
     forfeit: [bool; N],
     /// The successor has claimed it, and may have read from it.
     claimed: [bool; N],
+    /// The client has sent something.
+    readable: [bool; N],
+    /// The predecessor has asked for an end of all waiting, and the successor has heard it.
+    settles: bool,
+    settled: bool,
+    /// The successor has read what it has not claimed.
+    touched: [bool; N],
 }
 
 impl State {
@@ -83,6 +114,10 @@ impl State {
             offers_left: [2; N],
             forfeit: [false; N],
             claimed: [false; N],
+            readable: [false; N],
+            settles: false,
+            settled: false,
+            touched: [false; N],
         }
     }
 
@@ -90,10 +125,40 @@ impl State {
         let new = match self.new[c] {
             New::Serves => true,
             New::Between => fault == Fault::ReadsFirst,
-            New::Without | New::Arrived => false,
+            New::Without | New::Arrived | New::Held => false,
         };
         usize::from(self.old_lives && self.old[c] == Old::Serves)
             + usize::from(self.new_lives && new)
+    }
+
+    /// Whether the successor may wait for the client.
+    fn waits(&self) -> bool {
+        !self.settled && self.old_lives
+    }
+
+    /// All states that a client leads to, or a decision of a process that nothing forces.
+    fn events(&self, fault: Fault) -> Vec<State> {
+        let mut next = Vec::new();
+        for c in 0..N {
+            if self.new_lives && self.new[c] == New::Held {
+                // Before, it makes no difference: what has come is there when it is looked for.
+                let mut state = self.clone();
+                state.readable[c] = true;
+                next.push(state);
+                if self.old_lives {
+                    let mut state = self.clone();
+                    state.refuse(c, fault);
+                    next.push(state);
+                }
+            }
+        }
+        if self.old_lives && self.new_lives && !self.settles {
+            let mut state = self.clone();
+            state.settles = true;
+            state.offers.push_back(Offer::Settle);
+            next.push(state);
+        }
+        next
     }
 
     /// All states that one step of a living process leads to.
@@ -111,12 +176,13 @@ impl State {
                         s.offers_left[c] -= 1;
                         // Sent to who has gone, it comes back at once.
                         if s.new_lives {
-                            s.offers.push_back(c);
+                            s.offers.push_back(Offer::Connection(c));
                             s.old[c] = Old::Sent;
                         }
                     });
                 }
-                if self.old[c] == Old::Sent && fault == Fault::TakesBackFromTheLiving {
+                let sent = matches!(self.old[c], Old::Sent | Old::Held);
+                if sent && fault == Fault::TakesBackFromTheLiving {
                     to(&|s| s.old[c] = Old::Serves);
                 }
             }
@@ -124,11 +190,12 @@ impl State {
                 Some(answer) => to(&|s| {
                     s.answers.pop_front();
                     let (c, becomes) = match *answer {
+                        Answer::Held(c) => (c, Old::Held),
                         Answer::Claimed(c) => (c, Old::Closed),
                         Answer::Refused(c) => (c, Old::Serves),
                     };
                     // Answered for already, if it was taken back too early.
-                    if s.old[c] == Old::Sent {
+                    if matches!(s.old[c], Old::Sent | Old::Held) {
                         s.old[c] = becomes;
                     }
                 }),
@@ -140,33 +207,50 @@ impl State {
             }
         }
         if self.new_lives {
-            if let Some(&c) = self.offers.front() {
+            if let Some(&offer) = self.offers.front() {
                 to(&|s| {
                     s.offers.pop_front();
-                    if s.old_lives || fault != Fault::ForgetsTheDead {
-                        s.new[c] = New::Arrived;
+                    match offer {
+                        Offer::Connection(c) => {
+                            if s.old_lives || fault != Fault::ForgetsTheDead {
+                                s.new[c] = New::Arrived;
+                            }
+                        }
+                        Offer::Settle => s.settled = true,
                     }
                 });
             }
             for c in 0..N {
                 match self.new[c] {
-                    New::Arrived => {
+                    New::Arrived if self.waits() && fault != Fault::HoldsNothing => {
                         to(&|s| {
-                            s.new[c] = New::Between;
-                            s.claimed[c] = true;
-                            if fault != Fault::ReadsFirst {
-                                s.answer(Answer::Claimed(c));
+                            s.new[c] = New::Held;
+                            if fault != Fault::HoldsInSilence {
+                                s.answer(Answer::Held(c));
                             }
+                            s.touched[c] |= fault == Fault::ReadsWhatItHolds;
                         });
-                        // Refused only while there is somebody to have it back: a claim that finds
-                        // the predecessor gone is an heir's.
-                        if self.old_lives {
+                    }
+                    New::Arrived | New::Held => {
+                        let due = match (self.new[c], fault) {
+                            (New::Arrived, _) => true,
+                            (_, Fault::HoldsForEver) => self.readable[c] || !self.old_lives,
+                            (_, Fault::HoldsForTheDead) => self.readable[c] || self.settled,
+                            _ => self.readable[c] || !self.waits(),
+                        };
+                        if due {
                             to(&|s| {
-                                s.new[c] = New::Without;
-                                if fault != Fault::DropsInSilence {
-                                    s.answer(Answer::Refused(c));
+                                s.new[c] = New::Between;
+                                s.claimed[c] = true;
+                                if fault != Fault::ReadsFirst {
+                                    s.answer(Answer::Claimed(c));
                                 }
                             });
+                        }
+                        // Refused only while there is somebody to have it back: a claim that finds
+                        // the predecessor gone is an heir's.
+                        if self.old_lives && self.new[c] == New::Arrived {
+                            to(&|s| s.refuse(c, fault));
                         }
                     }
                     New::Between => to(&|s| {
@@ -188,10 +272,17 @@ impl State {
         }
     }
 
+    fn refuse(&mut self, c: usize, fault: Fault) {
+        self.new[c] = New::Without;
+        if fault != Fault::DropsInSilence {
+            self.answer(Answer::Refused(c));
+        }
+    }
+
     fn take_back(&mut self) {
         self.ended = true;
         for c in 0..N {
-            if self.old[c] == Old::Sent {
+            if matches!(self.old[c], Old::Sent | Old::Held) {
                 self.old[c] = Old::Serves;
             }
         }
@@ -205,8 +296,8 @@ impl State {
             state.old_lives = false;
             for c in 0..N {
                 // It took along what it served, and what nobody had been sent, or had refused.
-                let under_way =
-                    self.offers.contains(&c) || (self.new_lives && self.new[c] != New::Without);
+                let under_way = self.offers.contains(&Offer::Connection(c))
+                    || (self.new_lives && self.new[c] != New::Without);
                 state.forfeit[c] |= !under_way;
             }
             state.answers.clear();
@@ -240,8 +331,13 @@ fn explore(fault: Fault) -> Result<usize, String> {
             if state.readers(c, fault) > 1 {
                 return Err(format!("two readers of {c}: {state:?}"));
             }
-            if state.old_lives && state.old[c] == Old::Serves && state.claimed[c] {
+            let read_there = state.claimed[c] || state.touched[c];
+            if state.old_lives && state.old[c] == Old::Serves && read_there {
                 return Err(format!("a second reader of {c}: {state:?}"));
+            }
+            // A successor that dies now takes nothing along on which nothing has come.
+            if state.new_lives && state.claimed[c] && state.waits() && !state.readable[c] {
+                return Err(format!("claimed {c} for nothing: {state:?}"));
             }
         }
         let mut steps = state.steps(fault);
@@ -249,21 +345,29 @@ fn explore(fault: Fault) -> Result<usize, String> {
             for step in &mut steps {
                 // Nothing that is closed can be served again.
                 for c in 0..N {
-                    if state.old[c] == Old::Sent && step.old[c] == Old::Serves {
+                    let sent = matches!(state.old[c], Old::Sent | Old::Held);
+                    if sent && step.old[c] == Old::Serves {
                         step.old[c] = Old::Closed;
                     }
                 }
             }
         }
-        // At rest whoever lives serves everything that nobody died with.
+        // At rest whoever lives serves everything that nobody died with, but for what both know
+        // that it waits for its client.
         if steps.is_empty() && (state.old_lives || state.new_lives) {
             for c in 0..N {
-                if state.readers(c, fault) != 1 && !state.forfeit[c] {
+                let waits = state.old_lives && state.new_lives && state.new[c] == New::Held;
+                if waits && state.old[c] == Old::Sent {
+                    return Err(format!("the clock of {c} runs: {state:?}"));
+                }
+                let waits = waits && state.waits() && !state.readable[c];
+                if state.readers(c, fault) != 1 && !state.forfeit[c] && !waits {
                     return Err(format!("nobody has {c}: {state:?}"));
                 }
             }
         }
         todo.extend(steps);
+        todo.extend(state.events(fault));
         todo.extend(state.deaths());
     }
     Ok(seen.len())
@@ -281,6 +385,7 @@ fn the_search_finds_each_way_to_get_it_wrong() {
         Fault::ReadsFirst,
         Fault::TakesBackFromTheLiving,
         Fault::TakesBackUnread,
+        Fault::ReadsWhatItHolds,
     ];
     for fault in twice {
         let wrong = explore(fault).expect_err("two readers");
@@ -290,9 +395,15 @@ fn the_search_finds_each_way_to_get_it_wrong() {
         Fault::KeepsNothing,
         Fault::DropsInSilence,
         Fault::ForgetsTheDead,
+        Fault::HoldsForEver,
+        Fault::HoldsForTheDead,
     ];
     for fault in lost {
         let wrong = explore(fault).expect_err("a loss");
         assert!(wrong.starts_with("nobody has"), "{wrong}");
     }
+    let wrong = explore(Fault::HoldsInSilence).expect_err("a successor killed for nothing");
+    assert!(wrong.starts_with("the clock of"), "{wrong}");
+    let wrong = explore(Fault::HoldsNothing).expect_err("an idle connection at risk");
+    assert!(wrong.starts_with("claimed"), "{wrong}");
 }

@@ -2,13 +2,15 @@
 //!
 //! # Invariants
 //!
-//! 1. A connection that was sent stays in `sent`, with our duplicate, until it is answered for:
-//!    claimed, refused, or given back because the channel has ended. Nobody reads it meanwhile.
-//! 2. Each entry of `sent` is answered exactly once: whoever removes it, under the lock, answers.
+//! 1. A connection that was sent stays in `sent` or `held`, with our duplicate, until it is answered
+//!    for: claimed, refused, or given back because the channel has ended. Nobody reads it meanwhile.
+//! 2. Each entry is answered exactly once: whoever removes it, under the lock, answers.
 //! 3. The route closes only after every claim that the successor had sent was taken from the
 //!    channel. So what is given back at the end was never claimed.
-//! 4. At most [`WINDOW`] connections are unanswered: that bounds what a successor that dies takes
-//!    with it, and the memory of the channel.
+//! 4. At most [`WINDOW`] connections are in `sent`: that bounds the memory of the channel, and what
+//!    waits when the successor is slow.
+//! 5. What the successor holds, and has said so, has no time limit until it is asked to settle.
+//!    Nothing is offered to be held after that.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +26,9 @@ use tokio::{
 };
 
 use crate::{
-    Graceful, fault,
+    Graceful, Stays,
+    accept::{MAX_STATE, MAX_UNREAD},
+    fault,
     generation::shared::lock,
     upgrade::{
         channel::Channel,
@@ -36,8 +40,6 @@ use crate::{
 const WINDOW: usize = 1024;
 /// Connections in one message. The kernel passes at most 253 descriptors in one.
 const BATCH: usize = 64;
-/// The most that may have been read ahead from one connection: what its message can carry.
-const UNREAD: usize = 32 * 1024;
 /// For how long a living successor may leave a connection without an answer, by default. Nobody
 /// serves it meanwhile, and it cannot be taken back while the successor might still claim it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,7 +51,17 @@ const PATIENCE_WITH_KERNEL: Duration = Duration::from_millis(500);
 pub(crate) struct Given {
     pub(crate) fd: OwnedFd,
     pub(crate) unread: Vec<u8>,
+    pub(crate) state: Vec<u8>,
     pub(crate) record: Moved,
+}
+
+// So that one message can carry any connection.
+const _: () = assert!(MAX_UNREAD + MAX_STATE <= frame::PAYLOAD);
+
+impl Given {
+    fn payload(&self) -> usize {
+        self.unread.len() + self.state.len()
+    }
 }
 
 /// The way to the successor: closed, then open while there is one that serves.
@@ -62,38 +74,59 @@ struct Shared {
     state: Mutex<State>,
     window: Arc<Semaphore>,
     patience: Duration,
+    /// A successor may hold what nothing has come on.
+    lazy: bool,
     graceful: Graceful,
     changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    open: Option<mpsc::UnboundedSender<(Given, Reply)>>,
+    open: Option<mpsc::UnboundedSender<Item>>,
     // The oldest first: numbers and times grow together.
     sent: BTreeMap<u64, Sent>,
+    held: BTreeMap<u64, Sent>,
     next: u64,
+    offers_lazily: bool,
+    has_offered_lazily: bool,
+    /// Since when the successor has been asked to claim what it holds.
+    settling: Option<Instant>,
 }
 
-type Reply = oneshot::Sender<Result<(), Given>>;
+/// A connection that comes back, and why.
+pub(crate) type Back = (Given, Stays);
+
+type Reply = oneshot::Sender<Result<(), Back>>;
+
+enum Item {
+    Connection(Given, Reply),
+    Settle,
+}
 
 struct Sent {
     given: Given,
     reply: Reply,
     since: Instant,
-    _permit: OwnedSemaphorePermit,
+    /// Until it is held.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Route {
-    pub(crate) fn new(graceful: Graceful, patience: Duration) -> Self {
+    pub(crate) fn new(graceful: Graceful, patience: Duration, lazy: bool) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 window: Arc::new(Semaphore::new(WINDOW)),
                 patience,
+                lazy,
                 graceful,
                 changed: Notify::new(),
             }),
         }
+    }
+
+    pub(crate) fn graceful(&self) -> &Graceful {
+        &self.shared.graceful
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -101,17 +134,23 @@ impl Route {
     }
 
     /// Gives a connection; comes back with it if it is the caller's again.
-    pub(crate) async fn give(&self, given: Given) -> Result<(), Given> {
+    pub(crate) async fn give(&self, given: Given) -> Result<(), Back> {
+        if given.unread.len() > MAX_UNREAD {
+            return Err((given, Stays::Unread));
+        }
+        if given.state.len() > MAX_STATE {
+            return Err((given, Stays::State));
+        }
         let (reply, answer) = oneshot::channel();
         {
             let state = lock(&self.shared.state);
-            match &state.open {
-                Some(queue) if given.unread.len() <= UNREAD => {
-                    if let Err(closed) = queue.send((given, reply)) {
-                        return Err(closed.0.0);
-                    }
-                }
-                _ => return Err(given),
+            let Some(queue) = &state.open else {
+                return Err((given, Stays::NoTaker));
+            };
+            if let Err(closed) = queue.send(Item::Connection(given, reply))
+                && let Item::Connection(given, _) = closed.0
+            {
+                return Err((given, Stays::NoTaker));
             }
         }
         match answer.await {
@@ -124,8 +163,28 @@ impl Route {
     /// A successor serves: from here on connections can be given to it.
     pub(crate) fn open(&self, channel: Arc<Channel>) {
         let (queue, given) = mpsc::unbounded_channel();
-        lock(&self.shared.state).open = Some(queue);
+        {
+            let mut state = lock(&self.shared.state);
+            state.open = Some(queue);
+            state.offers_lazily = self.shared.lazy;
+            state.has_offered_lazily = false;
+            state.settling = None;
+        }
         tokio::spawn(send_all(self.shared.clone(), channel, given));
+    }
+
+    /// Asks the successor to claim what it holds, and lets it hold no more.
+    pub(crate) fn settle(&self) {
+        let mut state = lock(&self.shared.state);
+        state.offers_lazily = false;
+        if state.settling.is_none() && state.has_offered_lazily {
+            state.settling = Some(Instant::now());
+            // Behind all that has been offered.
+            if let Some(queue) = &state.open {
+                let _ = queue.send(Item::Settle);
+            }
+        }
+        self.shared.changed.notify_one();
     }
 
     /// The successor has gone, and all that it sent was taken: what it has not claimed is ours.
@@ -134,10 +193,12 @@ impl Route {
             let mut state = lock(&self.shared.state);
             // The sender's end goes, so that the task ends; it answers what is in its hands.
             state.open = None;
-            std::mem::take(&mut state.sent)
+            let mut sent = std::mem::take(&mut state.sent);
+            sent.append(&mut state.held);
+            sent
         };
         for sent in sent.into_values() {
-            give_back(sent.given, sent.reply);
+            give_back(sent.given, sent.reply, Stays::NoTaker);
         }
     }
 
@@ -152,15 +213,27 @@ impl Route {
     }
 
     /// The successor does not want these.
-    pub(crate) fn refused(&self, ids: &[u64]) {
+    pub(crate) fn refused(&self, ids: &[u64], why: &str) {
         for sent in self.answered(ids) {
-            give_back(sent.given, sent.reply);
+            give_back(sent.given, sent.reply, Stays::refused(why));
         }
+    }
+
+    /// The successor holds these: it has them, and they are ours.
+    pub(crate) fn held(&self, ids: &[u64]) {
+        let mut state = lock(&self.shared.state);
+        for id in ids {
+            if let Some(mut sent) = state.sent.remove(id) {
+                sent.permit = None;
+                state.held.insert(*id, sent);
+            }
+        }
+        self.shared.changed.notify_one();
     }
 
     fn answered(&self, ids: &[u64]) -> Vec<Sent> {
         let mut state = lock(&self.shared.state);
-        let answered = ids.iter().filter_map(|id| state.sent.remove(id)).collect();
+        let answered = ids.iter().filter_map(|id| state.remove(*id)).collect();
         self.shared.changed.notify_one();
         answered
     }
@@ -173,8 +246,10 @@ impl Route {
     /// When the oldest connection without an answer will have waited too long.
     fn time_limit(&self) -> Option<Instant> {
         let state = lock(&self.shared.state);
-        let (_, oldest) = state.sent.first_key_value()?;
-        Some(oldest.since + self.shared.patience)
+        let sent = state.sent.first_key_value().map(|(_, oldest)| oldest.since);
+        let held = state.settling.filter(|_| !state.held.is_empty());
+        let oldest = [sent, held].into_iter().flatten().min()?;
+        Some(oldest + self.shared.patience)
     }
 
     /// Ends when a connection has waited too long for its answer. Cancel safe.
@@ -192,6 +267,12 @@ impl Route {
     }
 }
 
+impl State {
+    fn remove(&mut self, id: u64) -> Option<Sent> {
+        self.sent.remove(&id).or_else(|| self.held.remove(&id))
+    }
+}
+
 impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Route")
@@ -200,39 +281,46 @@ impl fmt::Debug for Route {
     }
 }
 
-fn give_back(given: Given, reply: Reply) {
+fn give_back(given: Given, reply: Reply, why: Stays) {
     // Nobody waits any more if the connection was cut meanwhile: then it is closed here.
-    let _ = reply.send(Err(given));
+    let _ = reply.send(Err((given, why)));
 }
 
 /// Sends what is given, in batches, until the route is closed.
 async fn send_all(
     shared: Arc<Shared>,
     channel: Arc<Channel>,
-    mut given: mpsc::UnboundedReceiver<(Given, Reply)>,
+    mut items: mpsc::UnboundedReceiver<Item>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut payload = 0;
     let mut carried = None;
     loop {
-        if let Some(first) = carried.take() {
-            batch.push(first);
-        } else {
-            match given.recv().await {
-                Some(first) => batch.push(first),
-                None => return,
+        let item = match carried.take() {
+            Some(item) => Some(item),
+            None if batch.is_empty() => items.recv().await,
+            None => items.try_recv().ok(),
+        };
+        match item {
+            Some(Item::Connection(given, reply))
+                if batch.is_empty() || payload + given.payload() <= frame::PAYLOAD =>
+            {
+                payload += given.payload();
+                batch.push((given, reply));
+                if batch.len() < BATCH {
+                    continue;
+                }
             }
-        }
-        let mut payload = batch[0].0.unread.len();
-        while batch.len() < BATCH {
-            let Ok(next) = given.try_recv() else { break };
-            payload += next.0.unread.len();
-            if payload > frame::PAYLOAD {
-                carried = Some(next);
-                break;
+            Some(Item::Settle) if batch.is_empty() => {
+                // An error is the end of the channel, which is seen by who reads it.
+                let _ = channel.send(&Message::Settle, b"", &[]).await;
+                continue;
             }
-            batch.push(next);
+            None if batch.is_empty() => return,
+            other => carried = other,
         }
         send(&shared, &channel, &mut batch).await;
+        payload = 0;
     }
 }
 
@@ -245,36 +333,41 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
     let mut connections = Vec::with_capacity(batch.len());
     let mut payload = Vec::new();
     let mut fds = Vec::with_capacity(batch.len());
+    let lazy;
     {
         let mut state = lock(&shared.state);
         if state.open.is_none() {
             drop(state);
             for (given, reply) in batch.drain(..) {
-                give_back(given, reply);
+                give_back(given, reply, Stays::NoTaker);
             }
             return;
         }
+        lazy = state.offers_lazily;
+        state.has_offered_lazily |= lazy;
         let since = Instant::now();
         for ((mut given, reply), permit) in batch.drain(..).zip(permits) {
             state.next += 1;
             let id = state.next;
             given.record.id = id;
             given.record.unread = given.unread.len();
+            given.record.state = given.state.len();
             // One more duplicate, because the entry may be answered for while this is being sent.
             match given.fd.try_clone() {
                 Ok(fd) => fds.push(fd),
                 Err(_) => {
-                    give_back(given, reply);
+                    give_back(given, reply, Stays::Failed);
                     continue;
                 }
             }
             payload.extend_from_slice(&given.unread);
+            payload.extend_from_slice(&given.state);
             connections.push(given.record.clone());
             let sent = Sent {
                 given,
                 reply,
                 since,
-                _permit: permit,
+                permit: Some(permit),
             };
             state.sent.insert(id, sent);
         }
@@ -284,7 +377,7 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
         return;
     }
     let ids: Vec<u64> = connections.iter().map(|moved| moved.id).collect();
-    let message = Message::Connections { connections };
+    let message = Message::Connections { connections, lazy };
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     let until = Instant::now() + PATIENCE_WITH_KERNEL;
     let sent = loop {
@@ -308,10 +401,10 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
         tracing::debug!(%err, "connections could not be sent to the successor");
         let route: Vec<Sent> = {
             let mut state = lock(&shared.state);
-            ids.iter().filter_map(|id| state.sent.remove(id)).collect()
+            ids.iter().filter_map(|id| state.remove(*id)).collect()
         };
         for sent in route {
-            give_back(sent.given, sent.reply);
+            give_back(sent.given, sent.reply, Stays::Failed);
         }
     }
 }

@@ -17,7 +17,7 @@ use std::{
 use rustix::fs::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
 
-use super::options::Difference;
+use super::difference::Difference;
 
 /// Permissions and owner. What is not asked for is left as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,5 +96,50 @@ impl Access {
             }
         }
         differences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use super::*;
+
+    /// Fails if there is a moment at which a new file may be used by more than was asked for.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_new_file_is_narrow_from_the_bind_on() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, group, narrow) in [(Some(0o640), None, 0o640), (None, Some(33), 0o600)] {
+            let path = dir.path().join(format!("{narrow:o}"));
+            let access = Access {
+                mode,
+                group,
+                user: None,
+            };
+            let socket = Socket::new(Domain::UNIX, Type::DGRAM, None).unwrap();
+            access.before_bind(socket.as_fd()).unwrap();
+            socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+            let mode = std::fs::metadata(&path).unwrap().mode() & 0o777;
+            assert_eq!(mode & !narrow, 0, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn only_a_new_wish_changes_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let asked = |mode| Access {
+            mode: Some(mode),
+            ..Access::default()
+        };
+        assert_eq!(asked(0o660).apply_again(&path, &Access::default()), []);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let differences = asked(0o660).apply_again(&path, &asked(0o660));
+        assert_eq!(differences[0].to_string(), "mode: asked for 660, found 600");
+        assert_eq!(asked(0o666).apply_again(&path, &asked(0o660)), []);
     }
 }

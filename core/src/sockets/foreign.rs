@@ -5,20 +5,25 @@
 //! (`SERVER_STARTER_PORT`). [`parse`] reads the variables and touches nothing; [`adopt`] looks at
 //! the descriptors. The environment itself is never changed.
 
-use std::{ffi::OsString, os::fd::OwnedFd};
+use std::{collections::HashSet, ffi::OsString, os::fd::OwnedFd};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use super::record::{self, Record};
+use super::{
+    record::{self, Record},
+    unix_path::OwnedPath,
+};
 use crate::{
+    accept::Address,
     error::{Error, Kind},
-    sys,
+    kernel, sys,
+    systemd::{name, store},
 };
 
 /// The first descriptor that systemd passes.
 const LISTEN_FDS_START: i32 = 3;
-/// More than any process can have: a typing error, not a wish.
-const MOST: i32 = 1 << 20;
+/// More than anybody passes: a typing error, not a wish.
+const MOST: i32 = 1 << 16;
 
 /// A descriptor that the environment names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub(crate) struct Named {
     /// What its giver calls it, if anything.
     pub(crate) name: Option<String>,
     pub(crate) variable: &'static str,
+    /// The service opened it, and its manager kept it. With its file, by device and inode.
+    pub(crate) stored: Option<Option<(u64, u64)>>,
 }
 
 /// Reads the variables. `pid` is ours and `parent` our parent's.
@@ -47,12 +54,8 @@ pub(crate) fn parse(
     einhorn(&text, parent, &mut found)?;
     server_starter(&text, &mut found)?;
     // Two dialects may name one descriptor: the first has it.
-    let mut seen = Vec::new();
-    found.retain(|named| {
-        let new = !seen.contains(&named.fd);
-        seen.push(named.fd);
-        new
-    });
+    let mut seen = HashSet::new();
+    found.retain(|named| seen.insert(named.fd));
     Ok(found)
 }
 
@@ -88,10 +91,15 @@ fn systemd(text: Lookup<'_>, pid: u32, found: &mut Vec<Named>) -> Result<(), Err
         }
     };
     for (fd, name) in (LISTEN_FDS_START..).zip(names) {
+        let (name, stored) = match name.as_deref().and_then(name::decode) {
+            Some((name, file)) => (Some(name), Some(file)),
+            None => (name, None),
+        };
         found.push(Named {
             fd,
             name,
             variable: "LISTEN_FDS",
+            stored,
         });
     }
     Ok(())
@@ -122,6 +130,7 @@ fn einhorn(text: Lookup<'_>, parent: u32, found: &mut Vec<Named>) -> Result<(), 
                 fd,
                 name: None,
                 variable: "EINHORN_FD_COUNT",
+                stored: None,
             });
         }
     }
@@ -132,6 +141,7 @@ fn einhorn(text: Lookup<'_>, parent: u32, found: &mut Vec<Named>) -> Result<(), 
                 fd,
                 name: None,
                 variable: "EINHORN_FDS",
+                stored: None,
             });
         }
     }
@@ -160,6 +170,7 @@ fn server_starter(text: Lookup<'_>, found: &mut Vec<Named>) -> Result<(), Error>
             fd,
             name: Some(name),
             variable: VARIABLE,
+            stored: None,
         });
     }
     Ok(())
@@ -188,44 +199,93 @@ fn bad(variable: &str, value: &str, why: &str) -> Error {
     Error::new(Kind::Inherited, message)
 }
 
-/// Takes the descriptors, each once in the life of this process.
-pub(crate) fn adopt(found: Vec<Named>) -> Result<Vec<(Record, OwnedFd)>, Error> {
-    found
-        .into_iter()
-        .map(
-            |Named {
-                 fd: number,
-                 name,
-                 variable,
-             }| {
-                let failed = |why: String| {
-                    let message =
-                        format!("cannot inherit descriptor {number} of {variable}: it {why}");
-                    Error::new(Kind::Inherited, message)
-                };
-                let (fd, kind) = sys::adopt(number, record::inspect).map_err(failed)?;
-                // Shared with whoever holds it too, and a blocking accept would stop the runtime.
-                fcntl_getfl(&fd)
-                    .and_then(|flags| fcntl_setfl(&fd, flags | OFlags::NONBLOCK))
-                    .map_err(|err| failed(format!("cannot be made nonblocking: {err}")))?;
-                let address = record::address(&fd)
-                    .map_err(|err| failed(format!("has no address: {err}")))?
-                    .to_string();
-                let name = name.unwrap_or_else(|| address.clone());
-                Ok((
-                    Record {
-                        name,
-                        kind,
-                        address,
-                        foreign: true,
-                        path: None,
-                        access: Default::default(),
-                    },
-                    fd,
-                ))
-            },
-        )
-        .collect()
+/// What was passed to this process.
+#[derive(Debug, Default)]
+pub(crate) struct Adopted {
+    pub(crate) sockets: Vec<(Record, OwnedFd)>,
+    /// What the service manager keeps to no use, by the names that it has there.
+    pub(crate) useless: Vec<String>,
+}
+
+/// Takes the descriptors, each once in the life of this process. Of one socket that comes twice the
+/// first is taken.
+///
+/// # Errors
+///
+/// If one is not what it should be. What the service manager kept of ours is left out then: the
+/// service did without it before, and would never start again if it could not now.
+pub(crate) fn adopt(found: Vec<Named>) -> Result<Adopted, Error> {
+    let mut adopted = Adopted::default();
+    for named in found {
+        let (number, variable) = (named.fd, named.variable);
+        let stored = match (&named.name, named.stored) {
+            (Some(name), Some(file)) => name::encode(name, file),
+            _ => None,
+        };
+        let (record, fd) = match adopt_one(named) {
+            Ok(one) => one,
+            Err(why) if stored.is_some() => {
+                tracing::warn!(
+                    number,
+                    variable,
+                    why,
+                    "a descriptor that was kept is of no use"
+                );
+                adopted.useless.extend(stored);
+                // Takes it, and lets it go.
+                let _ = sys::adopt(number, |_| Ok(()));
+                continue;
+            }
+            Err(why) => {
+                let message = format!("cannot inherit descriptor {number} of {variable}: it {why}");
+                return Err(Error::new(Kind::Inherited, message));
+            }
+        };
+        let identity = store::identity(&fd);
+        let twice = adopted
+            .sockets
+            .iter()
+            .find(|(_, other)| identity.is_some() && store::identity(other) == identity);
+        match twice {
+            Some((other, _)) => {
+                let (name, other) = (&record.name, &other.name);
+                tracing::debug!(number, variable, name, other, "a socket was passed twice");
+                adopted.useless.extend(stored);
+            }
+            None => adopted.sockets.push((record, fd)),
+        }
+    }
+    Ok(adopted)
+}
+
+fn adopt_one(named: Named) -> Result<(Record, OwnedFd), String> {
+    let (fd, kind) = sys::adopt(named.fd, record::inspect)?;
+    if named.stored.is_some() && kernel::is_nowhere(&fd) {
+        return Err("was given up by an older generation".to_owned());
+    }
+    // Shared with whoever holds it too, and a blocking accept would stop the runtime.
+    fcntl_getfl(&fd)
+        .and_then(|flags| fcntl_setfl(&fd, flags | OFlags::NONBLOCK))
+        .map_err(|err| format!("cannot be made nonblocking: {err}"))?;
+    let address = record::address(&fd).map_err(|err| format!("has no address: {err}"))?;
+    let path = match (&address, named.stored.flatten()) {
+        (Address::Unix(Some(path)), Some((dev, ino))) => Some(OwnedPath {
+            path: path.clone(),
+            dev,
+            ino,
+        }),
+        _ => None,
+    };
+    let address = address.to_string();
+    let record = Record {
+        name: named.name.unwrap_or_else(|| address.clone()),
+        kind,
+        address,
+        foreign: named.stored.is_none(),
+        path,
+        access: Default::default(),
+    };
+    Ok((record, fd))
 }
 
 #[cfg(test)]

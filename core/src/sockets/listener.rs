@@ -1,5 +1,7 @@
 //! A listening socket of a generation.
 
+mod into;
+
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -20,8 +22,7 @@ use super::{
     registry::Obtained,
 };
 use crate::{
-    accept::{Accept, Address, Arrival, Mover},
-    kernel,
+    accept::{Accept, Address, Arrival, Mover, Protocol},
     moving::{inbound::Adopting, outbound::Route},
 };
 
@@ -176,72 +177,6 @@ impl Listener {
         self.pass.opened().await;
     }
 
-    /// The tokio listener, for a framework that asks for one.
-    ///
-    /// It is no longer held back: wait for [`opened`](Self::opened) first, or it takes connections
-    /// while the predecessor serves and this program still starts. And nobody takes its
-    /// [leftovers](Self::accept_leftover).
-    ///
-    /// # Errors
-    ///
-    /// Gives the listener back if it is a Unix listener, or cannot be registered with the runtime.
-    #[expect(clippy::result_large_err, reason = "once in the life of a listener")]
-    pub fn into_tokio_tcp(mut self) -> Result<TcpListener, Self> {
-        if self.begin().is_err() {
-            return Err(self);
-        }
-        match self.socket {
-            Socket::Tcp(listener) => Ok(listener),
-            _ => Err(self),
-        }
-    }
-
-    /// The tokio listener of a Unix socket. As [`into_tokio_tcp`](Self::into_tokio_tcp), it is no
-    /// longer held back.
-    ///
-    /// # Errors
-    ///
-    /// Gives the listener back if it is a TCP listener.
-    #[expect(clippy::result_large_err, reason = "once in the life of a listener")]
-    pub fn into_tokio_unix(self) -> Result<UnixListener, Self> {
-        match self.socket {
-            Socket::Unix(listener) => Ok(listener),
-            _ => Err(self),
-        }
-    }
-
-    /// The bare descriptor, out of the runtime: `std::net::TcpListener::from(fd)` and its kind make
-    /// a listener of it. As [`into_tokio_tcp`](Self::into_tokio_tcp), it is no longer held back.
-    ///
-    /// It is nonblocking and must stay so: the flag is shared with every generation.
-    ///
-    /// # Errors
-    ///
-    /// If the runtime cannot deregister it.
-    pub fn into_fd(mut self) -> io::Result<OwnedFd> {
-        self.begin()?;
-        match self.socket {
-            Socket::Tcp(listener) => Ok(listener.into_std()?.into()),
-            Socket::Unix(listener) => Ok(listener.into_std()?.into()),
-            Socket::Later(fd) => Ok(fd),
-            Socket::Nothing => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
-    /// Registers a socket that has had to wait for the commit.
-    fn begin(&mut self) -> io::Result<()> {
-        if !matches!(self.socket, Socket::Later(_)) {
-            return Ok(());
-        }
-        if let Socket::Later(fd) = std::mem::replace(&mut self.socket, Socket::Nothing) {
-            if !kernel::listens(&fd)? {
-                SockRef::from(&fd).listen(SocketOptions::new().queue())?;
-            }
-            self.socket = Socket::Tcp(TcpListener::from_std(fd.into())?);
-        }
-        Ok(())
-    }
-
     fn poll_socket(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Address)>> {
         if let Some(accepted) = self.held.accept_deaf() {
             // At its end nothing comes any more.
@@ -316,8 +251,8 @@ impl Accept for Listener {
         self.adopting.poll(cx)
     }
 
-    fn will_adopt(&self) {
-        self.adopting.will_adopt();
+    fn adopts(&self, protocols: &[Protocol]) {
+        self.adopting.adopts(protocols);
     }
 
     fn mover(&self) -> Option<Arc<dyn Mover<Stream>>> {

@@ -2,7 +2,8 @@
 
 use super::Stream;
 use crate::{
-    accept::{Connection, Giving, Mover, Parcel},
+    Stays,
+    accept::{Connection, Giving, Mover, Parcel, Protocol},
     moving::outbound::{Given, Route},
     upgrade::frame::Moved,
 };
@@ -32,6 +33,8 @@ impl Mover<Stream> for ToSuccessor {
                 io,
                 unread,
                 connection,
+                protocol,
+                state,
                 ..
             } = parcel;
             // Out of epoll before it is sent: a descriptor that is shared keeps firing otherwise.
@@ -39,20 +42,26 @@ impl Mover<Stream> for ToSuccessor {
                 Ok(fd) => Given {
                     fd,
                     unread,
-                    record: record_of(listener, &connection),
+                    state,
+                    record: record_of(listener, &connection, protocol),
                 },
                 Err(err) => {
                     // tokio has closed it, so there is nothing to give back.
+                    route.graceful().count_stayed(Stays::Failed);
                     tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
                     return Ok(());
                 }
             };
-            let Err(back) = route.give(given).await else {
+            let Err((back, why)) = route.give(given).await else {
                 return Ok(());
             };
             match Stream::from_fd(back.fd, connection.peer()) {
-                Ok(io) => Err(Parcel::new(io, back.unread, connection)),
+                Ok(io) => {
+                    let parcel = Parcel::new(io, back.unread, connection).staying(why);
+                    Err(parcel.speaking(protocol, back.state))
+                }
                 Err(err) => {
+                    route.graceful().count_stayed(Stays::Failed);
                     tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
                     Ok(())
                 }
@@ -61,7 +70,7 @@ impl Mover<Stream> for ToSuccessor {
     }
 }
 
-fn record_of(listener: String, connection: &Connection) -> Moved {
+fn record_of(listener: String, connection: &Connection, protocol: Protocol) -> Moved {
     Moved {
         // Chosen when it is sent.
         id: 0,
@@ -70,5 +79,8 @@ fn record_of(listener: String, connection: &Connection) -> Moved {
         unread: 0,
         age_ms: u64::try_from(connection.since().elapsed().as_millis()).unwrap_or(u64::MAX),
         requests: connection.requests(),
+        protocol: protocol.name().to_owned(),
+        version: protocol.version(),
+        state: 0,
     }
 }

@@ -10,7 +10,8 @@ use std::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{
-    options::{Difference, SocketOptions},
+    difference::Difference,
+    options::SocketOptions,
     record::SocketKind,
     spec::{Place, Spec},
     unix_path::{self, OwnedPath},
@@ -188,7 +189,7 @@ fn open_ip(how: How<'_>, addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn unix(kind: SocketKind) -> io::Result<Socket> {
+pub(super) fn unix(kind: SocketKind) -> io::Result<Socket> {
     let ty = match kind {
         SocketKind::Datagram => Type::DGRAM,
         SocketKind::Seqpacket => Type::SEQPACKET,

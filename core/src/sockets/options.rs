@@ -14,7 +14,7 @@ use std::{fmt, io, os::fd::BorrowedFd, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 
-use super::{access::Access, record::SocketKind};
+use super::{access::Access, difference::Difference, record::SocketKind};
 
 /// The kernel clamps it to `net.core.somaxconn`, which is 4096 by default: a burst while two
 /// generations change places should find room.
@@ -214,68 +214,20 @@ impl Found {
         match set().and_then(|()| get()) {
             Ok(found) if found == asked => {}
             Ok(found) => self.fixed(option, asked, found),
-            Err(err) => self.0.push(Difference {
-                option,
-                asked: format!("{asked:?}"),
-                found: err.to_string(),
-            }),
+            Err(err) => self
+                .0
+                .push(Difference::new(option, format!("{asked:?}"), err)),
         }
     }
 
     fn fixed<T: PartialEq + fmt::Debug>(&mut self, option: &'static str, asked: T, found: T) {
         if asked != found {
-            self.0.push(Difference {
+            self.0.push(Difference::new(
                 option,
-                asked: format!("{asked:?}"),
-                found: format!("{found:?}"),
-            });
+                format!("{asked:?}"),
+                format!("{found:?}"),
+            ));
         }
-    }
-}
-
-/// An option of a socket that is not as it was asked for.
-///
-/// Either the kernel has a limit of its own, or the socket was inherited and the option is fixed
-/// since it was opened: it takes a stop and a start to change that.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    option: &'static str,
-    asked: String,
-    found: String,
-}
-
-impl Difference {
-    pub(crate) fn new(option: &'static str, asked: impl ToString, found: impl ToString) -> Self {
-        Self {
-            option,
-            asked: asked.to_string(),
-            found: found.to_string(),
-        }
-    }
-
-    /// The option, in words: `IPv6 only`.
-    #[must_use]
-    pub fn option(&self) -> &'static str {
-        self.option
-    }
-
-    /// What was asked for.
-    #[must_use]
-    pub fn asked(&self) -> &str {
-        &self.asked
-    }
-
-    /// What it is; or, in words, why it could not be set.
-    #[must_use]
-    pub fn found(&self) -> &str {
-        &self.found
-    }
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (option, asked, found) = (self.option, &self.asked, &self.found);
-        write!(f, "{option}: asked for {asked}, found {found}")
     }
 }
 

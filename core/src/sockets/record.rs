@@ -76,6 +76,15 @@ impl<'de> Deserialize<'de> for SocketKind {
     }
 }
 
+impl SocketKind {
+    /// In one word.
+    pub(crate) fn word(self) -> String {
+        let word = serde_json::to_value(self).ok();
+        let word = word.and_then(|word| Some(word.as_str()?.to_owned()));
+        word.unwrap_or_default()
+    }
+}
+
 /// A socket by name. The descriptor travels beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {

@@ -8,6 +8,10 @@
 //! 4. What is passed on is what this generation uses. The duplicate kept here shares the kernel's
 //!    queue, so it must be closed in a plain stop: else clients would queue where nobody accepts.
 
+mod obtain;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashSet,
     io,
@@ -19,9 +23,9 @@ use std::{
 use super::{
     held::{Held, Passing},
     kept::Kept,
-    open::{self, How, Opened, Target},
-    options::{Difference, SocketOptions},
-    overlap::{self, Later},
+    open::Target,
+    overlap::Later,
+    probe,
     record::{self, Record, SocketKind},
     spec::Spec,
     unix_path::OwnedPath,
@@ -29,7 +33,11 @@ use super::{
 use crate::{
     Graceful,
     error::{Error, Kind},
+    systemd::{name, store},
+    upgrade::CheckedSocket,
 };
+
+pub(crate) use self::obtain::{Obtained, Wish};
 
 /// The sockets of one generation.
 #[derive(Debug, Default)]
@@ -41,6 +49,10 @@ pub(crate) struct Registry {
     /// Files and connections, which the program keeps.
     pub(crate) kept: Kept,
     closed: bool,
+    /// What the service manager keeps of ours.
+    pub(crate) ledger: store::Ledger,
+    /// In a check: what has been proven.
+    proven: Option<Vec<CheckedSocket>>,
     // Both survive `close`, which comes before the end.
     opened_paths: Vec<OwnedPath>,
     claimed_paths: Vec<OwnedPath>,
@@ -49,27 +61,49 @@ pub(crate) struct Registry {
     probation: Duration,
 }
 
-/// What a socket is asked to be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish<'a> {
-    pub(crate) spec: &'a Spec,
-    pub(crate) kind: SocketKind,
-    pub(crate) target: &'a Target,
-    pub(crate) options: &'a SocketOptions,
-}
-
-/// A socket for the program.
-#[derive(Debug)]
-pub(crate) struct Obtained {
-    pub(crate) name: String,
-    pub(crate) fd: OwnedFd,
-    pub(crate) held: Arc<Held>,
-    pub(crate) differences: Vec<Difference>,
-    /// It is a listener, and listens from the commit on.
-    pub(crate) later: bool,
-}
-
 impl Registry {
+    /// From here on sockets are [proven](probe) and not opened.
+    pub(crate) fn only_prove(&mut self) {
+        self.proven = Some(Vec::new());
+    }
+
+    /// What has been proven so far.
+    pub(crate) fn proven(&self) -> Vec<CheckedSocket> {
+        self.proven.clone().unwrap_or_default()
+    }
+
+    fn prove(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Obtained> {
+        let Wish { kind, target, .. } = wish;
+        let (fd, in_use) = probe::probe(kind, target)?;
+        let address = match target {
+            Target::Ip(addrs) => addrs.first().map(ToString::to_string).unwrap_or_default(),
+            Target::Path(path) => format!("unix:{}", path.display()),
+            Target::Abstract(name) => format!("unix:@{name}"),
+        };
+        let name = name.to_owned();
+        let record = Record {
+            name: name.clone(),
+            kind,
+            address: address.clone(),
+            foreign: false,
+            path: None,
+            access: Default::default(),
+        };
+        self.proven.get_or_insert_default().push(CheckedSocket {
+            name: name.clone(),
+            address,
+            kind: kind.word(),
+            in_use,
+        });
+        Ok(Obtained {
+            name,
+            fd: fd.try_clone()?,
+            held: Held::new(record, fd),
+            differences: Vec::new(),
+            later: false,
+        })
+    }
+
     /// For the drain of this token, and so long after a commit a predecessor may come back.
     pub(crate) fn new(graceful: Graceful, probation: Duration) -> Self {
         Self {
@@ -85,115 +119,13 @@ impl Registry {
             if record.kind.is_kept() {
                 self.kept.inherit(record, fd);
             } else {
+                // It may also keep those that a predecessor opened: a name too many does no harm.
+                if let Some(name) = name_in_store(&record) {
+                    self.ledger.note(name, store::identity(&fd));
+                }
                 self.inherited.push((record, fd));
             }
         }
-    }
-
-    /// Finds the socket that was inherited for this address, or opens one.
-    pub(crate) fn obtain(&mut self, wish: Wish<'_>) -> Result<Obtained, Error> {
-        let name = self.reserve(wish.spec)?;
-        let obtained = match self.claim(&name, wish) {
-            Ok(None) => self.open(&name, wish),
-            Ok(Some(claimed)) => Ok(claimed),
-            Err(err) => Err(err),
-        };
-        let obtained = obtained.map_err(|err| {
-            self.release(&name);
-            let place = match wish.target {
-                Target::Path(path) => format!("unix:{}", path.display()),
-                Target::Abstract(name) => format!("unix:@{name}"),
-                Target::Ip(_) => wish.spec.name.clone(),
-            };
-            let mut message = format!("cannot {} {place}", wish.kind.verb());
-            if rustix::io::Errno::from_io_error(&err) == Some(rustix::io::Errno::MFILE) {
-                message += ": raise the limit on open files (ulimit -n, LimitNOFILE=)";
-            }
-            Error::io(Kind::Listen, message, err)
-        })?;
-        for difference in &obtained.differences {
-            let (option, asked, found) =
-                (difference.option(), difference.asked(), difference.found());
-            tracing::warn!(
-                socket = name,
-                option,
-                asked,
-                found,
-                "a socket is not as it was asked to be"
-            );
-        }
-        Ok(obtained)
-    }
-
-    fn open(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Obtained> {
-        let Wish {
-            kind,
-            target,
-            options,
-            ..
-        } = wish;
-        let mut how = How {
-            kind,
-            options,
-            beside: false,
-        };
-        // Its port is the name's, although its host has changed.
-        let same_port = self
-            .inherited
-            .iter()
-            .filter(|(record, _)| record.name == name && record.kind == kind)
-            .find_map(|(_, fd)| target.with_port_of(&record::address(fd).ok()?));
-        let beside = |target: &Target, how: &mut How<'_>| {
-            let opened = open::open(*how, target);
-            match opened {
-                Err(err) if err.kind() == io::ErrorKind::AddrInUse => {
-                    how.beside = true;
-                    overlap::open(*how, target, &self.inherited, err)
-                }
-                other => other.map(|opened| (opened, Vec::new())),
-            }
-        };
-        let opened = match &same_port {
-            Some(same) => beside(same, &mut how).or_else(|_| {
-                how.beside = false;
-                beside(target, &mut how)
-            }),
-            None => beside(target, &mut how),
-        };
-        let (opened, rivals) = opened?;
-        let Opened {
-            fd,
-            path,
-            differences,
-        } = opened;
-        let address = record::address(&fd)?.to_string();
-        let duplicate = fd.try_clone()?;
-        tracing::debug!(socket = name, address, "opened");
-        self.opened_paths.extend(path.clone());
-        let record = Record {
-            name: name.to_owned(),
-            kind,
-            address,
-            foreign: false,
-            path,
-            access: options.access(),
-        };
-        let held = self.hold(record, fd);
-        let later = how.beside && kind.listens();
-        if !rivals.is_empty() {
-            self.later.push(Later {
-                socket: Arc::clone(&held),
-                rivals,
-                queue: later.then(|| options.queue()),
-            });
-        }
-        Ok(Obtained {
-            name: name.to_owned(),
-            fd: duplicate,
-            held,
-            differences,
-            later,
-        })
     }
 
     /// Gives a socket its name: the user's, or the text of its address, numbered from the second.
@@ -258,7 +190,9 @@ impl Registry {
         };
         let position =
             |test: &dyn Fn(&(Record, OwnedFd)) -> bool| self.inherited.iter().position(test);
-        position(&|socket| socket.0.name == name && fits(socket))
+        let named = |record: &Record| record.name == name;
+        // The administrator's before what the service manager kept of ours.
+        position(&|socket| named(&socket.0) && socket.0.foreign && fits(socket))
             // The administrator named it, so its address is the administrator's too.
             .or_else(|| {
                 position(&|(record, _)| {
@@ -269,9 +203,10 @@ impl Registry {
                         }
                         _ => record.kind == kind,
                     };
-                    record.name == name && record.foreign && alike
+                    named(record) && record.foreign && alike
                 })
             })
+            .or_else(|| position(&|socket| named(&socket.0) && fits(socket)))
             .or_else(|| position(&|socket| !target.any_port() && fits(socket)))
     }
 
@@ -323,15 +258,10 @@ impl Registry {
 
     /// The sockets that this generation uses, for people.
     pub(crate) fn in_use(&self) -> Vec<crate::status::Socket> {
-        let socket = |record: &Record| {
-            let kind = serde_json::to_value(record.kind).ok();
-            crate::status::Socket {
-                name: record.name.clone(),
-                address: record.address.clone(),
-                kind: kind
-                    .and_then(|kind| Some(kind.as_str()?.to_owned()))
-                    .unwrap_or_default(),
-            }
+        let socket = |record: &Record| crate::status::Socket {
+            name: record.name.clone(),
+            address: record.address.clone(),
+            kind: record.kind.word(),
         };
         self.used.iter().map(|held| socket(&held.record)).collect()
     }
@@ -346,6 +276,33 @@ impl Registry {
         all.extend(self.kept.for_successor()?);
         let passing = Passing::new(all, self.graceful.clone(), self.probation);
         Ok(Arc::new(passing))
+    }
+
+    /// What the service manager should keep: what this service opened itself, and no more than it
+    /// has room for.
+    pub(crate) fn to_store(&self, room: usize) -> io::Result<Vec<store::Kept>> {
+        let mut kept = Vec::new();
+        for held in &self.used {
+            let record = &held.record;
+            let Some(name) = name_in_store(record) else {
+                continue;
+            };
+            if kept.len() == room {
+                let socket = &record.name;
+                tracing::warn!(
+                    socket,
+                    room,
+                    "the service manager has no room for this socket; raise FileDescriptorStoreMax="
+                );
+                continue;
+            }
+            kept.push(store::Kept {
+                name,
+                fd: held.as_fd().try_clone_to_owned()?,
+                polled: record.kind.listens(),
+            });
+        }
+        Ok(kept)
     }
 
     /// Closes our duplicates, those to come as well: nobody inherits them.
@@ -372,5 +329,17 @@ impl Registry {
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// The name under which the service manager keeps a socket; `None` if it does not.
+fn name_in_store(record: &Record) -> Option<String> {
+    // What another program opened it holds as well, and passes again.
+    if record.foreign {
+        return None;
+    }
+    let file = record.path.as_ref().map(|path| (path.dev, path.ino));
+    let name = name::encode(&record.name, file);
+    if name.is_none() {
+        let socket = &record.name;
+        tracing::debug!(socket, "its name is too long for the service manager");
+    }
+    name
+}

@@ -92,6 +92,9 @@ fn place(addr: &str) -> Result<Place, &'static str> {
     if host.contains(char::is_whitespace) {
         return Err("its host holds a space");
     }
+    if host.contains('=') {
+        return Err("its host holds a =, which ends a name");
+    }
     Ok(Place::Ip {
         host: host.to_owned(),
         port,
@@ -157,6 +160,7 @@ mod tests {
             ("unix:@", "name is empty"),
             ("unix:/a\0b", "zero byte"),
             ("a b:1", "space"),
+            ("web==0.0.0.0:1", "holds a ="),
         ] {
             let err = Spec::parse(text).unwrap_err();
             assert!(

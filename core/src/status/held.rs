@@ -10,7 +10,7 @@ use crate::{Graceful, Kind, holder::Holding, report::Tally};
 /// What holds a drain open at one moment, or would, if one began.
 ///
 /// Its text is for people: `12 connections, 3 requests, 0 tasks, the longest for 8.0 s`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Held {
@@ -31,7 +31,7 @@ pub struct Held {
 }
 
 /// How many holders of one kind there are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HeldKind {
     /// What they do.

@@ -84,6 +84,18 @@ impl Journal {
         self.followers.tell(&Event::Begun { pid, generation });
     }
 
+    /// The program is tried first.
+    pub(crate) fn checking(&self, pid: u32) {
+        self.step(|upgrade| upgrade.step = Step::Checking);
+        self.followers.tell(&Event::Checking { pid });
+    }
+
+    /// That went well.
+    pub(crate) fn checked(&self, pid: u32) {
+        self.step(|upgrade| upgrade.step = Step::Starting);
+        self.followers.tell(&Event::Checked { pid });
+    }
+
     /// The successor is started.
     pub(crate) fn starting(&self, pid: u32, generation: u64) {
         self.step(|upgrade| {

@@ -216,7 +216,7 @@ impl Status {
             remaining: graceful.remaining(),
             predecessor: shared.predecessor.as_ref().map(|before| before.pid),
             successor: successor.filter(|_| shared.has_handed_over()),
-            older: Vec::new(),
+            older: shared.older.statuses(),
             upgrade: notes.upgrade,
             last_upgrade: notes.last,
             listeners: lock(&shared.registry).in_use(),

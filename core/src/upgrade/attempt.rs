@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Successor,
     channel::{self, Channel, Received},
-    frame::{self, Decoded, Hello, Message},
+    frame::{self, Decoded, Hello, Message, Older},
     link::Link,
     process::{Candidate, Process},
     relay::{self, Relay},
@@ -38,6 +38,7 @@ use crate::{
     sockets::held::Passing,
     state::{Kept, What, stream},
     status::journal::Journal,
+    systemd::Manager,
     testing::Seat,
 };
 
@@ -56,11 +57,15 @@ pub(crate) struct Offer {
     pub(crate) ready_timeout: Duration,
     pub(crate) sockets: Arc<Passing>,
     pub(crate) states: Vec<Kept>,
+    /// The generations before it, ourselves included, with the channels to them.
+    pub(crate) older: Vec<(Older, OwnedFd)>,
     /// Opened once the successor serves.
     pub(crate) route: Route,
     /// Told of each step.
     pub(crate) journal: Arc<Journal>,
     pub(crate) course: Arc<Course>,
+    /// Learns what the successor says it does.
+    pub(crate) manager: Arc<Manager>,
 }
 
 /// How far an attempt is, for who conducts it.
@@ -78,7 +83,13 @@ pub(crate) struct Course {
 /// Runs an attempt to its end.
 pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let begun = Instant::now();
-    let failed = |err| Error::io(Kind::Channel, "cannot make a channel for a successor", err);
+    let failed = |err: std::io::Error| {
+        let kind = match err.kind() {
+            std::io::ErrorKind::Unsupported => Kind::Unsupported,
+            _ => Kind::Channel,
+        };
+        Error::io(kind, "cannot make a channel for a successor", err)
+    };
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let channel = Channel::new(ours).map_err(failed)?;
     let ends = match offer.seat {
@@ -91,10 +102,9 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let (relay, read) = (relay.map_err(failed)?, duplicate().map_err(failed)?);
     let course = Arc::clone(&offer.course);
     let candidate = match &offer.seat {
-        Some(seat) => seat.launch(theirs).map(|thread| {
-            course.started.store(true, Ordering::Release);
-            Candidate::new(Process::Thread(thread), course)
-        }),
+        Some(seat) => seat
+            .launch(theirs)
+            .map(|thread| Candidate::new(Process::Thread(thread), course)),
         None => spawn::spawn(offer.program.clone(), theirs, ends, course).await,
     };
     let mut candidate = candidate.map_err(|err| {
@@ -116,6 +126,8 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     offer.journal.starting(pid, offer.generation);
     let journal = Arc::clone(&offer.journal);
     let journal = &*journal;
+    let manager = Arc::clone(&offer.manager);
+    let told = (journal, &*manager);
     let limit = offer.ready_timeout;
     let route = offer.route.clone();
     let passing = Arc::clone(&offer.sockets);
@@ -127,7 +139,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     };
     let ready = attempt.until(begun + limit, limit, |channel| async move {
         send_all(channel, &offer, pid, read).await?;
-        wait_for(channel, pid, &offer.sockets, &[Message::Ready], journal).await?;
+        wait_for(channel, pid, &offer.sockets, &[Message::Ready], told).await?;
         fault::comes_to("ready-heard").await;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
         offer.course.committed.store(true, Ordering::Release);
@@ -149,7 +161,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     // It may be told to stop at once, and say goodbye before or right after it says that it serves.
     let taken_over = [Message::Serving, Message::Bye];
     let serving = attempt.until(Instant::now() + SERVING, SERVING, |channel| {
-        wait_for(channel, pid, &passing, &taken_over, journal)
+        wait_for(channel, pid, &passing, &taken_over, told)
     });
     let said = match serving.await {
         Ok(said) => said,
@@ -185,16 +197,16 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     Ok(link)
 }
 
-struct Attempt {
+pub(super) struct Attempt {
     // First, so that it is killed before it can see the channel end and take itself for an heir.
-    candidate: Candidate,
-    channel: Channel,
-    relay: Option<Relay>,
-    pid: u32,
+    pub(super) candidate: Candidate,
+    pub(super) channel: Channel,
+    pub(super) relay: Option<Relay>,
+    pub(super) pid: u32,
 }
 
 /// Why an attempt stops.
-enum Stop {
+pub(super) enum Stop {
     Exited(std::io::Result<ExitStatus>),
     TimedOut(Duration),
     /// The successor said so.
@@ -206,7 +218,7 @@ enum Stop {
 impl Attempt {
     /// Does one step, unless the successor ends or the time is over. An end comes first: it says
     /// more than what follows from it.
-    async fn until<'a, T, F>(
+    pub(super) async fn until<'a, T, F>(
         &'a mut self,
         deadline: Instant,
         limit: Duration,
@@ -227,7 +239,7 @@ impl Attempt {
     }
 
     /// Kills and reaps the successor, and says what happened.
-    async fn give_up(mut self, stop: Stop, before: &str) -> Error {
+    pub(super) async fn give_up(mut self, stop: Stop, before: &str) -> Error {
         let mut said = None;
         let mut status = None;
         let (kind, what) = match stop {
@@ -309,7 +321,7 @@ fn last_word(channel: &Channel) -> Option<Message> {
     None
 }
 
-fn lost(err: std::io::Error) -> Stop {
+pub(super) fn lost(err: std::io::Error) -> Stop {
     Stop::Channel(format!("its channel failed: {err}"))
 }
 
@@ -327,6 +339,7 @@ async fn send_all(
         ready_timeout_ms: u64::try_from(offer.ready_timeout.as_millis()).unwrap_or(u64::MAX),
         sockets: offer.sockets.sockets().len() as u64,
         states: offer.states.len() as u64,
+        check: false,
     };
     channel
         .send(&Message::Hello(hello), b"", &[])
@@ -339,6 +352,12 @@ async fn send_all(
             .send(&Message::Stderr, b"", &fds)
             .await
             .map_err(lost)?;
+    }
+    if !offer.older.is_empty() {
+        let generations = offer.older.iter().map(|(older, _)| older.clone()).collect();
+        let fds: Vec<_> = offer.older.iter().map(|(_, fd)| fd.as_fd()).collect();
+        let message = Message::Older { generations };
+        channel.send(&message, b"", &fds).await.map_err(lost)?;
     }
     for some in offer.sockets.sockets().chunks(frame::SOCKETS) {
         let sockets = some.iter().map(|held| held.record.clone()).collect();
@@ -394,7 +413,7 @@ async fn wait_for(
     pid: u32,
     passing: &Passing,
     wanted: &[Message],
-    journal: &Journal,
+    told: (&Journal, &Manager),
 ) -> Result<Message, Stop> {
     loop {
         let received = channel.recv().await.map_err(lost)?;
@@ -406,7 +425,8 @@ async fn wait_for(
             Decoded::Known(Message::Failed { message }) => return Err(Stop::Failed(message)),
             Decoded::Known(Message::Progress { text }) => {
                 tracing::info!(successor = pid, progress = %text, "successor starting");
-                journal.initialising(pid, &text);
+                told.0.initialising(pid, &text);
+                told.1.successor_starting(&text);
                 fault::comes_to("progress-heard").await;
             }
             Decoded::Known(Message::Unused { names }) => passing.unused(&names),

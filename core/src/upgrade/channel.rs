@@ -55,8 +55,11 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 impl Channel {
     /// Registers an end with the runtime.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let socket = std::os::unix::net::UnixDatagram::from(fd);
+        // Ours are; one from who knows where would stop the runtime.
+        socket.set_nonblocking(true)?;
         Ok(Self {
-            io: UnixDatagram::from_std(fd.into())?,
+            io: UnixDatagram::from_std(socket)?,
             bytes: Mutex::new(vec![0; FRAME]),
         })
     }
@@ -73,7 +76,6 @@ impl Channel {
         send(self.io.as_fd(), bytes, &[])
     }
 
-    #[cfg(test)]
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.io.as_fd()
     }
@@ -122,7 +124,8 @@ pub(crate) fn try_send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> 
     send(fd, &frame, &[])
 }
 
-fn wait_until(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
+/// Waits until `fd` is readable.
+pub(crate) fn wait_until(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left == Duration::ZERO {

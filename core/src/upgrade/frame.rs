@@ -9,7 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sockets::record::Record;
+use super::checked::Checked;
+use crate::{sockets::record::Record, status::Held};
 
 /// The highest version of the protocol that is spoken here. The lower of the two counts.
 pub(crate) const VERSION: u32 = 1;
@@ -67,15 +68,53 @@ pub(crate) enum Message {
     /// To the successor: we have drained, and go. To the predecessor: what becomes of us is no
     /// longer yours to mend; we were told to stop, or have a successor of our own.
     Bye,
-    /// To the successor: one descriptor for each record, in this order; what was read ahead from
-    /// them, one after the other, is the payload.
-    Connections { connections: Vec<Moved> },
+    /// To the successor: one descriptor for each record, in this order. The payload is, one after
+    /// the other, what was read ahead from each and then its state.
+    Connections {
+        connections: Vec<Moved>,
+        /// Those on which nothing has come may be held: claimed when something comes, or at
+        /// [`Message::Settle`].
+        #[serde(default)]
+        lazy: bool,
+    },
     /// To the predecessor: these are ours.
     Claimed { ids: Vec<u64> },
     /// To the predecessor: these are yours again.
-    Refused { ids: Vec<u64> },
+    Refused {
+        ids: Vec<u64>,
+        /// A code, for the predecessor's report.
+        #[serde(default)]
+        why: String,
+    },
+    /// To the predecessor: these are held, and yours until they are claimed.
+    Held { ids: Vec<u64> },
+    /// To the successor: claim what you hold, and hold no more.
+    Settle,
+    /// To the successor: the service manager knows it as the main process. `stored` is what it keeps
+    /// for the service, by the names that it has there.
+    Main {
+        #[serde(default)]
+        stored: Vec<String>,
+    },
+    /// To who checks: whatever can be proven without taking over has been.
+    Checked(Checked),
+    /// To the successor: one descriptor for each generation before it that still drains, the oldest
+    /// first and the sender last. Over it the generation hears [`Message::Cut`], and says what it
+    /// [holds](Message::Holds); it ends with the generation.
+    Older { generations: Vec<Older> },
+    /// To an older generation: end what is left, now.
+    Cut,
+    /// From an older generation: what holds its drain open.
+    Holds { held: Held },
     /// The other end sent something that is not known here.
     Unknown { what: String },
+}
+
+/// A generation before the receiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Older {
+    pub(crate) pid: u32,
+    pub(crate) generation: u64,
 }
 
 /// Who speaks, and to whom.
@@ -97,9 +136,12 @@ pub(crate) struct Hello {
     /// How many blobs follow.
     #[serde(default)]
     pub(crate) states: u64,
+    /// Nothing is to be taken over: the receiver proves that it could start, and ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) check: bool,
 }
 
-/// A connection between two requests.
+/// A connection between two messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Moved {
     /// For the answer; no two of one channel are alike.
@@ -117,6 +159,19 @@ pub(crate) struct Moved {
     /// How many requests it has sent.
     #[serde(default)]
     pub(crate) requests: u32,
+    /// What is spoken on it, if not HTTP.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) protocol: String,
+    /// The version of its state.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) version: u32,
+    /// How many bytes of the payload are its state.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) state: usize,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What a frame holds.
@@ -177,7 +232,7 @@ pub(crate) fn decode(frame: &[u8]) -> Result<(Decoded, &[u8]), String> {
     Ok((Decoded::Known(message), payload))
 }
 
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 25] = [
     "hello",
     "sockets",
     "stderr",
@@ -194,6 +249,13 @@ const KNOWN: [&str; 18] = [
     "connections",
     "claimed",
     "refused",
+    "main",
+    "checked",
+    "older",
+    "cut",
+    "holds",
+    "held",
+    "settle",
     "unknown",
     "unused",
 ];
@@ -201,7 +263,10 @@ const KNOWN: [&str; 18] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sockets::{access::Access, record::SocketKind, unix_path::OwnedPath};
+    use crate::{
+        sockets::{access::Access, record::SocketKind, unix_path::OwnedPath},
+        upgrade::checked::CheckedSocket,
+    };
 
     fn all() -> Vec<(&'static str, Message, &'static [u8])> {
         let tcp = Record {
@@ -268,9 +333,44 @@ mod tests {
             ready_timeout_ms: 60_000,
             sockets: 3,
             states: 1,
+            check: false,
         };
+        let check = Hello {
+            sockets: 0,
+            states: 0,
+            check: true,
+            ..hello.clone()
+        };
+        let proven = CheckedSocket {
+            name: "web".into(),
+            address: "0.0.0.0:80".into(),
+            kind: "tcp".into(),
+            in_use: true,
+        };
+        let older = |pid, generation| Older { pid, generation };
+        let mut held = Held::default();
+        (held.connections, held.requests, held.guards) = (12, 3, 13);
+        held.longest = std::time::Duration::from_millis(8_500);
         vec![
             ("hello", Message::Hello(hello), b""),
+            ("hello.check", Message::Hello(check), b""),
+            (
+                "checked",
+                Message::Checked(Checked {
+                    version: 1,
+                    sockets: vec![proven],
+                }),
+                b"",
+            ),
+            (
+                "older",
+                Message::Older {
+                    generations: vec![older(75, 1), older(76, 2)],
+                },
+                b"",
+            ),
+            ("cut", Message::Cut, b""),
+            ("holds", Message::Holds { held }, b""),
             (
                 "sockets",
                 Message::Sockets {
@@ -327,12 +427,50 @@ mod tests {
                         unread: 4,
                         age_ms: 1500,
                         requests: 3,
+                        protocol: String::new(),
+                        version: 0,
+                        state: 0,
                     }],
+                    lazy: false,
                 },
                 b"GET ",
             ),
+            (
+                "connections.session",
+                Message::Connections {
+                    connections: vec![Moved {
+                        id: 8,
+                        listener: "web".into(),
+                        peer: "unix:".into(),
+                        unread: 3,
+                        age_ms: 20,
+                        requests: 1,
+                        protocol: "chat".into(),
+                        version: 2,
+                        state: 5,
+                    }],
+                    lazy: false,
+                },
+                b"hel{\"a\"}",
+            ),
             ("claimed", Message::Claimed { ids: vec![7, 8] }, b""),
-            ("refused", Message::Refused { ids: vec![9] }, b""),
+            (
+                "refused",
+                Message::Refused {
+                    ids: vec![9],
+                    why: String::new(),
+                },
+                b"",
+            ),
+            ("held", Message::Held { ids: vec![10, 11] }, b""),
+            ("settle", Message::Settle, b""),
+            (
+                "main",
+                Message::Main {
+                    stored: vec!["handover.web".into()],
+                },
+                b"",
+            ),
             (
                 "unknown",
                 Message::Unknown {

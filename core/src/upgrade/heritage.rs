@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::{
     channel::{self, Received},
-    frame::{self, Decoded, Hello, Message},
+    frame::{self, Decoded, Hello, Message, Older},
     spawn::VARIABLE,
 };
 use crate::{
@@ -26,6 +26,8 @@ use crate::{
 /// How long the predecessor may take to send everything. It does so as soon as we are started.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a process may take to die: its memory is given back first.
+const DYING: Duration = Duration::from_secs(5);
 /// Why a predecessor's channel is not taken that ought to be.
 const SILENT: &str = "says nothing";
 
@@ -41,8 +43,14 @@ pub(crate) struct Heritage {
     pub(crate) states: HashMap<String, State>,
     /// With their versions.
     pub(crate) streams: HashMap<String, (u32, OwnedFd)>,
+    /// The predecessor died before it had sent everything.
+    pub(crate) orphaned: bool,
     /// The real standard error, and the reading end of the pipe that stands in for it.
     pub(crate) stderr: Option<(OwnedFd, OwnedFd)>,
+    /// The generations before us, with the channels to them.
+    pub(crate) older: Vec<(Older, OwnedFd)>,
+    /// Nothing was left: this process is a check.
+    pub(crate) check: bool,
 }
 
 /// Takes what a predecessor left, if there is one. `value` is the variable's.
@@ -87,7 +95,7 @@ pub(crate) fn of(channel: OwnedFd) -> Result<Heritage, Error> {
 }
 
 /// Reads `1:<descriptor>:<pid>`.
-fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
+pub(crate) fn parse(value: &OsStr) -> Result<(i32, u32), Error> {
     let bad = || {
         let message = format!("{VARIABLE}={value:?} is not 1:descriptor:pid; unset it");
         Error::new(Kind::Inherited, message)
@@ -136,8 +144,20 @@ fn is_ours(fd: BorrowedFd<'_>, pid: u32, deadline: Instant) -> Result<(), String
         }
         Some(other) => Err(format!("begins with {other:?}")),
         // The predecessor died before it had sent anything, so nothing is inherited.
-        None => Err("has ended".to_owned()),
+        None => {
+            wait_for_the_end_of(pid);
+            Err("has ended".to_owned())
+        }
     }
+}
+
+/// Waits until a predecessor that dies is dead. Its channel may be closed before its listeners are,
+/// and what it has not handed over is still in use until then.
+fn wait_for_the_end_of(pid: u32) {
+    let Some(process) = kernel::process(pid) else {
+        return;
+    };
+    let _ = channel::wait_until(process.as_fd(), Instant::now() + DYING);
 }
 
 fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
@@ -154,6 +174,9 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
         states: HashMap::new(),
         streams: HashMap::new(),
         stderr: None,
+        older: Vec::new(),
+        check: false,
+        orphaned: false,
     };
     // Invariant: a blob is complete, and only then takes the place of what was there.
     let mut pieces: HashMap<String, Vec<u8>> = HashMap::new();
@@ -166,6 +189,8 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
                     predecessor = heritage.predecessor,
                     "the predecessor died while it handed over"
                 );
+                heritage.orphaned = true;
+                wait_for_the_end_of(heritage.predecessor);
                 break Ok(());
             }
             Err(err) => break Err(failed(err)),
@@ -185,10 +210,12 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
             Decoded::Known(Message::Hello(Hello {
                 predecessor,
                 generation,
+                check,
                 ..
             })) => {
                 heritage.predecessor = predecessor;
                 heritage.generation = generation;
+                heritage.check = check;
                 fault::reached("hello-received");
             }
             Decoded::Known(Message::Sockets { sockets }) => {
@@ -197,6 +224,9 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
                 }
                 heritage.sockets.extend(sockets.into_iter().zip(fds));
                 fault::reached("sockets-received");
+            }
+            Decoded::Known(Message::Older { generations }) => {
+                heritage.older.extend(generations.into_iter().zip(fds));
             }
             Decoded::Known(Message::Stderr) => {
                 let mut fds = fds.into_iter();
@@ -285,6 +315,7 @@ mod tests {
             ready_timeout_ms: 0,
             sockets: 0,
             states: 0,
+            check: false,
         };
         channel::try_send(left.as_fd(), &Message::Hello(hello)).unwrap();
         for value in [

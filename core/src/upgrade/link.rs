@@ -136,7 +136,8 @@ impl Link {
         match message {
             Decoded::Known(Message::Bye) => self.released = true,
             Decoded::Known(Message::Claimed { ids }) => self.route.claimed(&ids),
-            Decoded::Known(Message::Refused { ids }) => self.route.refused(&ids),
+            Decoded::Known(Message::Refused { ids, why }) => self.route.refused(&ids, &why),
+            Decoded::Known(Message::Held { ids }) => self.route.held(&ids),
             // An older release, which takes none.
             Decoded::Known(Message::Unknown { what }) if what == "connections" => {
                 self.route.close();
@@ -146,6 +147,16 @@ impl Link {
                 let _ = channel.try_send(&Message::Unknown { what });
             }
         }
+    }
+
+    /// Asks the successor to claim what it only holds: it need not be safe any longer.
+    pub(crate) fn settle(&self) {
+        self.route.settle();
+    }
+
+    /// The channel to it, while it has one.
+    pub(crate) fn channel(&self) -> Option<Arc<Channel>> {
+        self.channel.clone()
     }
 
     /// Takes back what the successor, which has ended, has not claimed.

@@ -6,6 +6,8 @@
 
 pub(crate) mod attempt;
 pub(crate) mod channel;
+pub(crate) mod check;
+pub(crate) mod checked;
 pub(crate) mod frame;
 pub(crate) mod heritage;
 pub(crate) mod link;
@@ -14,4 +16,8 @@ pub(crate) mod relay;
 pub(crate) mod spawn;
 mod successor;
 
-pub use self::successor::Successor;
+pub use self::{
+    check::Check,
+    checked::{Checked, CheckedSocket},
+    successor::Successor,
+};

@@ -75,10 +75,9 @@ pub(crate) struct Candidate {
 
 impl Candidate {
     pub(crate) fn new(process: Process, course: Arc<Course>) -> Self {
-        Self {
-            process: Some(process),
-            course,
-        }
+        course.started.store(true, Ordering::Release);
+        let process = Some(process);
+        Self { process, course }
     }
 
     pub(crate) fn process(&mut self) -> Option<&mut Process> {

@@ -5,11 +5,12 @@ use std::{
     ffi::OsString,
     io,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::{fs::MetadataExt, process::CommandExt},
     },
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
@@ -31,6 +32,10 @@ pub(crate) struct Program {
     pub(crate) name: OsString,
     pub(crate) args: Vec<OsString>,
     pub(crate) dir: PathBuf,
+    /// A variable that is not for the successor.
+    pub(crate) without: Option<&'static str>,
+    /// What it prints goes to our standard error: ours is somebody else's to read.
+    pub(crate) quiet: bool,
 }
 
 impl Program {
@@ -45,6 +50,8 @@ impl Program {
             name,
             args: args.collect(),
             dir: start_dir()?,
+            without: None,
+            quiet: false,
         })
     }
 
@@ -85,18 +92,13 @@ pub(crate) async fn spawn(
 ) -> io::Result<Candidate> {
     // Fork, exec and the wait for it take milliseconds in a large process.
     let spawned = tokio::task::spawn_blocking(move || {
-        let child = spawn_now(&program, channel, stderr)?;
-        course.started.store(true, Ordering::Release);
-        Ok(Candidate::new(Process::Child(child), course))
+        let process = spawn_now(&program, channel, stderr)?;
+        Ok(Candidate::new(process, course))
     });
     spawned.await.map_err(io::Error::other)?
 }
 
-fn spawn_now(
-    program: &Program,
-    channel: OwnedFd,
-    stderr: Option<Ends>,
-) -> io::Result<tokio::process::Child> {
+fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<Ends>) -> io::Result<Process> {
     let mut command = std::process::Command::new(program.path());
     // std empties the signal mask and restores SIGPIPE for the child.
     command
@@ -107,17 +109,23 @@ fn spawn_now(
         VARIABLE,
         format!("1:{}:{}", channel.as_raw_fd(), std::process::id()),
     );
+    if let Some(variable) = program.without {
+        command.env_remove(variable);
+    }
     match stderr {
         Some(ends) => relay::equip(&mut command, ends.read, ends.write)?,
         // That of this process, if it has one.
         None => drop(command.env_remove(relay::VARIABLE)),
+    }
+    if program.quiet {
+        command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
     }
     sys::inherit(&mut command, channel);
     let mut command = tokio::process::Command::from(command);
     let mut tries = 0;
     loop {
         match command.spawn() {
-            Ok(child) => return Ok(child),
+            Ok(child) => return Ok(Process::Child(child)),
             // Another thread that forks at this moment may hold the file open for writing.
             Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy && tries < 20 => {
                 tries += 1;

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::Shutdown,
     os::unix::{fs::PermissionsExt, net::UnixStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use handover::{
@@ -19,13 +19,13 @@ use super::{
     service::{PATIENCE, Ready, Service, connect, send, who},
 };
 
-fn start(env: &[(&str, &str)]) -> (Service, Ready) {
+pub(crate) fn start(env: &[(&str, &str)]) -> (Service, Ready) {
     let env = [env, &[(server::CONTROL, "1")]].concat();
     Service::start(&env)
 }
 
 /// A request under way.
-struct Call(BufReader<UnixStream>);
+pub(crate) struct Call(BufReader<UnixStream>);
 
 impl Call {
     /// Connects, and sends these bytes.
@@ -37,7 +37,7 @@ impl Call {
         Self(BufReader::new(stream))
     }
 
-    fn new(service: &Service, request: &Request) -> Self {
+    pub(crate) fn new(service: &Service, request: &Request) -> Self {
         Self::raw(service, request.to_line().as_bytes())
     }
 
@@ -50,7 +50,7 @@ impl Call {
     }
 
     /// All events up to one that fits, which is the last in the list.
-    fn until(&mut self, what: &str, fits: impl Fn(&Event) -> bool) -> Vec<Event> {
+    pub(crate) fn until(&mut self, what: &str, fits: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
             let event = self.next();
@@ -63,18 +63,18 @@ impl Call {
     }
 
     /// All events to the outcome, after which there must be none.
-    fn outcome(mut self) -> Vec<Event> {
+    pub(crate) fn outcome(mut self) -> Vec<Event> {
         let events = self.until("outcome", Event::is_last);
         assert_eq!(self.next(), None);
         events
     }
 }
 
-fn upgrade() -> Request {
+pub(crate) fn upgrade() -> Request {
     Request::Upgrade(UpgradeRequest::default())
 }
 
-fn status(service: &Service) -> Status {
+pub(crate) fn status(service: &Service) -> Status {
     let mut events = Call::new(service, &Request::Status).outcome();
     match events.remove(0) {
         Event::Status { status, .. } => *status,
@@ -90,7 +90,7 @@ fn refusal(events: &[Event]) -> (Refusal, String) {
 }
 
 /// The names of the events, each once in a row.
-fn names(events: &[Event]) -> Vec<String> {
+pub(crate) fn names(events: &[Event]) -> Vec<String> {
     let name = |event: &Event| {
         let line: serde_json::Value = serde_json::from_str(&event.to_line()).unwrap();
         line["event"].as_str().unwrap().to_owned()
@@ -188,10 +188,16 @@ fn who_asks_for_an_upgrade_hears_of_it_until_the_old_generation_has_gone() {
     assert_eq!(who(&first.addresses[0]), second.pid);
 }
 
-/// The outcome is there although `main` returns as soon as the drain is over.
+/// The outcome is there although `main` returns as soon as the drain is over: in one thread nothing
+/// else of the process runs after that.
 #[test]
 fn the_last_line_comes_before_the_end() {
-    let (mut service, _) = start(&[]);
+    the_last_line_comes(&[]);
+    the_last_line_comes(&[(server::ONE_THREAD, "1")]);
+}
+
+fn the_last_line_comes(env: &[(&str, &str)]) {
+    let (mut service, _) = start(env);
     for round in 0..5 {
         let events = Call::new(&service, &upgrade()).outcome();
         assert_eq!(
@@ -402,8 +408,8 @@ fn hostile_callers_are_refused_and_hold_nobody_up() {
         assert_eq!(matches!(event, Event::Status { .. }), answered, "{event:?}");
     }
     // Many that say nothing: the others are told that there is no room, and there is again soon.
-    let silent: Vec<_> = (0..40).map(|_| Call::raw(&service, b"")).collect();
-    let (kind, _) = refusal(&silent.into_iter().last().unwrap().outcome());
+    let mut silent: Vec<_> = (0..40).map(|_| Call::raw(&service, b"")).collect();
+    let (kind, _) = refusal(&silent.pop().unwrap().outcome());
     assert_eq!(kind, Refusal::Busy);
     let slow = Call::raw(&service, b"{\"command\":");
     service.wait_until("there is room", || {
@@ -432,8 +438,11 @@ fn hostile_callers_are_refused_and_hold_nobody_up() {
 fn a_connection_to_the_control_socket_does_not_hold_the_drain() {
     let (mut service, first) = start(&[]);
     let _silent = Call::raw(&service, b"{");
+    let begun = Instant::now();
     send(first.pid, Signal::TERM);
     assert!(service.first_ended().success());
+    // Less than a request may take to arrive.
+    assert!(begun.elapsed() < Duration::from_millis(4_500));
 }
 
 #[test]

@@ -145,6 +145,35 @@ fn a_program_that_cannot_be_executed_is_told() {
     serves_on_and_tries_again(&service, &first);
 }
 
+/// A deployment that writes the file in place, or another thread that forks while it does.
+#[test]
+fn a_program_that_is_open_for_writing_is_waited_for() {
+    let (service, first) = Service::start(&[]);
+    let copy = service.path("copy");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    fs::remove_file(service.path("server")).unwrap();
+    std::os::unix::fs::symlink(&copy, service.path("server")).unwrap();
+    let written = fs::File::options().write(true).open(&copy).unwrap();
+    let answer = ask(&first.addresses[0], "upgrade");
+    assert!(
+        answer.contains("kind: Spawn") && answer.contains("ExecutableFileBusy"),
+        "{answer}"
+    );
+    assert_eq!(who(&first.addresses[0]), first.pid);
+    let mut talk = connect(&first.addresses[0]);
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| talk.ask("upgrade"));
+        // Much less than it waits for, which is 400 ms.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(written);
+        let answer = answer.join().unwrap();
+        assert!(answer.starts_with("ok"), "{answer}");
+    });
+    let second = service.ready();
+    drop(talk);
+    service.served_by(&first.addresses[0], second.pid);
+}
+
 #[test]
 fn a_program_that_is_no_successor_is_told() {
     let (service, first) = Service::start(&[]);

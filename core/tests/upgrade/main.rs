@@ -6,17 +6,25 @@
 #![cfg(unix)]
 
 mod addresses;
+mod check;
 mod control;
 mod environment;
 mod extras;
 mod failures;
+mod fd_store;
+mod first;
+mod generations;
 mod heirs;
+mod hygiene;
 mod kinds;
+mod manager;
+mod many;
 mod options;
 mod server;
 mod service;
 mod sockets;
 mod state;
 mod stops;
+mod strangers;
 mod systemd;
 mod upgrades;

@@ -20,7 +20,12 @@ pub(crate) const DIR: &str = "HANDOVER_TEST_DIR";
 pub(crate) const LISTEN: &str = "HANDOVER_TEST_LISTEN";
 pub(crate) const UDP: &str = "HANDOVER_TEST_UDP";
 pub(crate) const READY_TIMEOUT_MS: &str = "HANDOVER_TEST_READY_TIMEOUT_MS";
+pub(crate) const DEADLINE_MS: &str = "HANDOVER_TEST_DEADLINE_MS";
 pub(crate) const PROBATION_MS: &str = "HANDOVER_TEST_PROBATION_MS";
+pub(crate) const MAX_DRAINING: &str = "HANDOVER_TEST_MAX_DRAINING";
+pub(crate) const CHECK_FIRST: &str = "HANDOVER_TEST_CHECK_FIRST";
+/// All tasks and `main` in one thread.
+pub(crate) const ONE_THREAD: &str = "HANDOVER_TEST_ONE_THREAD";
 /// Whether there is a control socket, `control` in the directory.
 pub(crate) const CONTROL: &str = "HANDOVER_TEST_CONTROL";
 
@@ -33,11 +38,11 @@ fn runs_if_asked() {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let mut runtime = match env::var_os(ONE_THREAD) {
+        Some(_) => tokio::runtime::Builder::new_current_thread(),
+        None => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
     if let Err(err) = runtime.block_on(serve(Path::new(&dir))) {
         eprintln!("cannot serve: {err}");
         drop(runtime);
@@ -57,7 +62,8 @@ fn fault(dir: &Path) -> String {
 }
 
 async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let policy = Policy::default().with_deadline(Duration::from_secs(30));
+    let deadline = millis(DEADLINE_MS).unwrap_or(Duration::from_secs(30));
+    let policy = Policy::default().with_deadline(deadline);
     let mut builder = Generation::builder()
         .graceful(Graceful::with_policy(policy))
         .pid_file(dir.join("pid"))
@@ -69,6 +75,10 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(time) = millis(READY_TIMEOUT_MS) {
         builder = builder.ready_timeout(time);
     }
+    if let Ok(most) = env::var(MAX_DRAINING) {
+        builder = builder.max_draining(most.parse().unwrap());
+    }
+    builder = builder.check_first(env::var_os(CHECK_FIRST).is_some());
     if env::var_os(CONTROL).is_some() {
         let name = std::fs::read_to_string(dir.join("control-name"));
         builder = builder.control(dir.join(name.as_deref().unwrap_or("control")));
@@ -123,7 +133,13 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
         }
         _ => {}
     }
-    generation.ready().await?;
+    if let Err(err) = generation.ready().await {
+        if fault == "stubborn" {
+            println!("stubborn pid={}", process::id());
+            std::future::pending::<()>().await;
+        }
+        return Err(err.into());
+    }
     generation.ready().await?;
     let (pid, number) = (process::id(), generation.number());
     println!("ready pid={pid} generation={number}{names}");
@@ -150,7 +166,8 @@ async fn accept(mut listener: handover::Listener, generation: Generation, dir: P
                 tokio::spawn(converse(stream, guard, generation.clone(), dir.clone()));
             }
             () = graceful.draining() => {
-                if !graceful.reason().is_some_and(|reason| reason.is_upgrade()) {
+                // It may have been taken back already, and then there is none.
+                if graceful.reason().is_some_and(|reason| !reason.is_upgrade()) {
                     return;
                 }
                 while let Some(accepted) = listener.accept_leftover().await {
@@ -160,7 +177,7 @@ async fn accept(mut listener: handover::Listener, generation: Generation, dir: P
                 }
                 drop(guard);
                 // The successor may die, and then it is our turn again.
-                while graceful.phase() == Phase::Draining {
+                while matches!(graceful.phase(), Phase::Draining | Phase::Cutting) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
@@ -185,6 +202,10 @@ async fn converse(
                 Ok(successor) => format!("ok {successor}"),
                 Err(err) => format!("err {err:?}").replace('\n', " "),
             },
+            "check" => match generation.check().await {
+                Ok(checked) => format!("ok {checked:?}"),
+                Err(err) => format!("err {err:?}").replace('\n', " "),
+            },
             "chdir" => {
                 env::set_current_dir("/").map_or_else(|err| err.to_string(), |()| "ok".into())
             }
@@ -202,6 +223,25 @@ async fn converse(
                     .trim()
                     .to_owned()
             }
+            // Takes a thread of the runtime away.
+            "block" => {
+                while !dir.join("unblock").exists() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                "ok".to_owned()
+            }
+            "descriptors" => descriptors_of_a_child(),
+            "storm" => {
+                let storm = || {
+                    (0..40)
+                        .map(|_| descriptors_of_a_child())
+                        .collect::<Vec<_>>()
+                };
+                let mut seen = tokio::task::spawn_blocking(storm).await.unwrap();
+                seen.dedup();
+                seen.join(", ")
+            }
+            "grandchild" => grandchild(&dir),
             "dir" => dir.display().to_string(),
             other => format!("what is {other}?"),
         };
@@ -211,6 +251,36 @@ async fn converse(
             .ok()?;
     }
     Some(())
+}
+
+/// What a program that this one starts has open; one of it is the directory that it reads.
+pub(crate) fn descriptors_of_a_child() -> String {
+    let out = process::Command::new("/bin/ls")
+        .arg("/proc/self/fd")
+        .output();
+    let text = String::from_utf8(out.unwrap().stdout).unwrap();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Starts another service of the same program, and returns what it says when it is ready.
+fn grandchild(dir: &Path) -> String {
+    use std::io::BufRead as _;
+    let own = dir.join("grandchild");
+    std::fs::create_dir(&own).unwrap();
+    let mut child = process::Command::new(dir.join("server"))
+        .args(super::service::ARGS)
+        .env(DIR, &own)
+        .env(LISTEN, "127.0.0.1:0")
+        .stdout(process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = lines
+        .map_while(Result::ok)
+        .find(|line| line.contains("ready pid="));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    said.unwrap_or_else(|| "nothing".to_owned())
 }
 
 async fn echo(socket: tokio::net::UdpSocket, generation: Generation) {

@@ -80,26 +80,28 @@ impl Service {
         Self::run(dir, command)
     }
 
-    pub(crate) fn run(dir: TempDir, mut command: Command) -> (Self, Ready) {
-        let mut child = command.spawn().unwrap();
-        let stdout = child.stdout.take().unwrap();
-        let (send, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines() {
-                let Ok(line) = line else { return };
-                if send.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let service = Self {
+    pub(crate) fn run(dir: TempDir, command: Command) -> (Self, Ready) {
+        let service = Self::spawn(dir, command);
+        let ready = service.ready();
+        (service, ready)
+    }
+
+    /// Starts a first generation, and does not wait for it.
+    pub(crate) fn spawn(dir: TempDir, command: Command) -> Self {
+        let (child, lines) = spawned(command);
+        Self {
             dir,
             child,
             lines,
             kept: RefCell::default(),
-        };
-        let ready = service.ready();
-        (service, ready)
+        }
+    }
+
+    /// Starts a first generation in the place of one that has ended.
+    pub(crate) fn respawn(&mut self, command: Command) {
+        let _ = self.first_ended();
+        (self.child, self.lines) = spawned(command);
+        self.kept.borrow_mut().clear();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -209,6 +211,22 @@ impl Service {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// Starts a process, with the lines that it prints.
+fn spawned(mut command: Command) -> (Child, Receiver<String>) {
+    let mut child = command.spawn().unwrap();
+    let stdout = child.stdout.take().unwrap();
+    let (send, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines() {
+            let Ok(line) = line else { return };
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    (child, lines)
 }
 
 impl Drop for Service {

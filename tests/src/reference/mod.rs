@@ -8,6 +8,8 @@ mod axum_app;
 pub mod bare;
 mod fault;
 mod flags;
+mod grpc;
+mod grpc_bare;
 mod listen;
 mod ready;
 mod setup;
@@ -19,6 +21,8 @@ pub use self::{
     axum_app::router,
     fault::Fault,
     flags::Flags,
+    grpc::{pb, routes},
+    grpc_bare::run as run_bare_tonic,
     listen::Listen,
     ready::ready_line,
     setup::{Setup, finish, start},

@@ -38,12 +38,19 @@ impl Setup {
         if let Some(path) = &flags.pid_file {
             builder = builder.pid_file(path);
         }
+        if let Some(path) = &flags.control {
+            builder = builder.control(path);
+        }
+        if let Some(most) = flags.max_draining {
+            builder = builder.max_draining(most);
+        }
         if let Some(time) = flags.ready_timeout {
             builder = builder.ready_timeout(time);
         }
         if let Some(time) = flags.probation {
             builder = builder.probation(time);
         }
+        builder = builder.lazy_adoption(!flags.eager_adoption);
         if let Some(time) = flags.move_timeout {
             builder = builder.move_timeout(time);
         }
@@ -138,8 +145,7 @@ pub async fn finish(generation: &Generation, report: &Report) -> ExitCode {
 }
 
 /// Runs a reference server, or the bare framework (one of [`bare`](super::bare)) where that is asked
-/// for, with a log and as many
-/// threads as it is told to have.
+/// for, with a log and as many threads as it is told to have.
 ///
 /// # Errors
 ///

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use super::{
-    outcome::{Action, Left, Lost, Point, Role, outcome},
+    outcome::{Action, Left, Lost, POINTS, Point, Role, outcome},
     support::{BOUND, Way, directory, listening},
 };
 
@@ -49,6 +49,36 @@ fn probation(cell: Cell) -> &'static str {
         (8, _) => "0",
         (6.., Left::Predecessor) => "5",
         _ => "0.3",
+    }
+}
+
+impl Cell {
+    pub(crate) async fn stopped_for_long() -> anyhow::Result<()> {
+        let point = POINTS.iter().find(|point| point.name == "spawned");
+        let point = point.context("the point")?;
+        let action = Action::StopAndGoOn;
+        let cell = Self { point, action };
+        let service = Service::start(cell).await?;
+        fs::write(service.faults.join(point.name), action.fault(point))?;
+        service.first.process.signal(Signal::HUP)?;
+        let stopped = service.reached(point.name).await?;
+        is_stopped(&stopped).await?;
+        let successor = service
+            .alive()
+            .into_iter()
+            .find(|stat| stat.pid != stopped.pid());
+        let successor = Process::open(successor.context("a successor")?.pid)?;
+        has_ended(&successor).await?;
+        fs::write(service.faults.join(format!("{}.go", point.name)), "")?;
+        stopped.signal(Signal::CONT)?;
+        let failed = service
+            .server
+            .stderr_line("upgrade failed, serving on", BOUND);
+        let failed = failed.await?;
+        ensure!(failed.contains("it may be stopped"), "{failed}");
+        service.serves_alone(&service.first).await?;
+        let next = service.upgrades(&service.first, cell).await?;
+        service.ends(&next, cell).await
     }
 }
 
@@ -105,7 +135,7 @@ impl Service {
         fs::write(self.faults.join(point), cell.action.fault(cell.point))?;
         self.first.process.signal(Signal::HUP)?;
         let failed = self.reached(point).await?;
-        let inside = self.suffer(cell, &failed).await?;
+        self.suffer(cell, &failed).await?;
         if left == Left::Nobody {
             return self.is_over(storm, &failed).await;
         }
@@ -120,7 +150,7 @@ impl Service {
         if left == Left::Predecessor || left == Left::Successor {
             ensure!(next.sockets == self.first.sockets, "{:?}", next.sockets);
         }
-        self.stopped(storm, lost, inside).await?;
+        self.stopped(storm, lost).await?;
         self.ends(&next, cell).await.context("the end")
     }
 
@@ -151,8 +181,7 @@ impl Service {
     }
 
     /// Does the part of the fault that the process does not do itself, and waits until it is done.
-    /// Returns how many connections the process had, where it was stopped before it ended.
-    async fn suffer(&self, cell: Cell, failed: &Process) -> anyhow::Result<Option<usize>> {
+    async fn suffer(&self, cell: Cell, failed: &Process) -> anyhow::Result<()> {
         let role = match failed.pid() == self.first.pid() {
             true => Role::Predecessor,
             false => Role::Successor,
@@ -161,7 +190,6 @@ impl Service {
             role == cell.point.role,
             "it was the {role:?} who came there"
         );
-        let mut inside = None;
         match (cell.action, role) {
             (Action::Exit | Action::Kill, _) => {}
             (Action::Panic, _) if cell.point.is_in_main => {}
@@ -179,7 +207,7 @@ impl Service {
             }
             (Action::Hang, Role::Successor) => {
                 if outcome(cell.point, cell.action).0 == Left::Successor {
-                    return Ok(None);
+                    return Ok(());
                 }
             }
             (Action::StopAndGoOn, _) => {
@@ -187,16 +215,15 @@ impl Service {
                 sleep(STOPPED).await;
                 fs::write(self.faults.join(format!("{}.go", cell.point.name)), "")?;
                 failed.signal(Signal::CONT)?;
-                return Ok(None);
+                return Ok(());
             }
             (Action::StopAndKill, _) => {
                 is_stopped(failed).await?;
-                inside = Some(connections(failed.pid())?);
-                failed.signal(Signal::KILL)?;
+                // On a busy machine a time limit may have been first.
+                let _ = failed.signal(Signal::KILL);
             }
         }
-        has_ended(failed).await?;
-        Ok(inside)
+        has_ended(failed).await
     }
 
     fn target(&self) -> anyhow::Result<Target> {
@@ -283,7 +310,7 @@ impl Service {
         Ok(next)
     }
 
-    async fn stopped(&self, storm: Storm, lost: Lost, inside: Option<usize>) -> anyhow::Result<()> {
+    async fn stopped(&self, storm: Storm, lost: Lost) -> anyhow::Result<()> {
         let clients = 7;
         if lost != Lost::Crash {
             // They all go on.
@@ -296,7 +323,7 @@ impl Service {
         let report = storm.stop().await;
         let most = match lost {
             Lost::Nothing => 0,
-            Lost::Inside => inside.map_or(clients, |inside| inside as u64),
+            Lost::Inside => clients,
             Lost::Crash => return Ok(()),
         };
         ensure!(
@@ -363,7 +390,10 @@ fn is_served_or_was_inside(report: &Report) -> anyhow::Result<()> {
 }
 
 async fn is_stopped(process: &Process) -> anyhow::Result<()> {
-    let stopped = async || (proc::Stat::of(process.pid()).ok()?.state == 'T').then_some(());
+    let stopped = async || match proc::Stat::of(process.pid()) {
+        Ok(stat) => matches!(stat.state, 'T' | 'Z').then_some(()),
+        Err(_) => Some(()),
+    };
     eventually("it to stop", BOUND, stopped).await
 }
 
@@ -373,25 +403,4 @@ async fn has_ended(process: &Process) -> anyhow::Result<()> {
         Err(_) => Some(()),
     };
     eventually("it to end", BOUND, gone).await
-}
-
-/// How many connections a process has open.
-fn connections(pid: u32) -> anyhow::Result<usize> {
-    let table = fs::read_to_string("/proc/net/tcp")?;
-    // All but the listening ones.
-    let open: Vec<&str> = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|fields| fields.get(3).is_some_and(|state| *state != "0A"))
-        .filter_map(|fields| fields.get(9).copied())
-        .collect();
-    let sockets = proc::descriptors(pid)?
-        .into_iter()
-        .filter_map(|(_, target)| {
-            let text = target.to_str()?.strip_prefix("socket:[")?;
-            Some(text.strip_suffix(']')?.to_owned())
-        });
-    Ok(sockets
-        .filter(|inode| open.contains(&inode.as_str()))
-        .count())
 }

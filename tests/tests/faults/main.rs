@@ -87,6 +87,13 @@ faults! {
     a_predecessor_that_is_stopped_and_killed: Predecessor StopAndKill,
 }
 
+/// Fails if a successor takes a silence for the end of its predecessor, which still has the sockets
+/// and the clients: it would be a second service.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_predecessor_that_is_stopped_for_longer_than_its_successor_waits() {
+    Cell::stopped_for_long().await.unwrap();
+}
+
 /// Fails if a step of the protocol is skipped, for either process.
 #[test]
 fn every_step_has_a_point_in_both() {

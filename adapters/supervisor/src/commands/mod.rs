@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod check;
 mod status;
 
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub(crate) fn run(args: Args) -> Exit {
         }
         Command::Status(args) => status::run(&args),
         Command::Drain(drain) => follow(&drain.service, &Request::Drain, drain.timeout, |_| false),
+        Command::Check(args) => check::run(args),
         Command::Cut(cut) => follow(&cut.service, &Request::Cut, cut.timeout, |_| false),
     }
 }

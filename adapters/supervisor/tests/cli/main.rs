@@ -5,6 +5,7 @@
 
 #![cfg(unix)]
 
+mod check;
 mod commands;
 mod failures;
 mod service;

@@ -80,6 +80,19 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// The command of a service in this directory, which serves nobody yet.
+    pub(crate) fn line(dir: &Path) -> [String; 6] {
+        let program = env::current_exe().unwrap();
+        [
+            format!("{DIR}={}", dir.display()),
+            program.to_str().unwrap().to_owned(),
+            "--exact".to_owned(),
+            "service::runs_if_asked".to_owned(),
+            "--nocapture".to_owned(),
+            "--test-threads=1".to_owned(),
+        ]
+    }
+
     pub(crate) fn start() -> (Self, u32, String) {
         Self::start_in(tempfile::tempdir().unwrap())
     }

@@ -1,4 +1,10 @@
-use super::*;
+use super::{
+    super::{
+        open::{self, How, Opened},
+        options::SocketOptions,
+    },
+    *,
+};
 
 async fn target(text: &str) -> (Spec, Target) {
     let spec = Spec::parse(text).unwrap();

@@ -18,13 +18,16 @@ use tokio::{
     time::{advance, timeout},
 };
 
+mod held;
+
 use super::{
+    answers::Answers,
     inbound::{Adopters, Adopting},
-    outbound::{Given, PATIENCE, Route},
+    outbound::{Back, Given, PATIENCE, Route},
 };
 use crate::{
-    Graceful, Reason, Stream,
-    accept::Arrival,
+    Graceful, Reason, Stays, Stream,
+    accept::{Arrival, MAX_STATE, Protocol},
     upgrade::{
         Successor,
         channel::{self, Channel},
@@ -48,7 +51,10 @@ struct Old {
 
 impl Old {
     fn start() -> Self {
-        let (link, graceful, route, theirs) = link();
+        Self::of(link(false))
+    }
+
+    fn of((link, graceful, route, theirs): Ends) -> Self {
         let pid = link.successor.pid();
         let ended = tokio::spawn(watch(link));
         Self {
@@ -61,7 +67,7 @@ impl Old {
     }
 
     /// Gives a connection; returns its other end as well.
-    fn give(&self, unread: &[u8]) -> (UnixStream, JoinHandle<Result<(), Given>>) {
+    fn give(&self, unread: &[u8]) -> (UnixStream, JoinHandle<Result<(), Back>>) {
         let (client, given) = connection("web", unread);
         let route = self.route.clone();
         (client, tokio::spawn(async move { route.give(given).await }))
@@ -73,9 +79,11 @@ impl Old {
     }
 }
 
-fn link() -> (Link, Graceful, Route, Arc<Channel>) {
+type Ends = (Link, Graceful, Route, Arc<Channel>);
+
+fn link(lazy: bool) -> Ends {
     let graceful = Graceful::new();
-    let route = Route::new(graceful.clone(), PATIENCE);
+    let route = Route::new(graceful.clone(), PATIENCE, lazy);
     let (ours, theirs) = channel::pair().unwrap();
     let child = Command::new("sleep")
         .arg("600")
@@ -113,12 +121,22 @@ impl New {
     fn start(channel: &Arc<Channel>) -> Self {
         let adopters = Arc::new(Adopters::default());
         let web = adopters.register("web");
-        web.will_adopt();
+        web.adopts(&[Protocol::HTTP]);
         let (channel, to) = (channel.clone(), adopters.clone());
+        // As the watch over the predecessor does.
         let hears = tokio::spawn(async move {
-            while let Some((records, payload, fds)) = connections(&channel).await {
-                to.receive(&channel, records, &payload, fds);
+            let answers = Answers::new(channel.clone());
+            while let Some(received) = channel.recv().await.unwrap() {
+                match received.message {
+                    Decoded::Known(Message::Connections { connections, lazy }) => {
+                        let (payload, fds) = (received.payload, received.fds);
+                        to.receive(&answers, connections, &payload, fds, lazy);
+                    }
+                    Decoded::Known(Message::Settle) => answers.settle(),
+                    other => panic!("{other:?}"),
+                }
             }
+            answers.settle();
         });
         Self {
             adopters,
@@ -139,7 +157,7 @@ async fn connections(channel: &Channel) -> Option<Offer> {
     let received = timeout(BOUND, channel.recv()).await.expect("a message");
     let received = received.unwrap()?;
     match received.message {
-        Decoded::Known(Message::Connections { connections }) => {
+        Decoded::Known(Message::Connections { connections, .. }) => {
             Some((connections, received.payload, received.fds))
         }
         other => panic!("{other:?}"),
@@ -157,21 +175,40 @@ fn connection(listener: &str, unread: &[u8]) -> (UnixStream, Given) {
         unread: 0,
         age_ms: 1500,
         requests: 3,
+        protocol: String::new(),
+        version: 0,
+        state: 0,
     };
     let given = Given {
         fd: server.into(),
         unread: unread.to_vec(),
+        state: Vec::new(),
         record,
     };
     (client, given)
 }
 
-async fn back(giving: JoinHandle<Result<(), Given>>) -> Given {
+const CHAT: Protocol = Protocol::new("chat", 3).since(2);
+
+fn session(name: &str, version: u32, state: &[u8]) -> (UnixStream, Given) {
+    let (client, mut given) = connection("web", b"");
+    given.record.protocol = name.to_owned();
+    given.record.version = version;
+    given.state = state.to_vec();
+    (client, given)
+}
+
+async fn back(giving: JoinHandle<Result<(), Back>>) -> Given {
+    back_for(giving).await.0
+}
+
+/// With the reason.
+async fn back_for(giving: JoinHandle<Result<(), Back>>) -> Back {
     let answer = timeout(BOUND, giving).await.expect("an answer").unwrap();
     answer.expect_err("it is moved")
 }
 
-async fn moved(giving: JoinHandle<Result<(), Given>>) {
+async fn moved(giving: JoinHandle<Result<(), Back>>) {
     let answer = timeout(BOUND, giving).await.expect("an answer").unwrap();
     assert!(answer.is_ok(), "it came back");
 }
@@ -261,7 +298,7 @@ async fn the_end_gives_back_what_was_not_claimed_and_never_what_was() {
     for (client, giving) in given {
         match giving.await.unwrap() {
             Ok(()) => counts.0 += 1,
-            Err(given) => {
+            Err((given, _)) => {
                 assert_eq!(given.unread, b"x");
                 assert_open(&client, given);
                 counts.1 += 1;
@@ -339,9 +376,84 @@ async fn too_much_unread_comes_back_at_once() {
     let old = Old::start();
     let unread = vec![1; 32 * 1024 + 1];
     let (client, giving) = old.give(&unread);
-    let given = back(giving).await;
-    assert_eq!(given.unread, unread);
+    let (given, why) = back_for(giving).await;
+    assert_eq!((&given.unread, why), (&unread, Stays::Unread));
     assert_open(&client, given);
+}
+
+#[tokio::test]
+async fn too_much_state_comes_back_at_once() {
+    let old = Old::start();
+    let (client, given) = session("chat", 1, &vec![1; MAX_STATE + 1]);
+    let given = timeout(BOUND, old.route.give(given)).await.unwrap();
+    let (given, why) = given.expect_err("it is too large");
+    assert_eq!(why, Stays::State);
+    assert_eq!(given.state.len(), MAX_STATE + 1);
+    assert_open(&client, given);
+    // Nothing of it was sent.
+    assert!(!old.route_has_sent());
+}
+
+#[tokio::test]
+async fn each_session_arrives_with_its_own_state() {
+    let old = Old::start();
+    let mut new = New::start(&old.theirs);
+    new.web.adopts(&[CHAT, Protocol::HTTP]);
+    let mut clients = Vec::new();
+    let mut givings = Vec::new();
+    for i in 0..200_usize {
+        let (client, mut given) = match i % 3 {
+            0 => connection("web", b""),
+            // As large as they may be, so that a message has no room for two.
+            1 if i % 50 == 1 => session("chat", 2, &vec![i as u8; MAX_STATE]),
+            _ => session("chat", 2, &vec![i as u8; i * 7]),
+        };
+        given.unread = vec![!(i as u8); if i % 50 == 1 { 32 * 1024 } else { i }];
+        let route = old.route.clone();
+        givings.push(tokio::spawn(async move { route.give(given).await }));
+        clients.push(client);
+    }
+    for _ in 0..200 {
+        let parcel = new.arrival().await.claim().await;
+        // Its last byte tells which it is.
+        let i = parcel.unread.last().map_or(0, |byte| usize::from(!byte));
+        assert!(parcel.unread.iter().all(|byte| *byte == !(i as u8)));
+        if i % 3 == 0 {
+            assert_eq!(parcel.protocol, Protocol::HTTP);
+            assert!(parcel.state.is_empty());
+        } else {
+            assert_eq!(parcel.protocol, Protocol::new("chat", 2));
+            let largest = i % 3 == 1 && i % 50 == 1;
+            let long = if largest { MAX_STATE } else { i * 7 };
+            assert!(parcel.state == vec![i as u8; long], "{i}");
+        }
+    }
+    for giving in givings {
+        moved(giving).await;
+    }
+}
+
+#[tokio::test]
+async fn a_protocol_that_was_not_declared_is_refused() {
+    let old = Old::start();
+    let mut new = New::start(&old.theirs);
+    new.web.adopts(&[CHAT]);
+    let undeclared = [("chat", 1), ("chat", 4), ("chess", 2), ("", 0)];
+    // Refused as they are looked at, by who waits for one that is declared.
+    let arrival = tokio::spawn(async move { new.arrival().await.claim().await });
+    for (name, version) in undeclared {
+        let (client, given) = session(name, version, b"state");
+        let given = timeout(BOUND, old.route.give(given)).await.unwrap();
+        let (given, why) = given.expect_err("nobody reads it");
+        assert_eq!(why, Stays::RefusedProtocol);
+        assert_eq!(given.state, b"state");
+        assert_open(&client, given);
+    }
+    let (_client, given) = session("chat", 3, b"state");
+    let given = timeout(BOUND, old.route.give(given)).await.unwrap();
+    assert!(given.is_ok());
+    let parcel = arrival.await.unwrap();
+    assert_eq!(parcel.protocol, Protocol::new("chat", 3));
 }
 
 #[tokio::test]
@@ -350,7 +462,9 @@ async fn a_name_that_nobody_listens_by_is_refused() {
     let _new = New::start(&old.theirs);
     let (client, given) = connection("admin", b"");
     let given = timeout(BOUND, old.route.give(given)).await.unwrap();
-    assert_open(&client, given.expect_err("nobody has it"));
+    let (given, why) = given.expect_err("nobody has it");
+    assert_eq!(why, Stays::RefusedListener);
+    assert_open(&client, given);
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,13 +476,15 @@ async fn a_listener_that_nobody_serves_refuses_after_a_moment() {
     let began = tokio::time::Instant::now();
     let given = old.route.give(given).await;
     assert_eq!(began.elapsed().as_millis() / 100, 10);
-    assert_open(&client, given.expect_err("nobody serves it"));
+    let (given, why) = given.expect_err("nobody serves it");
+    assert_eq!(why, Stays::RefusedUnserved);
+    assert_open(&client, given);
     // Served in time, it is adopted.
     let (_client, given) = connection("idle", b"");
     let route = old.route.clone();
     let giving = tokio::spawn(async move { route.give(given).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
-    idle.will_adopt();
+    idle.adopts(&[Protocol::HTTP]);
     let mut idle = idle;
     let parcel = poll_fn(|cx| idle.poll(cx)).await.claim().await;
     moved(giving).await;
@@ -379,7 +495,7 @@ async fn a_listener_that_nobody_serves_refuses_after_a_moment() {
     let began = tokio::time::Instant::now();
     let given = old.route.give(given).await;
     assert!(began.elapsed() < Duration::from_millis(100));
-    assert_open(&client, given.expect_err("nobody serves it"));
+    assert_open(&client, given.expect_err("nobody serves it").0);
 }
 
 #[tokio::test]
@@ -390,7 +506,9 @@ async fn an_older_successor_gives_everything_back() {
     drop(fds);
     let what = "connections".to_owned();
     old.theirs.try_send(&Message::Unknown { what }).unwrap();
-    assert_open(&client, back(giving).await);
+    let (given, why) = back_for(giving).await;
+    assert_eq!(why, Stays::NoTaker);
+    assert_open(&client, given);
     assert!(!old.route.is_open());
     // It serves on, and is still watched.
     assert!(!old.ended.is_finished());
@@ -401,7 +519,7 @@ async fn a_silent_successor_is_killed() {
     let old = Old::start();
     let (client, giving) = old.give(b"x");
     let began = tokio::time::Instant::now();
-    let given = giving.await.unwrap().expect_err("nobody took it");
+    let (given, _) = giving.await.unwrap().expect_err("nobody took it");
     assert!(began.elapsed() >= PATIENCE);
     assert!(began.elapsed() < PATIENCE * 2);
     assert_open(&client, given);
@@ -414,7 +532,7 @@ async fn a_silent_successor_is_killed() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_was_not_read_in_time_counts() {
     for _ in 0..20 {
-        let (mut link, _graceful, route, theirs) = link();
+        let (mut link, _graceful, route, theirs) = link(false);
         let (_client, given) = connection("web", b"");
         let giving = tokio::spawn(async move { route.give(given).await });
         let (records, ..) = connections(&theirs).await.unwrap();
@@ -430,7 +548,7 @@ async fn an_answer_that_was_not_read_in_time_counts() {
 /// A message that cannot be read is no end: its sender may claim in the next.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_taken_back_from_who_sends_nonsense() {
-    let (link, _graceful, route, theirs) = link();
+    let (link, _graceful, route, theirs) = link(false);
     let ended = tokio::spawn(watch(link));
     let (_client, given) = connection("web", b"");
     let giving = tokio::spawn(async move { route.give(given).await });
@@ -447,7 +565,8 @@ async fn without_a_generation_everything_is_refused() {
     let old = Old::start();
     let (client, giving) = old.give(b"x");
     let (records, _, fds) = connections(&old.theirs).await.unwrap();
-    super::inbound::refuse(&old.theirs, &records);
+    let ids = records.iter().map(|record| record.id).collect();
+    Answers::new(old.theirs.clone()).refuse(ids, Stays::RefusedListener);
     drop(fds);
     assert_open(&client, back(giving).await);
 }
@@ -461,7 +580,8 @@ async fn nobody_waits_and_the_answer_still_closes_it() {
     giving.abort();
     let _ = giving.await;
     let ids = records.iter().map(|record| record.id).collect();
-    old.theirs.try_send(&Message::Refused { ids }).unwrap();
+    let why = String::new();
+    old.theirs.try_send(&Message::Refused { ids, why }).unwrap();
     drop(fds);
     let read = tokio::task::spawn_blocking(move || client.read(&mut [0]).unwrap());
     assert_eq!(read.await.unwrap(), 0);
@@ -535,8 +655,9 @@ fn fewer_descriptors_than_records() {
         for (i, (client, giving)) in given.into_iter().enumerate() {
             match timeout(BOUND, giving).await.unwrap().unwrap() {
                 Ok(()) => there += 1,
-                Err(given) => {
+                Err((given, why)) => {
                     assert_eq!(given.unread, [i as u8; 100]);
+                    assert_eq!(why, Stays::RefusedDescriptors);
                     assert_open(&client, given);
                     here += 1;
                 }
