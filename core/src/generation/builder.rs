@@ -328,6 +328,8 @@ impl GenerationBuilder {
         let manager = Arc::new(match &self.seat {
             // It is told of the process, and so of the test.
             Some(_) => Manager::absent(number),
+            // A check says nothing of the service, which runs.
+            None if check => Manager::absent(number),
             None => Manager::new(number, main, self.fd_store),
         });
         if manager.watches() {
