@@ -5,7 +5,6 @@
 //! - [`foreign`] is for who has to keep `axum::serve`, and says what that cannot do.
 
 pub mod foreign;
-#[cfg(unix)]
 mod run;
 mod service;
 
@@ -15,7 +14,6 @@ use handover_hyper::Serve;
 use http::Request;
 use tower_service::Service;
 
-#[cfg(unix)]
 pub use self::run::run;
 pub use self::service::App;
 pub use handover_hyper::{FrameGate, NotMovable, movable};

@@ -108,13 +108,16 @@ pub(crate) async fn serve<Io, S, B>(
     let protocol = match (&options.http1, &options.http2) {
         (Some(_), None) => Protocol::Http1,
         (Some(_), Some(_)) if is_known => Protocol::Http1,
-        (None, Some(_)) => Protocol::Http2,
         _ => {
             let mover = mover.as_deref();
             match until_known(&mut sniff, io, &mut pace, &link, mover).await {
                 Some((known, protocol)) => {
                     io = known;
-                    protocol
+                    match options.http1 {
+                        Some(_) => protocol,
+                        // Whatever it speaks: hyper says what is wrong with it.
+                        None => Protocol::Http2,
+                    }
                 }
                 None => return,
             }

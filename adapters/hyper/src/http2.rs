@@ -3,18 +3,25 @@
 //! The announce is hyper's graceful shutdown: GOAWAY(2^31-1) and a PING, while streams are still
 //! accepted; with the PING's answer comes the final GOAWAY, and the connection ends with its last
 //! stream. A peer that does not answer would hold that open for ever. So when the window is over
-//! the connection ends without the answer, as soon as it has no stream.
+//! the PING is [answered for it](crate::http2_io), and it gets the final GOAWAY all the same. Only a
+//! peer that has stopped within a frame, or before its settings, is left without.
+//!
+//! hyper is done once it has written everything, which does not mean that it has arrived: a close
+//! with unread input, such as the window updates for a long answer, would throw away what the
+//! kernel has still to send. So the connection is read on until the peer closes it.
 
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
-use handover::Stays;
+use handover::{Phase, Stays};
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     connection::{Conn, HttpBody, HttpService},
+    http2_io::Http2Io,
     io::ConnIo,
+    linger,
     pace::Wish,
     service::ConnService,
 };
@@ -35,37 +42,67 @@ where
     } = conn;
     link.share();
     let service = ConnService::new(service, link.clone());
-    let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone(), None));
-    let mut hyper = builder.serve_connection(conn_io, service);
+    let (io, hold) = Http2Io::new(ConnIo::new(io, read, link.clone(), None));
+    let mut hyper = builder.serve_connection(TokioIo::new(io), service);
+    // Whoever connects now has nowhere else to go yet: it is told when the drain begins.
+    let came_to_a_lame_duck = link.graceful.phase() == Phase::LameDuck;
+    let mut told = false;
     let mut closing = false;
-    poll_fn(|cx| {
+    let is_done = poll_fn(|cx| {
         while let Poll::Ready(wish) = pace.poll(cx, &link) {
             match wish {
                 Wish::Move => {
                     // Its state is inside hyper, and GOAWAY loses nothing.
                     pace.stay(&link, Stays::Http2);
+                    told = true;
                     Pin::new(&mut hyper).graceful_shutdown();
                 }
-                Wish::Announce => Pin::new(&mut hyper).graceful_shutdown(),
-                Wish::Close if !closing => {
+                Wish::Announce
+                    if came_to_a_lame_duck && link.graceful.phase() == Phase::LameDuck => {}
+                Wish::Announce => {
+                    told = true;
+                    Pin::new(&mut hyper).graceful_shutdown();
+                }
+                // The drain was taken back; what has been said to this peer was not.
+                Wish::Stay if told => pace.close_after_a_window(&link),
+                Wish::Stay => {}
+                // An idle connection: its peer may be about to use it.
+                Wish::Close if !told && link.graceful.phase() < Phase::Cutting => {
+                    told = true;
+                    Pin::new(&mut hyper).graceful_shutdown();
+                    pace.close_after_a_window(&link);
+                }
+                Wish::Close => {
                     closing = true;
                     Pin::new(&mut hyper).graceful_shutdown();
+                    hold.answer_the_ping();
                 }
-                Wish::Stay | Wish::Close => {}
-                Wish::GiveUp => return Poll::Ready(()),
+                Wish::GiveUp => return Poll::Ready(false),
             }
         }
         link.wake_at_the_end(cx);
         match Pin::new(&mut hyper).poll(cx) {
-            Poll::Ready(result) => {
-                if let Err(error) = result {
-                    tracing::debug!(peer = %link.connection.peer(), %error, "connection failed");
-                }
-                Poll::Ready(())
+            Poll::Ready(Ok(())) => Poll::Ready(true),
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(peer = %link.connection.peer(), %error, "connection failed");
+                Poll::Ready(true)
             }
-            Poll::Pending if closing && link.is_quiet() => Poll::Ready(()),
+            // Nothing can be put into what it sends, and nothing is owed to it.
+            Poll::Pending if closing && !hold.is_answered() && link.is_answered() => {
+                Poll::Ready(true)
+            }
             Poll::Pending => Poll::Pending,
         }
     })
     .await;
+    drop(hyper);
+    let Some(io) = hold.take().filter(|_| is_done) else {
+        return;
+    };
+    if hold.is_answered_for() || closing && !hold.is_answered() {
+        // Nobody is there, as far as anybody can tell.
+        linger::close(io, &mut pace, &link).await;
+    } else {
+        linger::close_after_the_peer(io, &mut pace, &link).await;
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) async fn close<Io>(mut io: Io, pace: &mut Pace, link: &Link)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let closing = async {
+    finish(pace, link, async {
         if io.shutdown().await.is_err() {
             return;
         }
@@ -35,7 +35,27 @@ where
         while let Some(1..) = read {
             read = io.read(&mut scratch).await.ok();
         }
-    };
+    })
+    .await;
+}
+
+/// The same for a peer that has input to send in answer to what it still receives, and that closes
+/// when it has received everything.
+pub(crate) async fn close_after_the_peer<Io>(mut io: Io, pace: &mut Pace, link: &Link)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    finish(pace, link, async {
+        if io.shutdown().await.is_err() {
+            return;
+        }
+        let mut scratch = [0; 4096];
+        while let Ok(1..) = io.read(&mut scratch).await {}
+    })
+    .await;
+}
+
+async fn finish(pace: &mut Pace, link: &Link, closing: impl Future<Output = ()>) {
     let given_up = poll_fn(|cx| {
         loop {
             match pace.poll(cx, link) {

@@ -193,6 +193,14 @@ impl Pace {
         self.set_timer(now);
     }
 
+    /// The same where there is no drain.
+    pub(crate) fn close_after_a_window(&mut self, link: &Link) {
+        let now = Instant::now();
+        let window = link.graceful.policy().announce(Duration::MAX / 8);
+        self.close_at = Some(now + jitter(window, 0.8, 1.0));
+        self.set_timer(now);
+    }
+
     fn announce(&self, link: &Link) -> Wish {
         link.closing.store(true, Relaxed);
         Wish::Announce
@@ -208,8 +216,7 @@ impl Pace {
         }
         if self.age_at.is_some_and(|at| at <= now) {
             self.age_at = None;
-            let window = link.graceful.policy().announce(Duration::MAX / 8);
-            self.close_at = Some(now + jitter(window, 0.8, 1.0));
+            self.close_after_a_window(link);
             return Some(self.announce(link));
         }
         self.check_limits(now, link)

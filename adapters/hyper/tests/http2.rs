@@ -8,9 +8,14 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use handover::{Kind, Policy};
 use http::{Request, StatusCode};
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+    time::timeout,
+};
 
-use self::support::{DEADLINE, Server, assert_on_time};
+use self::support::{Client, DEADLINE, Server, assert_on_time};
 
 /// The preface and an empty SETTINGS frame.
 const HELLO: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -132,4 +137,194 @@ async fn an_old_connection_is_sent_away_and_its_streams_are_finished() {
     server.go.add_permits(1);
     assert_eq!(waits.await.unwrap().unwrap().0, StatusCode::OK);
     connection.await.unwrap().unwrap();
+}
+
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const MAX: u32 = u32::MAX >> 1;
+
+/// One frame: its kind, its flags and its payload; `None` at the end.
+async fn frame(client: &mut Client) -> Option<(u8, u8, Vec<u8>)> {
+    let read = async {
+        let mut head = [0; 9];
+        client.stream.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        client.stream.read_exact(&mut payload).await.ok()?;
+        Some((head[3], head[4], payload))
+    };
+    timeout(Duration::from_secs(10), read).await.unwrap()
+}
+
+/// The next GOAWAY: the last stream and the reason.
+async fn goaway(client: &mut Client) -> Option<(u32, u32)> {
+    loop {
+        let (kind, _, payload) = frame(client).await?;
+        if kind == GOAWAY {
+            let number = |at| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+            return Some((number(0), number(4)));
+        }
+    }
+}
+
+/// The PING that has to be answered.
+async fn ping(client: &mut Client) -> Vec<u8> {
+    let (kind, flags, payload) = frame(client).await.unwrap();
+    assert_eq!((kind, flags), (PING, 0));
+    payload
+}
+
+async fn answer(client: &mut Client, payload: &[u8]) {
+    let head = [0, 0, 8, PING, 1, 0, 0, 0, 0];
+    let answer = [&head, payload].concat();
+    client.stream.write_all(&answer).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_on_its_way_is_served_before_the_final_goaway() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.send(HELLO).await;
+    server.until(Kind::Idle).await;
+    server.graceful.drain();
+    assert_eq!(goaway(&mut client).await, Some((MAX, 0)));
+    let payload = ping(&mut client).await;
+    client.stream.write_all(&request()).await.unwrap();
+    // The answer's head.
+    while frame(&mut client).await.unwrap().0 != 1 {}
+    answer(&mut client, &payload).await;
+    assert_eq!(goaway(&mut client).await, Some((1, 0)));
+    assert_eq!(frame(&mut client).await, None);
+    drop(client);
+    assert!(server.done.await.unwrap().is_complete());
+}
+
+/// GET / on stream 1, from the static table and one literal.
+fn request() -> Vec<u8> {
+    let block = [0x82, 0x86, 0x84, 0x41, 1, b'x'];
+    let mut frame = vec![0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1];
+    frame.extend(block);
+    frame
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_final_goaway_comes_without_an_answer_when_the_window_is_over() {
+    let policy = Policy::default().with_announce(Duration::from_millis(300));
+    let server = Server::with(policy, |serve| serve).await;
+    let mut client = server.connect().await;
+    client.send(HELLO).await;
+    // A stream that it has looked at.
+    client.stream.write_all(&request()).await.unwrap();
+    while frame(&mut client).await.unwrap().0 != 1 {}
+    let began = Instant::now();
+    server.graceful.drain();
+    assert_eq!(goaway(&mut client).await, Some((MAX, 0)));
+    assert!(began.elapsed() < Duration::from_millis(200));
+    assert_eq!(goaway(&mut client).await, Some((1, 0)));
+    assert!(began.elapsed() >= Duration::from_millis(240));
+    assert_eq!(frame(&mut client).await, None);
+    assert!(server.done.await.unwrap().is_complete());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_outlasts_the_window_of_a_peer_that_never_answers() {
+    let policy = Policy::default().with_announce(Duration::from_millis(100));
+    let mut server = Server::with(policy, |serve| serve).await;
+    let mut client = server.connect().await;
+    client.send(HELLO).await;
+    let mut waits = request();
+    // The path as a literal.
+    waits.truncate(9 + 2);
+    waits.extend([&[0x44, 5], b"/wait".as_slice(), &[0x41, 1, b'x']].concat());
+    waits[2] = (waits.len() - 9) as u8;
+    client.stream.write_all(&waits).await.unwrap();
+    server.called.recv().await.unwrap();
+    server.graceful.drain();
+    assert_eq!(goaway(&mut client).await, Some((MAX, 0)));
+    assert_eq!(goaway(&mut client).await, Some((1, 0)));
+    server.go.add_permits(1);
+    let mut kinds = Vec::new();
+    while let Some((kind, ..)) = frame(&mut client).await {
+        kinds.push(kind);
+    }
+    assert_eq!(kinds, [1, 0], "head and body");
+    assert!(server.done.await.unwrap().is_complete());
+}
+
+/// The kernel still has to send most of it when the server has written it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_answer_is_not_lost_to_a_reset() {
+    let server = Server::start().await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let stream = socket.connect(server.addr).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_window_size(16 << 20)
+        .initial_connection_window_size(16 << 20);
+    let (mut send, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://x/big").body(()).unwrap();
+    let (response, _) = send.send_request(request, true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    server.graceful.drain();
+    let mut length = 0;
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk.unwrap_or_else(|error| panic!("after {length} bytes: {error}"));
+        length += chunk.len();
+        // Each makes the client send a window update.
+        body.flow_control().release_capacity(chunk.len()).unwrap();
+    }
+    assert_eq!(length, 8 << 20);
+    drop((body, send));
+    assert!(server.done.await.unwrap().is_complete());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_to_a_lame_duck_is_told_when_that_is_over() {
+    let policy = Policy::default().with_lame_duck(DEADLINE / 4);
+    let server = Server::with(policy, |serve| serve).await;
+    let mut first = server.connect().await;
+    first.send(HELLO).await;
+    server.until(Kind::Idle).await;
+    let began = Instant::now();
+    server.graceful.drain();
+    assert_eq!(goaway(&mut first).await, Some((MAX, 0)));
+    assert!(began.elapsed() < DEADLINE / 4);
+    let (mut second, connection) = connect(&server).await;
+    for _ in 0..3 {
+        get(&mut second, "/").await.unwrap();
+    }
+    connection.await.unwrap().unwrap();
+    assert!(began.elapsed() >= DEADLINE / 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_told_before_it_is_closed() {
+    let policy = Policy::default().with_announce(Duration::from_millis(100));
+    let idle = Duration::from_millis(100);
+    let server = Server::with(policy, |serve| serve.idle_timeout(idle)).await;
+    let mut client = server.connect().await;
+    client.send(HELLO).await;
+    assert_eq!(goaway(&mut client).await, Some((MAX, 0)));
+    ping(&mut client).await;
+    // It was about to use it.
+    client.stream.write_all(&request()).await.unwrap();
+    assert_eq!(goaway(&mut client).await, Some((1, 0)));
+    assert_eq!(frame(&mut client).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_http2_alone_does_not_wait_for_a_preface() {
+    let set = |serve: handover_hyper::Serve<_, _>| {
+        serve
+            .http2_only()
+            .header_read_timeout(Duration::from_millis(100))
+    };
+    let server = Server::with(Policy::default(), set).await;
+    for half in ["", &HELLO[..10]] {
+        let mut client = server.connect().await;
+        client.send(half).await;
+        assert_eq!(client.end().await, (String::new(), true), "{half:?}");
+    }
 }

@@ -23,24 +23,10 @@ use super::{Flags, Info, ready_line, router};
 pub(super) async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let info = Info::new(0);
     let mut term = signal(SignalKind::terminate())?;
-    let mut listeners = Vec::new();
-    for listen in &flags.listen {
-        ensure!(
-            !listen.address.starts_with("unix:"),
-            "--no-handover serves TCP only"
-        );
-        let listener = TcpListener::bind(&listen.address).await;
-        let listener = listener.with_context(|| format!("cannot listen on {listen}"))?;
-        listeners.push((listen.name().to_owned(), listener));
-    }
-    let sockets = listeners
-        .iter()
-        .map(|(name, listener)| Ok((name, listener.local_addr()?)))
-        .collect::<io::Result<Vec<_>>>()?;
-    io::stdout().write_all(ready_line(info, sockets).as_bytes())?;
+    let listeners = listen(flags, info).await?;
     let (stop, stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
-    for (_, listener) in listeners {
+    for listener in listeners {
         let mut stopped = stopped.clone();
         let server = axum::serve(listener, router(info)).with_graceful_shutdown(async move {
             // An error means that the sender has gone, which stops as well.
@@ -54,4 +40,22 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         served??;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the listeners and says that this process is ready.
+pub(super) async fn listen(flags: &Flags, info: Info) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    let mut sockets = Vec::new();
+    for listen in &flags.listen {
+        ensure!(
+            !listen.address.starts_with("unix:"),
+            "--no-handover serves TCP only"
+        );
+        let listener = TcpListener::bind(&listen.address).await;
+        let listener = listener.with_context(|| format!("cannot listen on {listen}"))?;
+        sockets.push((listen.name(), listener.local_addr()?));
+        listeners.push(listener);
+    }
+    io::stdout().write_all(ready_line(info, sockets).as_bytes())?;
+    Ok(listeners)
 }

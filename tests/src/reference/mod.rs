@@ -8,6 +8,8 @@ mod bare;
 mod events;
 mod fault;
 mod flags;
+mod grpc;
+mod grpc_bare;
 mod listen;
 mod ready;
 mod setup;
@@ -17,7 +19,9 @@ pub use self::{
     axum_app::{Info, router},
     fault::Fault,
     flags::Flags,
+    grpc::{pb, routes},
+    grpc_bare::run as run_bare_tonic,
     listen::Listen,
     ready::ready_line,
-    setup::{Setup, finish, start},
+    setup::{Setup, finish, start, start_either},
 };

@@ -38,6 +38,12 @@ impl Setup {
         if let Some(path) = &flags.pid_file {
             builder = builder.pid_file(path);
         }
+        if let Some(path) = &flags.control {
+            builder = builder.control(path);
+        }
+        if let Some(most) = flags.max_draining {
+            builder = builder.max_draining(most);
+        }
         if let Some(time) = flags.ready_timeout {
             builder = builder.ready_timeout(time);
         }
@@ -45,6 +51,9 @@ impl Setup {
             builder = builder.probation(time);
         }
         builder = builder.lazy_adoption(!flags.eager_adoption);
+        if let Some(generations) = flags.max_draining {
+            builder = builder.max_draining(generations);
+        }
         if let Some(time) = flags.move_timeout {
             builder = builder.move_timeout(time);
         }
@@ -152,12 +161,25 @@ pub fn start(
     flags: &Flags,
     run: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
+    start_either(flags, run, bare::run)
+}
+
+/// The same, with a framework other than axum.
+///
+/// # Errors
+///
+/// As [`start`].
+pub fn start_either(
+    flags: &Flags,
+    run: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
+    bare: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
     log();
     flags.runtime()?.block_on(async {
         let mut panics = signal(SignalKind::user_defined1())?;
         let run = async {
             match flags.no_handover {
-                true => bare::run(flags).await,
+                true => bare(flags).await,
                 false => run(flags).await,
             }
         };
