@@ -51,7 +51,7 @@ async fn upgraded(server: &Server) -> Report {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_at_five_a_second_lose_nothing() {
     // In the time of the longest request there are ten upgrades, and more on a busy machine.
-    let program = Way::Axum.program().args(["--max-draining", "64"]);
+    let program = Way::Axum.program();
     let server = program.start().await.unwrap();
     let report = upgraded(&server).await;
     println!("{report}");

@@ -92,10 +92,11 @@ impl<Io> ConnIo<Io> {
 
 #[derive(Debug)]
 struct Upgraded {
+    // Before the holder, which may end the drain.
+    stays: StaysUpgraded,
     holder: Holder,
     reads: IoDeadline,
     writes: IoDeadline,
-    stays: StaysUpgraded,
 }
 
 impl Upgraded {

@@ -7,8 +7,7 @@ use handover_tests::reference::{Info, ready_line, router};
 
 /// Serves until it was replaced or asked to end, and has drained.
 pub(crate) async fn run() -> anyhow::Result<()> {
-    // Whoever restarts faster than the slowest requests end is not to lose those, here.
-    let generation = Generation::builder().max_draining(64).start()?;
+    let generation = Generation::start()?;
     let listener = generation.listen("http=127.0.0.1:0").await?;
     let info = Info::new(generation.number());
     let line = ready_line(info, [("http", listener.local_addr()?)]);
