@@ -51,7 +51,10 @@ fn has(source: &str, name: &str) -> bool {
     let entry = format!("    {name}: ");
     source.contains("#[test]") && (source.contains(&function) || source.contains(&entry))
         || source.contains("tokio::test") && (source.contains(&function) || source.contains(&entry))
-        || source.contains("for_each_server!") && source.contains(&function)
+        || ["for_each_server!", "for_either_loop!"]
+            .iter()
+            .any(|table| source.contains(table))
+            && source.contains(&function)
 }
 
 #[test]

@@ -358,12 +358,18 @@ for_each_server! {
     upgrades_lose_nothing,
     upgrades_lose_nothing_on_a_network,
     every_socket_keeps_its_name_and_address,
+    told_to_stop_right_after_an_upgrade,
+    generations_overlap,
+}
+
+// It has threads of its own.
+for_server! { ref_actix_web_grows ActixWeb nothing_grows_over_twenty_upgrades }
+
+for_either_loop! {
     two_signals_in_a_row,
     told_to_stop_during_an_upgrade,
-    told_to_stop_right_after_an_upgrade,
     a_program_that_was_replaced,
     a_link_that_was_moved,
     nothing_grows_over_twenty_upgrades,
-    generations_overlap,
     relative_names_are_taken_from_the_start,
 }

@@ -96,6 +96,15 @@ macro_rules! for_each_server {
     };
 }
 
+/// The same, for what is no framework's affair: one server on our loop, one on its own.
+#[macro_export]
+macro_rules! for_either_loop {
+    ($($name:ident),* $(,)?) => {
+        $crate::for_server! { our_loop Axum $($name)* }
+        $crate::for_server! { foreign_loop Foreign $($name)* }
+    };
+}
+
 /// One row of [`for_each_server!`].
 #[macro_export]
 macro_rules! for_server {
