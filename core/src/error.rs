@@ -15,6 +15,7 @@ pub struct Error {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(unix), allow(dead_code))]
 pub(crate) enum Kind {
     /// There is no tokio runtime with IO and time.
     NoRuntime,
@@ -52,6 +53,8 @@ pub(crate) enum Kind {
     Check,
     /// An upgrade was asked for of another generation than the one that serves.
     Stale,
+    /// This system cannot do it.
+    Unsupported,
 }
 
 impl Error {
@@ -168,7 +171,14 @@ impl Error {
         self.kind == Kind::State
     }
 
+    /// Returns true if this system cannot do what was asked for: pass sockets to a successor.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        self.kind == Kind::Unsupported
+    }
+
     /// The message with its cause, for a log line.
+    #[cfg(unix)]
     pub(crate) fn chain(&self) -> String {
         match &self.source {
             Some(source) => format!("{}: {source}", self.message),

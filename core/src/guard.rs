@@ -96,6 +96,12 @@ impl Holder {
         Reached::new(self.guard.stage().clone(), Phase::Cutting)
     }
 
+    /// Where the drain stands, unlike any other time.
+    #[cfg(feature = "accept")]
+    pub(crate) fn word(&self) -> Word {
+        self.guard.stage().signal.word()
+    }
+
     /// Counts a connection that is not moved, in an upgrade.
     #[cfg(feature = "accept")]
     pub(crate) fn count_stayed(&self, why: crate::Stays) -> bool {

@@ -102,3 +102,19 @@ pub(crate) fn is_nowhere(fd: impl AsFd) -> bool {
         false
     }
 }
+
+/// A descriptor that becomes readable when a process has ended; `None` if it has been reaped, or
+/// the kernel cannot tell.
+pub(crate) fn process(pid: u32) -> Option<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+        pidfd_open(pid, PidfdFlags::empty()).ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = pid;
+        None
+    }
+}

@@ -6,7 +6,7 @@
 //!   end well. It needs no framework and no feature.
 //! - `Accept` and `Tracked` connections (feature `accept`), and `GracefulLayer` (feature
 //!   `layer`), which make connections and requests hold a drain open, and end at its deadline.
-//! - `Generation` (feature `process`, Unix), one process of a service: it starts the next one, hands
+//! - `Generation` (feature `process`), one process of a service: on Linux it starts the next one, hands
 //!   it the listening sockets and the open connections, and takes back if that fails.
 //!
 //! Serve loops stand on it: `handover-hyper` for any tower service, `handover-axum` for axum. Most
@@ -78,7 +78,10 @@ mod models;
 mod conductor;
 #[cfg(all(unix, feature = "process"))]
 pub mod control;
-#[cfg(all(unix, feature = "process"))]
+#[cfg(all(not(unix), feature = "process"))]
+mod elsewhere;
+#[cfg(feature = "process")]
+#[cfg_attr(not(unix), allow(dead_code, reason = "some of it is for upgrades"))]
 mod error;
 #[cfg(all(unix, feature = "process"))]
 mod fault;
@@ -95,12 +98,17 @@ mod moving;
 mod pidfile;
 #[cfg(all(unix, feature = "process"))]
 mod signals;
-#[cfg(all(unix, feature = "process"))]
+#[cfg(feature = "process")]
+#[cfg_attr(not(unix), allow(dead_code, reason = "most of it is for upgrades"))]
 mod sockets;
 #[cfg(all(unix, feature = "process"))]
 mod state;
 #[cfg(all(unix, feature = "process"))]
 pub mod status;
+#[cfg(all(not(unix), feature = "process"))]
+#[path = "upgrade/successor.rs"]
+#[allow(dead_code, reason = "there is none, and it has a name")]
+mod successor;
 #[cfg(all(unix, feature = "process"))]
 mod sys;
 #[cfg(all(unix, feature = "process"))]
@@ -137,9 +145,15 @@ pub use self::{
     wait::{Drained, Phases, Reached},
 };
 
+#[cfg(feature = "process")]
+pub use self::error::Error;
+#[cfg(all(not(unix), feature = "process"))]
+pub use self::{
+    elsewhere::{Generation, GenerationBuilder, Listener, Stream},
+    successor::Successor,
+};
 #[cfg(all(unix, feature = "process"))]
 pub use self::{
-    error::Error,
     generation::{Generation, GenerationBuilder},
     signals::{Action, Signals},
     sockets::{Difference, Listener, Seqpacket, SeqpacketListener, SocketOptions, Stream},

@@ -47,6 +47,8 @@ reasons! {
     Announced = "announced": "announced already",
     /// More had been read ahead than can be sent along.
     Unread = "unread": "too much read ahead",
+    /// There was more state than can be sent along.
+    State = "state": "too much state",
     /// The body of its last request had not been read to its end, and was not there.
     Body = "body": "request body unread",
     /// The successor had no descriptor left for it.
@@ -55,6 +57,8 @@ reasons! {
     RefusedListener = "refused_listener": "refused without such a listener",
     /// The successor's listener is not served by a loop that takes connections.
     RefusedUnserved = "refused_unserved": "refused by a listener that takes none",
+    /// The successor does not know its protocol, or not this version of its state.
+    RefusedProtocol = "refused_protocol": "refused for its protocol",
     /// The successor refused it for another reason.
     Refused = "refused": "refused",
     /// The successor had not answered by the deadline.
@@ -81,6 +85,7 @@ impl Stays {
             Self::RefusedDescriptors,
             Self::RefusedListener,
             Self::RefusedUnserved,
+            Self::RefusedProtocol,
         ]
         .into_iter()
         .find(|why| why.code() == code)

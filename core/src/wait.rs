@@ -165,6 +165,12 @@ impl Phases {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// Where the drain stands; the task is woken when that changes.
+    #[cfg(feature = "accept")]
+    pub(crate) fn watch(&mut self, cx: &Context<'_>) -> Word {
+        self.stage.signal.watch(&mut self.place, cx)
+    }
+
     /// What [`next`](Self::next) awaits.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
         let word = self.stage.signal.watch(&mut self.place, cx);

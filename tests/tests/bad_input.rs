@@ -382,7 +382,7 @@ async fn a_successor_killed_while_its_predecessor_drains(way: Way) {
     assert_eq!(server.terminate(BOUND).await.unwrap(), Exit::Status(0));
 }
 
-for_both! {
+for_each_server! {
     an_address_in_use,
     an_address_of_another_host,
     an_address_that_is_none,

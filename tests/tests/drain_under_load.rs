@@ -1,14 +1,14 @@
-//! A drain loses nothing under load, and the same load shows what plain axum loses.
+//! A drain loses nothing under load, and the same load shows what the bare frameworks lose.
 //!
 //! All generations are tasks of this process here, on one listening socket: what is seen is the
 //! serve loop's own drain, without any hand-over between processes.
 
-use std::{net::TcpListener, time::Duration};
+use std::{io, net::TcpListener, time::Duration};
 
-use handover::{Graceful, Reason};
+use handover::{Graceful, Reason, Report as Drained};
 use handover_tests::{
     load::{Clients, Config, Report, Storm},
-    reference::{Info, router},
+    reference::{Info, filter, router},
 };
 use tokio::{
     sync::oneshot,
@@ -63,25 +63,45 @@ async fn replaced_under_load(start: impl Fn(tokio::net::TcpListener, Info) -> Ru
     report
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_loses_no_request_of_any_kind() {
-    let report = replaced_under_load(|listener, info| {
-        let graceful = Graceful::new();
-        let server = handover_axum::serve(listener, router(info)).with_graceful(graceful.clone());
-        Running {
-            server: tokio::spawn(async move {
-                let report = server.await.unwrap();
-                assert!(report.is_complete(), "{report}");
-            }),
-            // The listening socket lives on, as it does in a successor.
-            end: Box::new(move || {
-                graceful.drain_for(Reason::Upgrade {
-                    successor: std::process::id(),
-                });
-            }),
-        }
-    })
-    .await;
+/// A server on Handover's loop; the listening socket lives on, as it does in a successor.
+fn ours<S>(graceful: Graceful, server: S) -> Running
+where
+    S: IntoFuture<Output = io::Result<Drained>, IntoFuture: Send + 'static>,
+{
+    let server = server.into_future();
+    Running {
+        server: tokio::spawn(async move {
+            let report = server.await.unwrap();
+            assert!(report.is_complete(), "{report}");
+        }),
+        end: Box::new(move || {
+            graceful.drain_for(Reason::Upgrade {
+                successor: std::process::id(),
+            });
+        }),
+    }
+}
+
+/// A framework's own server with its own graceful shutdown.
+fn theirs<F>(serve: impl FnOnce(oneshot::Receiver<()>) -> F) -> Running
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (end, ended) = oneshot::channel::<()>();
+    Running {
+        server: tokio::spawn(serve(ended)),
+        end: Box::new(move || {
+            let _ = end.send(());
+        }),
+    }
+}
+
+async fn told(ended: oneshot::Receiver<()>) {
+    let _ = ended.await;
+}
+
+async fn loses_no_request_of_any_kind(start: impl Fn(tokio::net::TcpListener, Info) -> Running) {
+    let report = replaced_under_load(start).await;
     assert_eq!(report.lost(), 0, "{report}");
     assert_eq!(report.restarts_taken() as u64, GENERATIONS, "{report}");
     // Clients were told, and did not have to find out.
@@ -89,22 +109,51 @@ async fn a_drain_loses_no_request_of_any_kind() {
     assert_eq!(report.found_closed(), 0, "{report}");
 }
 
-/// The control: a storm in which plain axum loses nothing could not tell either way.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_load_shows_what_plain_axum_loses() {
-    let report = replaced_under_load(|listener, info| {
-        let (end, ended) = oneshot::channel::<()>();
-        let server = axum::serve(listener, router(info)).with_graceful_shutdown(async {
-            let _ = ended.await;
-        });
-        Running {
-            server: tokio::spawn(async { server.await.unwrap() }),
-            end: Box::new(move || {
-                let _ = end.send(());
-            }),
-        }
-    })
-    .await;
+/// The control: a storm in which a bare framework loses nothing could not tell either way.
+async fn loses_requests(start: impl Fn(tokio::net::TcpListener, Info) -> Running) {
+    let report = replaced_under_load(start).await;
     assert_eq!(report.restarts_taken() as u64, GENERATIONS, "{report}");
     assert!(report.lost() >= GENERATIONS, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_of_axum_loses_nothing() {
+    loses_no_request_of_any_kind(|listener, info| {
+        let graceful = Graceful::new();
+        let server = handover_axum::serve(listener, router(info));
+        ours(graceful.clone(), server.with_graceful(graceful))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_load_shows_what_plain_axum_loses() {
+    loses_requests(|listener, info| {
+        theirs(async move |ended| {
+            let server = axum::serve(listener, router(info));
+            server.with_graceful_shutdown(told(ended)).await.unwrap();
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_of_warp_loses_nothing() {
+    loses_no_request_of_any_kind(|listener, info| {
+        let graceful = Graceful::new();
+        let server = handover_warp::serve(filter(info)).incoming(listener);
+        ours(graceful.clone(), server.with_graceful(graceful))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_load_shows_what_plain_warp_loses() {
+    loses_requests(|listener, info| {
+        theirs(async move |ended| {
+            let server = warp::serve(filter(info)).incoming(listener);
+            server.graceful(told(ended)).run().await;
+        })
+    })
+    .await;
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{fs, time::Duration};
+use std::{collections::HashSet, fs, time::Duration};
 
 use handover_tests::{
     harness::{Exit, Program, Ready, Server, Signal, eventually},
@@ -35,19 +35,26 @@ async fn upgrade(server: &Server) -> (Ready, Ready) {
     (old, new)
 }
 
-/// Open TCP sockets of a process.
-fn sockets(pid: u32) -> usize {
-    let inodes = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let names = inodes.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+/// Established TCP connections that a process has a descriptor of.
+fn established(pid: u32) -> usize {
+    const ESTABLISHED: &str = "01";
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().map(|row| row.split_whitespace());
+    let inodes: HashSet<String> = rows
+        .filter_map(|mut row| (row.nth(3)? == ESTABLISHED).then(|| row.nth(5))?)
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let names = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     names
-        .filter(|name| name.to_string_lossy().starts_with("socket:"))
+        .filter(|name| inodes.contains(&*name.to_string_lossy()))
         .count()
 }
 
 /// Waits until the successor has them all.
 async fn given(new: &Ready, count: usize) {
     eventually("the connections to be given", BOUND, async || {
-        (sockets(new.pid()) >= count).then_some(())
+        (established(new.pid()) >= count).then_some(())
     })
     .await
     .unwrap();
@@ -83,12 +90,36 @@ async fn a_successor_that_dies_young_takes_no_idle_connection_along() {
         assert!(answers.iter().all(|answer| !answer.head.close));
     }
     // The next successor gets the same ones.
-    let (_, new) = upgrade(&server).await;
-    assert_eq!(new.generation, 1);
-    given(&new, 200).await;
+    old.process.signal(Signal::HUP).unwrap();
+    let next = eventually("another successor", BOUND, async || {
+        let newest = server.newest();
+        (newest.pid() != new.pid()).then_some(newest)
+    });
+    given(&next.await.unwrap(), 200).await;
     let answers = ask_all(&mut connections).await;
     assert_eq!(answered_by(&answers, 1), 200);
     assert!(old.process.is_running(), "its probation is not over");
+}
+
+/// What the default is for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_eager_successor_that_dies_takes_along_what_it_was_given() {
+    let program = program(FOR_EVER).arg("--eager-adoption");
+    let server = program.start().await.unwrap();
+    let to = server.newest().first_target().unwrap();
+    let mut connections = idle(&to, 100).await;
+    let (old, new) = upgrade(&server).await;
+    given(&new, 100).await;
+    eventually("the claims", BOUND, async || {
+        (established(old.pid()) == 0).then_some(())
+    })
+    .await
+    .unwrap();
+    new.process.signal(Signal::KILL).unwrap();
+    server.stderr_line("serving again", BOUND).await.unwrap();
+    for connection in &mut connections {
+        assert!(get_on(connection, "/").await.is_err());
+    }
 }
 
 /// Those that were asked in the meantime are the successor's, and go with it; no others.
@@ -121,7 +152,7 @@ async fn at_the_end_of_the_probation_all_are_the_successors() {
     let report = server.stderr_line("drained in", BOUND).await.unwrap();
     assert!(report.contains("; 200 moved"), "{report}");
     assert!(!report.contains("stayed"), "{report}");
-    assert!(sockets(new.pid()) >= 200);
+    assert_eq!(established(new.pid()), 200);
     let answers = ask_all(&mut connections).await;
     assert_eq!(answered_by(&answers, 1), 200);
 }

@@ -13,7 +13,7 @@ use handover_tests::{
 };
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
-use self::support::{BOUND, Way, directory, listening};
+use self::support::{BOUND, Peer, Way, directory, listening};
 
 /// `at` is a socket's name in the ready line.
 fn target(server: &Server, at: &str) -> Target {
@@ -331,6 +331,49 @@ async fn what_a_successor_has_no_descriptors_for_stays() {
     let went = went + answered_by(&again, 1);
     assert_eq!(old.process.exit(BOUND).await.unwrap(), Exit::Status(0));
     assert_eq!(moved(&server, 1).await, [went]);
+}
+
+/// More of a head than one message carries is finished here, and its client told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_with_much_read_ahead_stays_and_says_why() {
+    let server = program().start().await.unwrap();
+    let mut peer = Peer::connect(&server).await;
+    let half = format!(
+        "GET / HTTP/1.1\r\nhost: x\r\ncookie: {}",
+        "x".repeat(40_000)
+    );
+    peer.send(&half).await;
+    peer.taken().await;
+    upgrade(&server).await;
+    // It has been asked to move, and cannot.
+    server.stderr_line("draining", BOUND).await.unwrap();
+    peer.send("\r\n\r\n").await;
+    let answer = peer.until("ok\n").await;
+    assert!(answer.contains("x-generation: 0"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    let report = server.stderr_line("drained in", BOUND).await.unwrap();
+    assert!(
+        report.contains("; 1 stayed: 1 too much read ahead"),
+        "{report}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_axums_own_loop_has_stays_and_is_counted() {
+    let server = Way::Foreign.program().args(["--probation", "0"]);
+    let server = server.start().await.unwrap();
+    let to = target(&server, "127.0.0.1:0");
+    let mut connections = idle(&to, 10).await;
+    upgrade(&server).await;
+    // Told by the layer; then it is over.
+    let answers = ask_all(&mut connections).await;
+    assert_eq!(answered_by(&answers, 0), 10);
+    assert!(answers.iter().flatten().all(|answer| answer.head.close));
+    let report = server.stderr_line("drained in", BOUND).await.unwrap();
+    assert!(
+        report.contains("; 10 stayed: 10 in the framework's loop"),
+        "{report}"
+    );
 }
 
 /// As many as `HANDOVER_IDLE` says.

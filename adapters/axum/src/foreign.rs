@@ -9,7 +9,9 @@
 //! What axum's loop cannot do, and [`serve`](crate::serve) can: it has no limits on slow heads, idle
 //! or old connections; it sends GOAWAY to HTTP/2 clients only when it stops; it closes an idle
 //! connection without a last look, and with half a request head in its buffer; and its idle
-//! connections cannot move to a successor.
+//! connections cannot move to a successor. The report of an upgrade counts them, as
+//! [`Stays::Framework`](handover::Stays::Framework). The table of `handover_hyper` compares the ways
+//! in.
 
 use std::{
     fmt,

@@ -5,18 +5,18 @@
 //! - [`foreign`] is for who has to keep `axum::serve`, and says what that cannot do.
 
 pub mod foreign;
-#[cfg(unix)]
 mod run;
 mod service;
 
 use axum::body::Body;
+use handover::Accept;
 use handover_hyper::Serve;
 use http::Request;
 use tower_service::Service;
 
-#[cfg(unix)]
 pub use self::run::run;
 pub use self::service::App;
+pub use handover_hyper::{FrameGate, NotMovable, movable};
 
 /// Serves an axum application on a listener, as `axum::serve` does, until its drain is over.
 ///
@@ -42,6 +42,7 @@ pub use self::service::App;
 /// ```
 pub fn serve<A, S>(listener: A, app: S) -> Serve<A, App<S>>
 where
+    A: Accept,
     S: Service<Request<Body>>,
 {
     handover_hyper::serve(listener, App::new(app))

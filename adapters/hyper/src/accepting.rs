@@ -20,7 +20,7 @@ use std::{
 
 use handover::{
     Accept, Address, Connection, Graceful, Guard, Holder, Phase, Phases, Stays,
-    accept::{Arrival, Mover},
+    accept::{Arrival, Mover, Protocol},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -100,8 +100,9 @@ impl<A: Accept> Accepting<A> {
         graceful: Graceful,
         guard: Option<Guard>,
         options: &Options,
+        adopts: &[Protocol],
     ) -> io::Result<Self> {
-        listener.will_adopt();
+        listener.adopts(adopts);
         let limit = options.connections.map(|n| n.min(Semaphore::MAX_PERMITS));
         Ok(Self {
             name: format!("accept on {}", listener.local_addr()?),

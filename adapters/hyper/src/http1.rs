@@ -58,7 +58,7 @@ where
     let mut wants = Wants::default();
     loop {
         let service = ConnService::new(service.clone(), link.clone());
-        let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone()));
+        let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone(), mover.clone()));
         let mut hyper = builder.serve_connection(conn_io, service).with_upgrades();
         let end = poll_fn(|cx| poll_turn(&mut hyper, &mut pace, &link, &mut wants, cx)).await;
         if matches!(end, End::GivenUp) {
@@ -169,7 +169,7 @@ where
     }
 }
 
-fn join(first: Bytes, second: Bytes) -> Bytes {
+pub(crate) fn join(first: Bytes, second: Bytes) -> Bytes {
     if first.is_empty() {
         return second;
     }

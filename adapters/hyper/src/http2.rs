@@ -42,7 +42,7 @@ where
     } = conn;
     link.share();
     let service = ConnService::new(service, link.clone());
-    let (io, hold) = Http2Io::new(ConnIo::new(io, read, link.clone()));
+    let (io, hold) = Http2Io::new(ConnIo::new(io, read, link.clone(), None));
     let mut hyper = builder.serve_connection(TokioIo::new(io), service);
     // Whoever connects now has nowhere else to go yet: it is told when the drain begins.
     let came_to_a_lame_duck = link.graceful.phase() == Phase::LameDuck;

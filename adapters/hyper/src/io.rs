@@ -1,6 +1,7 @@
 //! The IO below hyper: replays what was read before, and tells the link what passes.
 
 use std::{
+    fmt,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
@@ -8,27 +9,37 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use handover::{Holder, Kind, Stays, accept::IoDeadline};
+use handover::{
+    Holder, Kind, Stays,
+    accept::{IoDeadline, Movable, Mover, Parcel, Protocol},
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::link::Link;
 
-#[derive(Debug)]
 pub(crate) struct ConnIo<Io> {
     io: Io,
     // Read already, and to be read again first.
     replay: Bytes,
     link: Arc<Link>,
+    // For what it may become.
+    mover: Option<Arc<dyn Mover<Io>>>,
     // Once upgraded there is no driver any more, and the IO itself sees to its end.
     upgraded: Option<Upgraded>,
 }
 
 impl<Io> ConnIo<Io> {
-    pub(crate) fn new(io: Io, replay: Bytes, link: Arc<Link>) -> Self {
+    pub(crate) fn new(
+        io: Io,
+        replay: Bytes,
+        link: Arc<Link>,
+        mover: Option<Arc<dyn Mover<Io>>>,
+    ) -> Self {
         Self {
             io,
             replay,
             link,
+            mover,
             upgraded: None,
         }
     }
@@ -38,13 +49,39 @@ impl<Io> ConnIo<Io> {
         (self.io, self.replay)
     }
 
+    /// The connection, with what hyper has read of it, as one that the application may give away;
+    /// `None` if the drain is over.
+    pub(crate) fn into_movable(self, read: Bytes, protocol: Protocol) -> Option<Movable<Io>>
+    where
+        Io: 'static,
+    {
+        let Self {
+            io,
+            replay,
+            link,
+            mover,
+            upgraded,
+        } = self;
+        // hyper tells the application of it before it tells the driver. Until that knows, it has
+        // the holder, and lets go of it afterwards.
+        let holder = upgraded
+            .map(Upgraded::into_holder)
+            .or_else(|| link.take_upgraded())
+            .or_else(|| link.connection.hold(&link.graceful))?;
+        link.connection.set_kind(Kind::Upgraded);
+        let unread = crate::http1::join(read, replay);
+        let parcel = Parcel::new(io, unread.into(), link.connection.clone());
+        let graceful = &link.graceful;
+        Some(Movable::new(parcel, protocol, graceful, holder, mover))
+    }
+
     // A connection that the application has taken over fails after the cut.
     fn upgraded(&mut self) -> Option<&mut Upgraded> {
         if self.upgraded.is_none() && self.link.connection.kind() == Kind::Upgraded {
             let link = &self.link;
             self.upgraded = link.take_upgraded().map(|holder| Upgraded {
                 holder,
-                link: link.clone(),
+                stays: StaysUpgraded(Some(link.clone())),
                 reads: IoDeadline::default(),
                 writes: IoDeadline::default(),
             });
@@ -55,16 +92,30 @@ impl<Io> ConnIo<Io> {
 
 #[derive(Debug)]
 struct Upgraded {
+    // Before the holder, which may end the drain.
+    stays: StaysUpgraded,
     holder: Holder,
-    link: Arc<Link>,
     reads: IoDeadline,
     writes: IoDeadline,
 }
 
-impl Drop for Upgraded {
+impl Upgraded {
+    /// For who can move it.
+    fn into_holder(mut self) -> Holder {
+        self.stays.0 = None;
+        self.holder
+    }
+}
+
+/// It was the application's when an upgrade began.
+#[derive(Debug)]
+struct StaysUpgraded(Option<Arc<Link>>);
+
+impl Drop for StaysUpgraded {
     fn drop(&mut self) {
-        // It was the application's when an upgrade began.
-        self.link.stays_for(Stays::Upgraded);
+        if let Some(link) = &self.0 {
+            link.stays_for(Stays::Upgraded);
+        }
     }
 }
 
@@ -150,5 +201,13 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for ConnIo<Io> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().poll_out(cx, |io, cx| io.poll_shutdown(cx))
+    }
+}
+
+impl<Io> fmt::Debug for ConnIo<Io> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnIo")
+            .field("link", &self.link)
+            .finish_non_exhaustive()
     }
 }

@@ -10,12 +10,47 @@
 //! | half a request head has come | it is read to its end and answered, with `Connection: close` |
 //! | a request is under way | it is answered, with `Connection: close` if the head was not out yet |
 //! | HTTP/2 | GOAWAY and PING at once, while it is served on; it ends with its last stream, after a final GOAWAY that comes with the PING's answer, or when the announce window is over |
-//! | upgraded (a WebSocket) | it is the application's; it holds the drain open, and its IO fails at the cut |
+//! | upgraded (a WebSocket) | it is the application's; it holds the drain open, and its IO fails at the cut. Made [`movable`], it can go to the successor between two messages |
 //! | anything, at the cut | handlers are dropped and answered for with 503, bodies broken off, IO ended |
+//!
+//! # Moving
+//!
+//! In an upgrade a plaintext HTTP/1.1 connection is not announced but moved: as soon as nothing is
+//! owed on it, in either direction, the successor has it, with every byte that was read ahead, and
+//! its client notices nothing. Who serves decides what can be moved:
+//!
+//! | | [`serve`], and what stands on it, on a generation's listener | `axum::serve` on `handover_axum::foreign::Incoming` | [`GracefulLayer`](handover::GracefulLayer) alone |
+//! |---|---|---|---|
+//! | idle, or nothing has come yet | moved | announced, then closed | announced, then closed by the framework |
+//! | half a head has come | moved with its bytes | served, announced | as the framework does |
+//! | a request is under way, or several are queued | answered, then moved | answered, announced | answered, announced |
+//! | more than 32 KiB of a head have come | served, announced | served, announced | as the framework does |
+//! | HTTP/2 | GOAWAY at once | GOAWAY at the end of the window | as the framework does |
+//! | upgraded | the application's | the application's | the application's |
+//! | told to close already, by age or by a lame duck | served, then closed | – | – |
+//! | any listener but a generation's, TLS included | announced | announced | announced |
+//! | named in the report if it stays, with the reason | yes | yes: "in the framework's loop" | no: a layer sees requests |
+//!
+//! How many were moved, and how many stayed for which [reason](handover::Stays), is in the
+//! [`Report`](handover::Report); the log has a line for each connection that stays, at `debug`.
+//!
+//! **What a handler sees after it.** The peer's address is the client's; when the connection was
+//! accepted and how many requests it has sent are counted on, and so is
+//! [`max_connection_age`](Serve::max_connection_age). [`idle_timeout`](Serve::idle_timeout) and
+//! [`header_read_timeout`](Serve::header_read_timeout) begin anew when the successor takes the
+//! connection over: it gives the client the whole time. Of what a handler keeps in memory by
+//! connection nothing goes along, and a span that was opened in one process ends there.
+//!
+//! **While the successor is on probation** it only holds connections on which nothing comes: it
+//! watches them, and takes each over when its client sends something, all others when the probation
+//! is over. Should it die, the predecessor serves them on. `GenerationBuilder::lazy_adoption` turns
+//! that off.
 
 mod accepting;
+mod adopt;
 mod body;
 mod connection;
+mod frames;
 mod http1;
 mod http2;
 mod http2_io;
@@ -27,8 +62,11 @@ mod pace;
 mod serve;
 mod service;
 mod sniff;
+mod upgraded;
 
 pub use self::{
     body::RequestBody,
+    frames::FrameGate,
     serve::{Serve, ServeFuture, serve},
+    upgraded::{NotMovable, movable},
 };

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use handover::{Accept, Graceful, Guard, Report, Stays};
+use handover::{
+    Accept, Graceful, Guard, Report, Stays,
+    accept::{Movable, Protocol},
+};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::server::conn::{http1, http2};
@@ -19,6 +22,7 @@ use tower_service::Service;
 
 use crate::{
     accepting::Accepting,
+    adopt::Handlers,
     body::RequestBody,
     connection::{self, BoxError, HttpBody, HttpService},
     options::Options,
@@ -46,12 +50,13 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-pub fn serve<A, S>(listener: A, service: S) -> Serve<A, S> {
+pub fn serve<A: Accept, S>(listener: A, service: S) -> Serve<A, S> {
     Serve {
         listener,
         service,
         graceful: Graceful::new(),
         guard: None,
+        handlers: Handlers::default(),
         options: Options::default(),
     }
 }
@@ -61,17 +66,18 @@ pub fn serve<A, S>(listener: A, service: S) -> Serve<A, S> {
 /// Returned by [`serve`]. It ends, with the report, when the drain of its [`Graceful`] is over in
 /// all stages. Without [`with_graceful`](Self::with_graceful) nothing ever begins one.
 #[must_use = "servers do nothing unless awaited"]
-pub struct Serve<A, S> {
+pub struct Serve<A: Accept, S> {
     listener: A,
     service: S,
     graceful: Graceful,
     // Taken before it accepts, so that a drain that begins before the first poll waits for what
     // the kernel has queued.
     guard: Option<Guard>,
+    handlers: Handlers<A::Io>,
     options: Options,
 }
 
-impl<A, S> Serve<A, S> {
+impl<A: Accept, S> Serve<A, S> {
     /// The token that drains this server. Several servers may share one.
     ///
     /// From here on the server holds the drain open, until it is awaited and has ended, or is
@@ -105,10 +111,25 @@ impl<A, S> Serve<A, S> {
     }
 
     /// Whether connections without a request are given to the successor in an upgrade, so that no
-    /// client sees one closed. Default true; it takes a listener that can, such as a
-    /// generation's. Otherwise they are told to go elsewhere, and closed.
+    /// client sees one closed; and upgraded ones, when the application gives them. Default true; it
+    /// takes a listener that can, such as a generation's. Otherwise they are told to go elsewhere,
+    /// and closed.
     pub fn move_connections(mut self, moves: bool) -> Self {
         self.options.moves = moves;
+        self
+    }
+
+    /// Serves with `handler` what a predecessor gives of this protocol on this listener: connections
+    /// that were upgraded, made [`movable`](crate::movable), and given away. What is of a protocol
+    /// without a handler stays with the predecessor.
+    ///
+    /// `handler` runs in a task of its own, and the drain waits for the connection.
+    pub fn adopt<H, F>(mut self, protocol: Protocol, handler: H) -> Self
+    where
+        H: Fn(Movable<A::Io>) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.handlers.add(protocol, handler);
         self
     }
 
@@ -146,7 +167,7 @@ impl<A, S> Serve<A, S> {
     }
 }
 
-impl<A, S> fmt::Debug for Serve<A, S> {
+impl<A: Accept, S> fmt::Debug for Serve<A, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve")
             .field("graceful", &self.graceful)
@@ -155,10 +176,9 @@ impl<A, S> fmt::Debug for Serve<A, S> {
     }
 }
 
-impl<A, S> Serve<A, S> {
+impl<A: Accept, S> Serve<A, S> {
     async fn run<B>(self) -> io::Result<Report>
     where
-        A: Accept,
         S: HttpService<B>,
         B: HttpBody,
     {
@@ -167,6 +187,7 @@ impl<A, S> Serve<A, S> {
             self.graceful.clone(),
             self.guard,
             &self.options,
+            &self.handlers.protocols(),
         )?;
         let options = Arc::new(self.options);
         let mover = match options.moves {
@@ -174,6 +195,8 @@ impl<A, S> Serve<A, S> {
             false => Err(Stays::Disabled),
         };
         while let Some(accepted) = accepting.next().await {
+            let dispatched = self.handlers.dispatch(accepted, &self.graceful, &mover);
+            let Some(accepted) = dispatched else { continue };
             let service = self.service.clone();
             let graceful = self.graceful.clone();
             let options = options.clone();

@@ -457,6 +457,34 @@ async fn a_connection_ages_from_when_it_was_accepted() {
     assert!(age < Duration::from_millis(2600), "{age:?}");
 }
 
+/// The successor knows nothing of the client yet: it gives it the whole time.
+#[tokio::test(flavor = "multi_thread")]
+async fn time_limits_begin_anew_after_a_move() {
+    let limit = Duration::from_millis(1200);
+    let limits = |serve: handover_hyper::Serve<_, _>| {
+        let limit = Duration::from_millis(1200);
+        serve.idle_timeout(limit).header_read_timeout(limit)
+    };
+    let first = Generation::first_with(Policy::default(), limits).await;
+    let idle = first.idle().await;
+    let mut half = first.connect().await;
+    half.send("GET / HT").await;
+    first.until(Kind::Head).await;
+    let fresh = first.connect().await;
+    first.until(Kind::Fresh).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let began = Instant::now();
+    let _second = first.succeeded_by("second", Policy::default(), limits);
+    first.gone().await;
+    for client in [idle, half, fresh] {
+        assert_eq!(client.end().await.0, "");
+        let kept = began.elapsed();
+        assert!(kept >= limit, "closed after {kept:?}");
+    }
+    // Within a quarter more, and what a busy machine takes.
+    assert!(began.elapsed() < limit * 4, "{:?}", began.elapsed());
+}
+
 /// An idle connection whose last body was not read is as idle as any: it is closed after its time.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unread_body_does_not_keep_a_connection_for_ever() {

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Address;
+use super::{Address, Protocol};
 use crate::{
     Graceful,
     guard::Holder,
@@ -101,6 +101,12 @@ impl Connection {
         self.kind.store(kind as u8, Ordering::Relaxed);
     }
 
+    /// Says that it has left HTTP, and for what. For serve loops.
+    pub fn upgrade(&self, protocol: Protocol) {
+        self.line.write(&[protocol.name()]);
+        self.set_kind(Kind::Upgraded);
+    }
+
     /// How many requests it has sent.
     #[must_use]
     pub fn requests(&self) -> u32 {
@@ -111,7 +117,7 @@ impl Connection {
     pub fn begin_request(&self, method: &str, path: &str) {
         let requests = self.requests.load(Ordering::Relaxed).wrapping_add(1);
         self.requests.store(requests, Ordering::Relaxed);
-        self.line.write(method, path);
+        self.line.write(&[method, " ", path]);
         self.set_kind(Kind::Request);
     }
 }
@@ -136,12 +142,12 @@ struct Line {
 }
 
 impl Line {
-    fn write(&self, method: &str, path: &str) {
+    fn write(&self, parts: &[&str]) {
         let mut bytes = [0_u8; LINE_WORDS * 8];
         let mut used = 0;
-        for part in [method.as_bytes(), b" ", path.as_bytes()] {
+        for part in parts {
             let n = part.len().min(bytes.len() - used);
-            bytes[used..used + n].copy_from_slice(&part[..n]);
+            bytes[used..used + n].copy_from_slice(&part.as_bytes()[..n]);
             used += n;
         }
         let sequence = self.sequence.load(Ordering::Relaxed);
@@ -187,16 +193,16 @@ mod tests {
     fn a_line_reads_as_it_was_written() {
         let line = Line::default();
         assert_eq!(line.read(), None);
-        line.write("GET", "/a/rather/long/path/that/still/fits?with=query");
+        line.write(&["GET", " ", "/a/rather/long/path/that/still/fits?with=query"]);
         let long = "GET /a/rather/long/path/that/still/fits?with=query";
         assert_eq!(line.read().as_deref(), Some(long));
-        line.write("POST", "/");
+        line.write(&["POST", " ", "/"]);
         assert_eq!(line.read().as_deref(), Some("POST /"));
-        line.write("GET", &"/x".repeat(100));
+        line.write(&["GET", " ", &"/x".repeat(100)]);
         let cut = line.read().unwrap();
         assert!(cut.starts_with("GET /x/x") && cut.ends_with('…'), "{cut}");
         for length in 0..80 {
-            line.write("M", &"p".repeat(length));
+            line.write(&["M", " ", &"p".repeat(length)]);
             let read = line.read().unwrap();
             let shown = length.min(LINE_WORDS * 8 - 2);
             assert_eq!(read.trim_end_matches('…').len(), shown + 2, "{length}");
@@ -215,7 +221,7 @@ mod tests {
                     } else {
                         "bbbbbbbbbbbbbbbbbbbb"
                     };
-                    line.write("GET", path);
+                    line.write(&["GET", " ", path]);
                 }
             }
         });

@@ -2,12 +2,21 @@
 //!
 //! [`Accept`] is a listener that can be polled. [`Address`] says where a connection comes from and
 //! where a listener listens, for TCP and Unix sockets alike.
+//!
+//! In an upgrade connections may go from one generation to the next. Serve loops move those of HTTP.
+//! A program that speaks a protocol of its own serves its connections as [`Movable`]s, which
+//! [`Movables`] makes of a listener.
 
 mod address;
 mod connection;
 mod deadline;
+mod held;
+mod movable;
+mod movables;
 mod moving;
+mod protocol;
 mod tracked;
+mod wish;
 
 use std::{
     io,
@@ -23,8 +32,12 @@ pub use self::{
     address::Address,
     connection::Connection,
     deadline::IoDeadline,
-    moving::{Arrival, Giving, Mover, Parcel},
+    movable::Movable,
+    movables::Movables,
+    moving::{Arrival, Giving, MAX_STATE, MAX_UNREAD, Mover, Parcel},
+    protocol::Protocol,
     tracked::Tracked,
+    wish::{Wish, Wishes},
 };
 
 /// A source of connections.
@@ -82,16 +95,23 @@ pub trait Accept: Send + 'static {
 
     /// Takes the next connection that a predecessor gives. Nothing ever comes by default.
     ///
-    /// A serve loop that polls this says so first, by [`will_adopt`](Self::will_adopt), and goes on
-    /// polling it until its drain is over.
+    /// Who polls this says so first, by [`adopts`](Self::adopts), and goes on polling it until its
+    /// drain is over.
     fn poll_adopt(&mut self, cx: &mut Context<'_>) -> Poll<Arrival<Self::Io>> {
         let _ = cx;
         Poll::Pending
     }
 
-    /// Says that [`poll_adopt`](Self::poll_adopt) will be polled. Without it what a predecessor
-    /// gives is refused.
-    fn will_adopt(&self) {}
+    /// Says that [`poll_adopt`](Self::poll_adopt) will be polled, and what may come by it. The last
+    /// call counts. What a predecessor gives otherwise is refused.
+    fn adopts(&self, protocols: &[Protocol]) {
+        let _ = protocols;
+    }
+
+    /// Says that [`poll_adopt`](Self::poll_adopt) will be polled, for HTTP.
+    fn will_adopt(&self) {
+        self.adopts(&[Protocol::HTTP]);
+    }
 
     /// What gives this listener's connections to a successor; `None` if nothing can.
     fn mover(&self) -> Option<Arc<dyn Mover<Self::Io>>> {

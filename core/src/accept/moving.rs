@@ -20,8 +20,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::Connection;
+use super::{Connection, Protocol};
 use crate::Stays;
+
+/// The most bytes that may have been read ahead from a connection that moves.
+pub const MAX_UNREAD: usize = 32 * 1024;
+/// The most bytes of state that go with a connection. What is larger, or shared by connections, is
+/// the generation's to keep.
+pub const MAX_STATE: usize = 32 * 1024;
 
 /// A connection at a message boundary, and all that belongs to it.
 #[derive(Debug)]
@@ -33,19 +39,33 @@ pub struct Parcel<Io> {
     pub unread: Vec<u8>,
     /// What is known of it.
     pub connection: Arc<Connection>,
+    /// What is spoken on it; the version is that of the state.
+    pub protocol: Protocol,
+    /// What the application knows of it. HTTP has none.
+    pub state: Vec<u8>,
     /// Why it was not taken, if it comes back from [`Mover::give`].
     pub stays: Option<Stays>,
 }
 
 impl<Io> Parcel<Io> {
-    /// A connection, what was read ahead, and what is known of it.
+    /// An HTTP connection, what was read ahead, and what is known of it.
     pub fn new(io: Io, unread: Vec<u8>, connection: Arc<Connection>) -> Self {
         Self {
             io,
             unread,
             connection,
+            protocol: Protocol::HTTP,
+            state: Vec::new(),
             stays: None,
         }
+    }
+
+    /// The same connection as one of another protocol, with this state.
+    #[must_use]
+    pub fn speaking(mut self, protocol: Protocol, state: Vec<u8>) -> Self {
+        self.protocol = protocol;
+        self.state = state;
+        self
     }
 
     /// The same, with the reason why it comes back.
@@ -126,6 +146,12 @@ impl<Io> Arrival<Io> {
     /// What is known of the connection.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.parcel.connection
+    }
+
+    /// What is spoken on it; one of those that were declared by
+    /// [`Accept::adopts`](super::Accept::adopts). The version is that of its state.
+    pub fn protocol(&self) -> Protocol {
+        self.parcel.protocol
     }
 
     /// Takes it: from here on it is this process's, and may be read.

@@ -84,7 +84,7 @@ impl GenerationBuilder {
             lazy_adoption: true,
             move_timeout: PATIENCE,
             check_first: false,
-            max_draining: 4,
+            max_draining: 64,
             signals: Signals::new(),
             program: None,
             args: None,
@@ -176,12 +176,13 @@ impl GenerationBuilder {
         self
     }
 
-    /// How many generations may drain at once, behind the one that serves. 4 by default, and at
+    /// How many generations may drain at once, behind the one that serves. 64 by default, and at
     /// least 1.
     ///
     /// Upgrades may follow each other faster than drains end: long requests hold each old process
     /// open until its deadline. An upgrade that makes them more than this many is not refused; the
-    /// oldest generation is cut, as at its deadline.
+    /// oldest generation is cut, as at its deadline. So this bounds the memory that old processes
+    /// take, and a low bound costs requests that take longer than so many upgrades.
     pub fn max_draining(mut self, generations: usize) -> Self {
         self.max_draining = generations.max(1);
         self
@@ -327,6 +328,8 @@ impl GenerationBuilder {
         let manager = Arc::new(match &self.seat {
             // It is told of the process, and so of the test.
             Some(_) => Manager::absent(number),
+            // A check says nothing of the service, which runs.
+            None if check => Manager::absent(number),
             None => Manager::new(number, main, self.fd_store),
         });
         if manager.watches() {

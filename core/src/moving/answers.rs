@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::{
     Stays, fault,
@@ -23,15 +23,15 @@ use crate::{
 
 /// Connections in one answer.
 const BATCH: usize = 256;
-/// After an error of the channel that is not its end.
+/// After an error of the channel that is not its end, and between two lots that are let go.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The answers of one channel.
 pub(crate) struct Answers {
     channel: Arc<Channel>,
     claims: mpsc::UnboundedSender<Claim>,
-    // Nothing is held any more.
-    settled: watch::Sender<bool>,
+    /// One for each connection that need not be held any longer; closed when that is so for all.
+    let_go: Arc<Semaphore>,
 }
 
 struct Claim {
@@ -52,7 +52,7 @@ impl Answers {
         Arc::new(Self {
             channel,
             claims,
-            settled: watch::Sender::new(false),
+            let_go: Arc::new(Semaphore::new(0)),
         })
     }
 
@@ -63,17 +63,27 @@ impl Answers {
         }
     }
 
-    /// Whatever is held is to be claimed. Once, and for all that still comes.
+    /// Whatever is held is to be claimed, and all that still comes: the oldest first, and some at a
+    /// time, because clients are being served meanwhile.
     pub(crate) fn settle(&self) {
-        self.settled.send_replace(true);
+        let let_go = self.let_go.clone();
+        tokio::spawn(async move {
+            // What is left of them is left by who has come to the end of the queue.
+            while let_go.available_permits() == 0 && !let_go.is_closed() {
+                let_go.add_permits(BATCH);
+                tokio::time::sleep(PAUSE).await;
+            }
+            let_go.close();
+        });
     }
 
-    /// Ends when nothing may be held any more.
+    /// Ends when a connection may be held no longer.
     pub(crate) fn settled(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut settled = self.settled.subscribe();
+        let let_go = self.let_go.clone();
         async move {
-            // An error is the end of the channel.
-            let _ = settled.wait_for(|settled| *settled).await;
+            if let Ok(permit) = let_go.acquire_owned().await {
+                permit.forget();
+            }
         }
     }
 

@@ -8,8 +8,11 @@
 //! 2. The claim is in the channel before the connection is handed to who reads it. After the death
 //!    of either process the channel says whose it is.
 //! 3. A listener that nobody adopts from refuses after a moment, so that a connection is not kept
-//!    from being served by a program that does not know of moving.
-//! 4. What is held is watched and not read. It is claimed when something has come, when the
+//!    from being served by a program that does not know of moving. One that is adopted from refuses
+//!    at once what its program has not declared: nobody is given a connection that speaks something
+//!    else than is expected.
+//! 4. What is held is watched and not read: only HTTP, since another protocol may have to write when
+//!    nothing has come. It is claimed when something has come, when the
 //!    predecessor asks for it, and when the predecessor has gone.
 
 use std::{
@@ -29,7 +32,7 @@ use tokio::{
 use super::answers::{Answer, Answers};
 use crate::{
     Address, Connection, Stays, Stream,
-    accept::{Arrival, Parcel},
+    accept::{Arrival, Parcel, Protocol},
     upgrade::frame::Moved,
 };
 
@@ -45,19 +48,21 @@ pub(crate) struct Adopters {
 
 struct Adopter {
     queue: mpsc::UnboundedSender<Arrived>,
-    adopts: watch::Receiver<bool>,
+    adopts: watch::Receiver<Vec<Protocol>>,
 }
 
 /// A listener's end.
 pub(crate) struct Adopting {
     queue: mpsc::UnboundedReceiver<Arrived>,
-    adopts: watch::Sender<bool>,
+    // None until somebody serves the listener.
+    adopts: watch::Sender<Vec<Protocol>>,
 }
 
 /// A connection that has arrived and is still the predecessor's.
 struct Arrived {
     record: Moved,
     unread: Vec<u8>,
+    state: Vec<u8>,
     fd: OwnedFd,
     answer: Answer,
     /// Where it is held: who knows for how long.
@@ -68,7 +73,7 @@ impl Adopters {
     /// A place for the connections of the listener of this name.
     pub(crate) fn register(&self, name: &str) -> Adopting {
         let (queue, arrivals) = mpsc::unbounded_channel();
-        let (adopts, seen) = watch::channel(false);
+        let (adopts, seen) = watch::channel(Vec::new());
         let adopter = Adopter {
             queue,
             adopts: seen,
@@ -101,7 +106,7 @@ impl Adopters {
             let ids = without.iter().map(|record| record.id).collect();
             answers.refuse(ids, Stays::RefusedDescriptors);
         }
-        let waits = |record: &Moved| lazy && record.unread == 0;
+        let waits = |record: &Moved| lazy && record.unread == 0 && record.protocol.is_empty();
         let held = records.iter().filter(|record| waits(record));
         let held: Vec<u64> = held.map(|record| record.id).collect();
         if !held.is_empty() {
@@ -110,7 +115,7 @@ impl Adopters {
         }
         for (record, fd) in records.into_iter().zip(fds) {
             let answer = answers.of(record.id);
-            let Some((unread, rest)) = payload.split_at_checked(record.unread) else {
+            let Some((unread, state, rest)) = split(&record, payload) else {
                 tracing::warn!(
                     peer = record.peer,
                     "a connection did not arrive whole, its predecessor keeps it"
@@ -120,6 +125,7 @@ impl Adopters {
             payload = rest;
             let arrived = Arrived {
                 unread: unread.to_vec(),
+                state: state.to_vec(),
                 held: waits(&record).then(|| answers.clone()),
                 record,
                 fd,
@@ -136,7 +142,7 @@ impl Adopters {
             return;
         };
         let queue = adopter.queue.clone();
-        if *adopter.adopts.borrow() {
+        if !adopter.adopts.borrow().is_empty() {
             // An error is a listener that has been dropped.
             let _ = queue.send(arrived);
             return;
@@ -144,7 +150,7 @@ impl Adopters {
         let mut adopts = adopter.adopts.clone();
         drop(adopters);
         tokio::spawn(async move {
-            let served = timeout(UNSERVED, adopts.wait_for(|adopts| *adopts)).await;
+            let served = timeout(UNSERVED, adopts.wait_for(|adopts| !adopts.is_empty())).await;
             match served {
                 Ok(Ok(_)) => drop(queue.send(arrived)),
                 _ => arrived.answer.refuse(Stays::RefusedUnserved),
@@ -158,8 +164,8 @@ impl Adopters {
 }
 
 impl Adopting {
-    pub(crate) fn will_adopt(&self) {
-        self.adopts.send_replace(true);
+    pub(crate) fn adopts(&self, protocols: &[Protocol]) {
+        self.adopts.send_replace(protocols.to_vec());
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Arrival<Stream>> {
@@ -169,7 +175,17 @@ impl Adopting {
                 // Without a generation nothing comes any more.
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             };
-            match open(arrived) {
+            let (name, version) = (&arrived.record.protocol, arrived.record.version);
+            let adopts = self.adopts.borrow();
+            let declared = adopts.iter().find(|one| one.adopts(name, version)).copied();
+            drop(adopts);
+            let Some(protocol) = declared else {
+                let peer = &arrived.record.peer;
+                tracing::debug!(%peer, name, version, "refused: nobody here adopts this protocol");
+                arrived.answer.refuse(Stays::RefusedProtocol);
+                continue;
+            };
+            match open(arrived, protocol.written_in(version)) {
                 Ok(arrival) => return Poll::Ready(arrival),
                 // Its answer has been dropped, and so it goes back.
                 Err(err) => tracing::warn!(%err, "a connection cannot be adopted"),
@@ -178,10 +194,18 @@ impl Adopting {
     }
 }
 
-fn open(arrived: Arrived) -> Result<Arrival<Stream>, std::io::Error> {
+/// What was read ahead of a connection, its state, and the rest of the payload.
+fn split<'a>(record: &Moved, payload: &'a [u8]) -> Option<(&'a [u8], &'a [u8], &'a [u8])> {
+    let (unread, rest) = payload.split_at_checked(record.unread)?;
+    let (state, rest) = rest.split_at_checked(record.state)?;
+    Some((unread, state, rest))
+}
+
+fn open(arrived: Arrived, protocol: Protocol) -> Result<Arrival<Stream>, std::io::Error> {
     let Arrived {
         record,
         unread,
+        state,
         fd,
         answer,
         held,
@@ -190,7 +214,7 @@ fn open(arrived: Arrived) -> Result<Arrival<Stream>, std::io::Error> {
     let io = Stream::from_fd(fd, &peer)?;
     let age = Duration::from_millis(record.age_ms);
     let connection = Connection::adopted(peer, age, record.requests);
-    let parcel = Parcel::new(io, unread, connection);
+    let parcel = Parcel::new(io, unread, connection).speaking(protocol, state);
     let arrival = Arrival::new(parcel, answer.claim());
     let Some(held) = held else { return Ok(arrival) };
     let mut settled = Box::pin(held.settled());

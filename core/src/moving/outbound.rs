@@ -26,7 +26,9 @@ use tokio::{
 };
 
 use crate::{
-    Graceful, Stays, fault,
+    Graceful, Stays,
+    accept::{MAX_STATE, MAX_UNREAD},
+    fault,
     generation::shared::lock,
     upgrade::{
         channel::Channel,
@@ -38,8 +40,6 @@ use crate::{
 const WINDOW: usize = 1024;
 /// Connections in one message. The kernel passes at most 253 descriptors in one.
 const BATCH: usize = 64;
-/// The most that may have been read ahead from one connection: what its message can carry.
-const UNREAD: usize = 32 * 1024;
 /// For how long a living successor may leave a connection without an answer, by default. Nobody
 /// serves it meanwhile, and it cannot be taken back while the successor might still claim it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,7 +51,17 @@ const PATIENCE_WITH_KERNEL: Duration = Duration::from_millis(500);
 pub(crate) struct Given {
     pub(crate) fd: OwnedFd,
     pub(crate) unread: Vec<u8>,
+    pub(crate) state: Vec<u8>,
     pub(crate) record: Moved,
+}
+
+// So that one message can carry any connection.
+const _: () = assert!(MAX_UNREAD + MAX_STATE <= frame::PAYLOAD);
+
+impl Given {
+    fn payload(&self) -> usize {
+        self.unread.len() + self.state.len()
+    }
 }
 
 /// The way to the successor: closed, then open while there is one that serves.
@@ -125,8 +135,11 @@ impl Route {
 
     /// Gives a connection; comes back with it if it is the caller's again.
     pub(crate) async fn give(&self, given: Given) -> Result<(), Back> {
-        if given.unread.len() > UNREAD {
+        if given.unread.len() > MAX_UNREAD {
             return Err((given, Stays::Unread));
+        }
+        if given.state.len() > MAX_STATE {
+            return Err((given, Stays::State));
         }
         let (reply, answer) = oneshot::channel();
         {
@@ -290,9 +303,9 @@ async fn send_all(
         };
         match item {
             Some(Item::Connection(given, reply))
-                if batch.is_empty() || payload + given.unread.len() <= frame::PAYLOAD =>
+                if batch.is_empty() || payload + given.payload() <= frame::PAYLOAD =>
             {
-                payload += given.unread.len();
+                payload += given.payload();
                 batch.push((given, reply));
                 if batch.len() < BATCH {
                     continue;
@@ -338,6 +351,7 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
             let id = state.next;
             given.record.id = id;
             given.record.unread = given.unread.len();
+            given.record.state = given.state.len();
             // One more duplicate, because the entry may be answered for while this is being sent.
             match given.fd.try_clone() {
                 Ok(fd) => fds.push(fd),
@@ -347,6 +361,7 @@ async fn send(shared: &Shared, channel: &Channel, batch: &mut Vec<(Given, Reply)
                 }
             }
             payload.extend_from_slice(&given.unread);
+            payload.extend_from_slice(&given.state);
             connections.push(given.record.clone());
             let sent = Sent {
                 given,

@@ -22,7 +22,7 @@ use super::{
     registry::Obtained,
 };
 use crate::{
-    accept::{Accept, Address, Arrival, Mover},
+    accept::{Accept, Address, Arrival, Mover, Protocol},
     moving::{inbound::Adopting, outbound::Route},
 };
 
@@ -251,8 +251,8 @@ impl Accept for Listener {
         self.adopting.poll(cx)
     }
 
-    fn will_adopt(&self) {
-        self.adopting.will_adopt();
+    fn adopts(&self, protocols: &[Protocol]) {
+        self.adopting.adopts(protocols);
     }
 
     fn mover(&self) -> Option<Arc<dyn Mover<Stream>>> {

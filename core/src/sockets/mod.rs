@@ -17,26 +17,44 @@
 //! server accepts from; its [`gate`] keeps it quiet until its generation serves. Where the addresses
 //! of two generations differ, [`overlap`] opens the new socket and [`held`] ends the old one.
 
+#[cfg(unix)]
 pub(crate) mod access;
+#[cfg(unix)]
 mod difference;
+#[cfg(unix)]
 pub(crate) mod foreign;
 pub(crate) mod gate;
+#[cfg(unix)]
 pub(crate) mod held;
+#[cfg(unix)]
 pub(crate) mod kept;
+#[cfg(unix)]
 mod leaving;
+#[cfg(unix)]
 mod listener;
+#[cfg(unix)]
 mod mover;
+#[cfg(unix)]
 pub(crate) mod open;
+#[cfg(unix)]
 mod options;
+#[cfg(unix)]
 mod overlap;
+#[cfg(unix)]
 pub(crate) mod probe;
+#[cfg(unix)]
 pub(crate) mod record;
+#[cfg(unix)]
 pub(crate) mod registry;
+#[cfg(unix)]
 mod seqpacket;
 pub(crate) mod spec;
+#[cfg(unix)]
 mod stream;
+#[cfg(unix)]
 pub(crate) mod unix_path;
 
+#[cfg(unix)]
 pub use self::{
     difference::Difference,
     listener::Listener,

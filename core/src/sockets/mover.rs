@@ -3,7 +3,7 @@
 use super::Stream;
 use crate::{
     Stays,
-    accept::{Connection, Giving, Mover, Parcel},
+    accept::{Connection, Giving, Mover, Parcel, Protocol},
     moving::outbound::{Given, Route},
     upgrade::frame::Moved,
 };
@@ -33,6 +33,8 @@ impl Mover<Stream> for ToSuccessor {
                 io,
                 unread,
                 connection,
+                protocol,
+                state,
                 ..
             } = parcel;
             // Out of epoll before it is sent: a descriptor that is shared keeps firing otherwise.
@@ -40,7 +42,8 @@ impl Mover<Stream> for ToSuccessor {
                 Ok(fd) => Given {
                     fd,
                     unread,
-                    record: record_of(listener, &connection),
+                    state,
+                    record: record_of(listener, &connection, protocol),
                 },
                 Err(err) => {
                     // tokio has closed it, so there is nothing to give back.
@@ -53,7 +56,10 @@ impl Mover<Stream> for ToSuccessor {
                 return Ok(());
             };
             match Stream::from_fd(back.fd, connection.peer()) {
-                Ok(io) => Err(Parcel::new(io, back.unread, connection).staying(why)),
+                Ok(io) => {
+                    let parcel = Parcel::new(io, back.unread, connection).staying(why);
+                    Err(parcel.speaking(protocol, back.state))
+                }
                 Err(err) => {
                     route.graceful().count_stayed(Stays::Failed);
                     tracing::warn!(peer = %connection.peer(), %err, "a connection was lost");
@@ -64,7 +70,7 @@ impl Mover<Stream> for ToSuccessor {
     }
 }
 
-fn record_of(listener: String, connection: &Connection) -> Moved {
+fn record_of(listener: String, connection: &Connection, protocol: Protocol) -> Moved {
     Moved {
         // Chosen when it is sent.
         id: 0,
@@ -73,5 +79,8 @@ fn record_of(listener: String, connection: &Connection) -> Moved {
         unread: 0,
         age_ms: u64::try_from(connection.since().elapsed().as_millis()).unwrap_or(u64::MAX),
         requests: connection.requests(),
+        protocol: protocol.name().to_owned(),
+        version: protocol.version(),
+        state: 0,
     }
 }

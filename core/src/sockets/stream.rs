@@ -42,6 +42,15 @@ impl Stream {
         })
     }
 
+    /// Where it was accepted.
+    ///
+    /// # Errors
+    ///
+    /// What `getsockname(2)` reports.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        either!(self, io => io.local_addr().map(Address::from))
+    }
+
     /// Ready when something has come, without reading it.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         // An error is an event too: the read that follows tells it.

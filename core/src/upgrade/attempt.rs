@@ -83,7 +83,13 @@ pub(crate) struct Course {
 /// Runs an attempt to its end.
 pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let begun = Instant::now();
-    let failed = |err| Error::io(Kind::Channel, "cannot make a channel for a successor", err);
+    let failed = |err: std::io::Error| {
+        let kind = match err.kind() {
+            std::io::ErrorKind::Unsupported => Kind::Unsupported,
+            _ => Kind::Channel,
+        };
+        Error::io(kind, "cannot make a channel for a successor", err)
+    };
     let (ours, theirs) = channel::pair().map_err(failed)?;
     let channel = Channel::new(ours).map_err(failed)?;
     let ends = match offer.seat {

@@ -68,8 +68,8 @@ pub(crate) enum Message {
     /// To the successor: we have drained, and go. To the predecessor: what becomes of us is no
     /// longer yours to mend; we were told to stop, or have a successor of our own.
     Bye,
-    /// To the successor: one descriptor for each record, in this order; what was read ahead from
-    /// them, one after the other, is the payload.
+    /// To the successor: one descriptor for each record, in this order. The payload is, one after
+    /// the other, what was read ahead from each and then its state.
     Connections {
         connections: Vec<Moved>,
         /// Those on which nothing has come may be held: claimed when something comes, or at
@@ -141,7 +141,7 @@ pub(crate) struct Hello {
     pub(crate) check: bool,
 }
 
-/// A connection between two requests.
+/// A connection between two messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Moved {
     /// For the answer; no two of one channel are alike.
@@ -159,6 +159,19 @@ pub(crate) struct Moved {
     /// How many requests it has sent.
     #[serde(default)]
     pub(crate) requests: u32,
+    /// What is spoken on it, if not HTTP.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) protocol: String,
+    /// The version of its state.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) version: u32,
+    /// How many bytes of the payload are its state.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) state: usize,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What a frame holds.
@@ -414,10 +427,31 @@ mod tests {
                         unread: 4,
                         age_ms: 1500,
                         requests: 3,
+                        protocol: String::new(),
+                        version: 0,
+                        state: 0,
                     }],
                     lazy: false,
                 },
                 b"GET ",
+            ),
+            (
+                "connections.session",
+                Message::Connections {
+                    connections: vec![Moved {
+                        id: 8,
+                        listener: "web".into(),
+                        peer: "unix:".into(),
+                        unread: 3,
+                        age_ms: 20,
+                        requests: 1,
+                        protocol: "chat".into(),
+                        version: 2,
+                        state: 5,
+                    }],
+                    lazy: false,
+                },
+                b"hel{\"a\"}",
             ),
             ("claimed", Message::Claimed { ids: vec![7, 8] }, b""),
             (

@@ -8,10 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    net::{AddressFamily, SocketType, sockopt},
-    process::{Pid, PidfdFlags, pidfd_open},
-};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::{
     channel::{self, Received},
@@ -157,9 +154,7 @@ fn is_ours(fd: BorrowedFd<'_>, pid: u32, deadline: Instant) -> Result<(), String
 /// Waits until a predecessor that dies is dead. Its channel may be closed before its listeners are,
 /// and what it has not handed over is still in use until then.
 fn wait_for_the_end_of(pid: u32) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    // An error is a process that has been reaped, or a kernel that cannot tell.
-    let Some(Ok(process)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
+    let Some(process) = kernel::process(pid) else {
         return;
     };
     let _ = channel::wait_until(process.as_fd(), Instant::now() + DYING);

@@ -24,6 +24,8 @@ pub(crate) const DEADLINE_MS: &str = "HANDOVER_TEST_DEADLINE_MS";
 pub(crate) const PROBATION_MS: &str = "HANDOVER_TEST_PROBATION_MS";
 pub(crate) const MAX_DRAINING: &str = "HANDOVER_TEST_MAX_DRAINING";
 pub(crate) const CHECK_FIRST: &str = "HANDOVER_TEST_CHECK_FIRST";
+/// All tasks and `main` in one thread.
+pub(crate) const ONE_THREAD: &str = "HANDOVER_TEST_ONE_THREAD";
 /// Whether there is a control socket, `control` in the directory.
 pub(crate) const CONTROL: &str = "HANDOVER_TEST_CONTROL";
 
@@ -36,11 +38,11 @@ fn runs_if_asked() {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let mut runtime = match env::var_os(ONE_THREAD) {
+        Some(_) => tokio::runtime::Builder::new_current_thread(),
+        None => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
     if let Err(err) = runtime.block_on(serve(Path::new(&dir))) {
         eprintln!("cannot serve: {err}");
         drop(runtime);

@@ -25,6 +25,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let generation = Generation::builder()
         .graceful(Graceful::with_policy(policy))
         .pid_file("axum-upgrade.pid")
+        // ANCHOR: control
+        // `handover upgrade --control axum-upgrade.control`, and `status`, `drain`, `cut`.
+        .control("axum-upgrade.control")
+        // No upgrade to a program that cannot start, and no more old processes than these.
+        .check_first(true)
+        .max_draining(3)
+        // ANCHOR_END: control
         .start()?;
     // ANCHOR_END: start
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use handover::GracefulLayer;
 use handover_axum::foreign::Incoming;
-use handover_tests::reference::{self, Flags, Setup, router};
+use handover_tests::reference::{self, Flags, Setup, bare, router};
 use tokio::task::JoinSet;
 
 /// Serves the reference routes with `axum::serve`.
@@ -16,7 +16,7 @@ struct Program {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    reference::start(&Program::parse().flags, run)
+    reference::start(&Program::parse().flags, run, bare::axum)
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use handover_tests::reference::{self, Flags, Setup, router};
+use handover_tests::reference::{self, Flags, Setup, bare, router};
 use tokio::task::JoinSet;
 
 /// Serves the reference routes with `handover_axum::serve`.
@@ -15,7 +15,7 @@ struct Program {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    reference::start(&Program::parse().flags, run)
+    reference::start(&Program::parse().flags, run, bare::axum)
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {

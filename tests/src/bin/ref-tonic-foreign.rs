@@ -16,7 +16,7 @@ struct Program {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    reference::start_either(&Program::parse().flags, run, run_bare_tonic)
+    reference::start(&Program::parse().flags, run, run_bare_tonic)
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {

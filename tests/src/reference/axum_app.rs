@@ -1,64 +1,44 @@
 //! The HTTP surface of the reference servers, for everything that serves an [`axum::Router`].
 
-use std::{convert::Infallible, future::pending, time::Duration};
+use std::{convert::Infallible, future::pending};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, Bytes},
-    extract::{Query, State},
-    http::{HeaderName, HeaderValue, StatusCode},
+    extract::{
+        Query, State,
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
+    },
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     middleware::{Next, from_fn_with_state},
-    response::{IntoResponse, Response},
+    response::{
+        IntoResponse, Response,
+        sse::{self, Sse},
+    },
     routing::{any, get, post},
 };
-use futures_util::{StreamExt, stream};
-use serde::Deserialize;
-use tokio::time::{Instant, sleep, sleep_until};
+use futures_util::{Stream, StreamExt, stream};
+use handover::Graceful;
+use tokio::time::timeout;
 
-use super::{events, websocket};
-use crate::load::{Fnv1a, stream_byte, stream_len};
-
-/// Bytes of one piece of `/stream`, and the time between two.
-const STREAM_CHUNK: u64 = 1024;
-const STREAM_EVERY: Duration = Duration::from_millis(50);
-/// Nobody waits for longer than this.
-const LONGEST: Duration = Duration::from_secs(3600);
-
-/// Who answers.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct Info {
-    /// The process.
-    pub pid: u32,
-    /// Its generation.
-    pub generation: u64,
-}
-
-impl Info {
-    /// This process, as generation `generation`.
-    #[must_use]
-    pub fn new(generation: u64) -> Self {
-        Self {
-            pid: std::process::id(),
-            generation,
-        }
-    }
-}
+use super::surface::{
+    CLOSE_REASON, CLOSED_WITHIN, Event, Info, Letters, Pace, Slow, Upload, close_code,
+};
 
 /// The routes of the reference servers. Every answer, also an error, carries `x-pid` and
 /// `x-generation`.
 ///
-/// `/ws` and `/sse` end when the [`Graceful`](handover::Graceful) in the request's extensions
-/// drains, which is there under Handover's own servers and under its layer.
+/// `/ws` and `/sse` end when the [`Graceful`] in the request's extensions drains, which is there
+/// under Handover's own servers and under its layer.
 pub fn router(info: Info) -> Router {
     Router::new()
-        .route("/", get(page))
+        .route("/", get(async move || info.page()))
         .route("/slow", get(slow))
-        .route("/stream", get(stream_letters))
+        .route("/stream", get(letters))
         .route("/upload", post(upload))
-        .route("/ws", any(websocket::upgrade))
-        .route("/sse", get(events::events))
-        .route("/hold", get(hold))
+        .route("/ws", any(websocket))
+        .route("/sse", get(events))
+        .route("/hold", get(async || pending::<StatusCode>().await))
         .route("/hang-body", get(hang_body))
         .with_state(info)
         .layer(from_fn_with_state(info, name_yourself))
@@ -70,81 +50,102 @@ async fn name_yourself(
     next: Next,
 ) -> Response {
     let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(
-        HeaderName::from_static("x-pid"),
-        HeaderValue::from(info.pid),
-    );
-    headers.insert(
-        HeaderName::from_static("x-generation"),
-        HeaderValue::from(info.generation),
-    );
+    for (name, value) in info.headers() {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            let name = HeaderName::from_static(name);
+            response.headers_mut().insert(name, value);
+        }
+    }
     response
 }
 
-async fn page(State(info): State<Info>) -> String {
-    format!("pid={}\nok\n", info.pid)
+async fn slow(State(info): State<Info>, Query(slow): Query<Slow>) -> String {
+    slow.wait().await;
+    info.page()
 }
 
-#[derive(Deserialize)]
-struct SlowQuery {
-    #[serde(default)]
-    ms: u64,
-}
-
-async fn slow(state: State<Info>, Query(query): Query<SlowQuery>) -> String {
-    sleep(Duration::from_millis(query.ms).min(LONGEST)).await;
-    page(state).await
-}
-
-#[derive(Deserialize)]
-struct StreamQuery {
-    #[serde(default)]
-    secs: f64,
-}
-
-async fn stream_letters(Query(query): Query<StreamQuery>) -> Response {
-    let Ok(duration) = Duration::try_from_secs_f64(query.secs) else {
-        return (
-            StatusCode::BAD_REQUEST,
-            "secs must be a number of seconds\n",
-        )
-            .into_response();
-    };
-    let len = stream_len(duration.min(LONGEST));
-    let start = Instant::now();
-    let pieces = stream::iter((0..len).step_by(STREAM_CHUNK as usize).zip(1_u32..)).then(
-        move |(at, nth)| async move {
-            // By the clock, not by the pause: a late piece does not delay those after it.
-            sleep_until(start + STREAM_EVERY * nth).await;
-            Ok::<_, Infallible>(Bytes::from_iter((at..at + STREAM_CHUNK).map(stream_byte)))
-        },
-    );
-    Body::from_stream(pieces).into_response()
+async fn letters(Query(letters): Query<Letters>) -> Response {
+    match letters.pieces() {
+        Some(pieces) => Body::from_stream(pieces).into_response(),
+        None => (StatusCode::BAD_REQUEST, Letters::WRONG).into_response(),
+    }
 }
 
 async fn upload(body: Body) -> Response {
-    let (mut len, mut hash) = (0_u64, Fnv1a::default());
+    let mut upload = Upload::default();
     let mut body = body.into_data_stream();
     while let Some(bytes) = body.next().await {
         match bytes {
-            Ok(bytes) => {
-                len += bytes.len() as u64;
-                hash.update(&bytes);
-            }
+            Ok(bytes) => upload.update(&bytes),
             Err(error) => {
-                let text = format!("the body ended after {len} bytes: {error}\n");
-                return (StatusCode::BAD_REQUEST, text).into_response();
+                return (StatusCode::BAD_REQUEST, upload.broken(&error)).into_response();
             }
         }
     }
-    format!("len={len} fnv1a={:016x}\n", hash.finish()).into_response()
-}
-
-async fn hold() -> StatusCode {
-    pending().await
+    upload.measured().into_response()
 }
 
 async fn hang_body() -> Body {
     Body::from_stream(stream::pending::<Result<Bytes, Infallible>>())
+}
+
+// Without the layer there is nobody to tell of a drain.
+fn token(graceful: Option<Extension<Graceful>>) -> Graceful {
+    graceful.map_or_else(Graceful::new, |Extension(graceful)| graceful)
+}
+
+async fn events(
+    State(info): State<Info>,
+    graceful: Option<Extension<Graceful>>,
+    Query(pace): Query<Pace>,
+    headers: HeaderMap,
+) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let feed = Event::feed(&pace, last, info.pid, token(graceful));
+    Sse::new(feed.map(|event| {
+        Ok(match event {
+            Event::Tick { id, pid } => sse::Event::default()
+                .id(id.to_string())
+                .data(pid.to_string()),
+            Event::Draining { retry } => sse::Event::default().retry(retry).comment(Event::COMMENT),
+        })
+    }))
+}
+
+async fn websocket(graceful: Option<Extension<Graceful>>, upgrade: WebSocketUpgrade) -> Response {
+    let graceful = token(graceful);
+    upgrade.on_upgrade(move |socket| echo(socket, graceful))
+}
+
+async fn echo(mut socket: WebSocket, graceful: Graceful) {
+    loop {
+        tokio::select! {
+            () = graceful.draining() => return close(socket, &graceful).await,
+            message = socket.recv() => match message {
+                Some(Ok(Message::Text(text))) => {
+                    if socket.send(Message::Text(text)).await.is_err() {
+                        return;
+                    }
+                }
+                // Pings and closes are answered for us.
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return,
+            },
+        }
+    }
+}
+
+async fn close(mut socket: WebSocket, graceful: &Graceful) {
+    let frame = CloseFrame {
+        code: close_code(graceful),
+        reason: CLOSE_REASON.into(),
+    };
+    if socket.send(Message::Close(Some(frame))).await.is_err() {
+        return;
+    }
+    // What the peer had sent before it saw the close is read, or the close would become a reset.
+    let _ = timeout(CLOSED_WITHIN, async {
+        while let Some(Ok(_)) = socket.recv().await {}
+    })
+    .await;
 }

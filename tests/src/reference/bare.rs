@@ -1,4 +1,4 @@
-//! The bare framework, for comparison: `axum::serve` with its own graceful shutdown.
+//! The bare frameworks, for comparison: each with its own graceful shutdown.
 
 use std::{
     io::{self, Write},
@@ -13,26 +13,58 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Flags, Info, ready_line, router};
+use super::{Flags, Info, filter, ready_line, router};
 
-/// Serves until SIGTERM and what is under way then.
+/// Told to stop by SIGTERM.
+type Stopped = watch::Receiver<bool>;
+
+/// `axum::serve`.
 ///
 /// # Errors
 ///
 /// If an address is no TCP address, or cannot be listened on.
-pub(super) async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
+pub async fn axum(flags: &Flags) -> anyhow::Result<ExitCode> {
+    run(flags, |listener, info, stopped| async move {
+        let server = axum::serve(listener, router(info));
+        server.with_graceful_shutdown(told(stopped)).await
+    })
+    .await
+}
+
+/// `warp::serve`.
+///
+/// # Errors
+///
+/// As [`axum()`].
+pub async fn warp(flags: &Flags) -> anyhow::Result<ExitCode> {
+    run(flags, |listener, info, stopped| async move {
+        let server = warp::serve(filter(info)).incoming(listener);
+        server.graceful(told(stopped)).run().await;
+        Ok(())
+    })
+    .await
+}
+
+async fn told(mut stopped: Stopped) {
+    // An error means that the sender has gone, which stops as well.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// Serves until SIGTERM and what is under way then.
+async fn run<F>(
+    flags: &Flags,
+    serve: impl Fn(TcpListener, Info, Stopped) -> F,
+) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
     let info = Info::new(0);
     let mut term = signal(SignalKind::terminate())?;
     let listeners = listen(flags, info).await?;
     let (stop, stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
     for listener in listeners {
-        let mut stopped = stopped.clone();
-        let server = axum::serve(listener, router(info)).with_graceful_shutdown(async move {
-            // An error means that the sender has gone, which stops as well.
-            let _ = stopped.wait_for(|stop| *stop).await;
-        });
-        servers.spawn(server.into_future());
+        servers.spawn(serve(listener, info, stopped.clone()));
     }
     term.recv().await;
     stop.send_replace(true);

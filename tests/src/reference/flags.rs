@@ -16,6 +16,12 @@ pub struct Flags {
     /// Write the pid of the newest generation to this file
     #[arg(long, value_name = "PATH")]
     pub pid_file: Option<PathBuf>,
+    /// Answer at a control socket at this path
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// How many older generations may drain before the oldest is cut
+    #[arg(long, value_name = "N")]
+    pub max_draining: Option<usize>,
     /// How long to serve on, not ready, before a drain begins
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub lame_duck: Option<Duration>,

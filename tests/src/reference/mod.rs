@@ -4,8 +4,7 @@
 //! they are started is the same, and is here.
 
 mod axum_app;
-mod bare;
-mod events;
+pub mod bare;
 mod fault;
 mod flags;
 mod grpc;
@@ -13,15 +12,18 @@ mod grpc_bare;
 mod listen;
 mod ready;
 mod setup;
-mod websocket;
+mod surface;
+mod warp_app;
 
 pub use self::{
-    axum_app::{Info, router},
+    axum_app::router,
     fault::Fault,
     flags::Flags,
     grpc::{pb, routes},
     grpc_bare::run as run_bare_tonic,
     listen::Listen,
     ready::ready_line,
-    setup::{Setup, finish, start, start_either},
+    setup::{Setup, finish, start},
+    surface::Info,
+    warp_app::filter,
 };

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::axum_app::Info;
+use super::Info;
 
 /// `ready pid=PID generation=N NAME=ADDR…`, with a line end. Write it in one piece: successors
 /// share the pipe.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use handover::{Generation, Graceful, Listener, Policy, Report};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Fault, Flags, Info, bare, ready_line};
+use super::{Fault, Flags, Info, ready_line};
 
 /// The name of what `--keep-state` keeps.
 const STATE: &str = "reference";
@@ -37,6 +37,12 @@ impl Setup {
         let mut builder = Generation::builder().graceful(Graceful::with_policy(policy(flags)));
         if let Some(path) = &flags.pid_file {
             builder = builder.pid_file(path);
+        }
+        if let Some(path) = &flags.control {
+            builder = builder.control(path);
+        }
+        if let Some(most) = flags.max_draining {
+            builder = builder.max_draining(most);
         }
         if let Some(time) = flags.ready_timeout {
             builder = builder.ready_timeout(time);
@@ -138,7 +144,8 @@ pub async fn finish(generation: &Generation, report: &Report) -> ExitCode {
     }
 }
 
-/// Runs a reference server, or the bare framework where that is asked for, with a log and as many
+/// Runs a reference server, or the bare framework (one of [`bare`](super::bare)) where that is asked
+/// for, with a log and as many
 /// threads as it is told to have.
 ///
 /// # Errors
@@ -149,18 +156,6 @@ pub async fn finish(generation: &Generation, report: &Report) -> ExitCode {
 ///
 /// On SIGUSR1, as a `main` with a mistake in it would.
 pub fn start(
-    flags: &Flags,
-    run: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
-) -> anyhow::Result<ExitCode> {
-    start_either(flags, run, bare::run)
-}
-
-/// The same, with a framework other than axum.
-///
-/// # Errors
-///
-/// As [`start`].
-pub fn start_either(
     flags: &Flags,
     run: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,
     bare: impl AsyncFnOnce(&Flags) -> anyhow::Result<ExitCode>,

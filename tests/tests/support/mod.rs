@@ -24,26 +24,39 @@ pub(crate) use self::{
 /// For what must happen and has no time of its own: long, since machines are busy.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
-/// A reference server.
+/// A reference server with the whole HTTP surface: a row of the table that every process test goes
+/// through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// On Handover's own serve loop.
+    /// axum on Handover's own serve loop.
     Axum,
-    /// On axum's.
+    /// axum on its own.
     Foreign,
+    /// warp on Handover's own serve loop.
+    Warp,
 }
 
 impl Way {
+    /// The whole table; [`for_each_server!`] has it too.
+    pub(crate) const ALL: [Self; 3] = [Way::Axum, Way::Foreign, Way::Warp];
+
     pub(crate) fn path(self) -> &'static Path {
         Path::new(match self {
             Way::Axum => env!("CARGO_BIN_EXE_ref-axum"),
             Way::Foreign => env!("CARGO_BIN_EXE_ref-axum-foreign"),
+            Way::Warp => env!("CARGO_BIN_EXE_ref-warp"),
         })
     }
 
     /// It, on a port of its own.
     pub(crate) fn program(self) -> Program {
         listening(self.path(), "127.0.0.1:0")
+    }
+
+    /// Whether Handover only wraps the framework's own serve loop, below which bytes are seen and no
+    /// messages.
+    pub(crate) fn is_foreign(self) -> bool {
+        self == Way::Foreign
     }
 }
 
@@ -71,20 +84,24 @@ pub(crate) fn directory() -> (tempfile::TempDir, impl Fn(&str) -> PathBuf) {
     (directory, move |name| path.join(name))
 }
 
-/// Makes a test of each server out of functions that take a [`Way`].
+/// Makes a test for each server out of functions that take a [`Way`].
 #[macro_export]
-macro_rules! for_both {
+macro_rules! for_each_server {
     ($($name:ident),* $(,)?) => {
-        mod ref_axum {
+        $crate::for_server! { ref_axum Axum $($name)* }
+        $crate::for_server! { ref_axum_foreign Foreign $($name)* }
+        $crate::for_server! { ref_warp Warp $($name)* }
+    };
+}
+
+/// One row of [`for_each_server!`].
+#[macro_export]
+macro_rules! for_server {
+    ($server:ident $way:ident $($name:ident)*) => {
+        mod $server {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name($crate::support::Way::Axum).await;
-            })*
-        }
-        mod ref_axum_foreign {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name($crate::support::Way::Foreign).await;
+                super::$name($crate::support::Way::$way).await;
             })*
         }
     };

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Graceful, Reason, Stays, Stream,
-    accept::Arrival,
+    accept::{Arrival, MAX_STATE, Protocol},
     upgrade::{
         Successor,
         channel::{self, Channel},
@@ -121,7 +121,7 @@ impl New {
     fn start(channel: &Arc<Channel>) -> Self {
         let adopters = Arc::new(Adopters::default());
         let web = adopters.register("web");
-        web.will_adopt();
+        web.adopts(&[Protocol::HTTP]);
         let (channel, to) = (channel.clone(), adopters.clone());
         // As the watch over the predecessor does.
         let hears = tokio::spawn(async move {
@@ -175,12 +175,26 @@ fn connection(listener: &str, unread: &[u8]) -> (UnixStream, Given) {
         unread: 0,
         age_ms: 1500,
         requests: 3,
+        protocol: String::new(),
+        version: 0,
+        state: 0,
     };
     let given = Given {
         fd: server.into(),
         unread: unread.to_vec(),
+        state: Vec::new(),
         record,
     };
+    (client, given)
+}
+
+const CHAT: Protocol = Protocol::new("chat", 3).since(2);
+
+fn session(name: &str, version: u32, state: &[u8]) -> (UnixStream, Given) {
+    let (client, mut given) = connection("web", b"");
+    given.record.protocol = name.to_owned();
+    given.record.version = version;
+    given.state = state.to_vec();
     (client, given)
 }
 
@@ -368,6 +382,81 @@ async fn too_much_unread_comes_back_at_once() {
 }
 
 #[tokio::test]
+async fn too_much_state_comes_back_at_once() {
+    let old = Old::start();
+    let (client, given) = session("chat", 1, &vec![1; MAX_STATE + 1]);
+    let given = timeout(BOUND, old.route.give(given)).await.unwrap();
+    let (given, why) = given.expect_err("it is too large");
+    assert_eq!(why, Stays::State);
+    assert_eq!(given.state.len(), MAX_STATE + 1);
+    assert_open(&client, given);
+    // Nothing of it was sent.
+    assert!(!old.route_has_sent());
+}
+
+#[tokio::test]
+async fn each_session_arrives_with_its_own_state() {
+    let old = Old::start();
+    let mut new = New::start(&old.theirs);
+    new.web.adopts(&[CHAT, Protocol::HTTP]);
+    let mut clients = Vec::new();
+    let mut givings = Vec::new();
+    for i in 0..200_usize {
+        let (client, mut given) = match i % 3 {
+            0 => connection("web", b""),
+            // As large as they may be, so that a message has no room for two.
+            1 if i % 50 == 1 => session("chat", 2, &vec![i as u8; MAX_STATE]),
+            _ => session("chat", 2, &vec![i as u8; i * 7]),
+        };
+        given.unread = vec![!(i as u8); if i % 50 == 1 { 32 * 1024 } else { i }];
+        let route = old.route.clone();
+        givings.push(tokio::spawn(async move { route.give(given).await }));
+        clients.push(client);
+    }
+    for _ in 0..200 {
+        let parcel = new.arrival().await.claim().await;
+        // Its last byte tells which it is.
+        let i = parcel.unread.last().map_or(0, |byte| usize::from(!byte));
+        assert!(parcel.unread.iter().all(|byte| *byte == !(i as u8)));
+        if i % 3 == 0 {
+            assert_eq!(parcel.protocol, Protocol::HTTP);
+            assert!(parcel.state.is_empty());
+        } else {
+            assert_eq!(parcel.protocol, Protocol::new("chat", 2));
+            let largest = i % 3 == 1 && i % 50 == 1;
+            let long = if largest { MAX_STATE } else { i * 7 };
+            assert!(parcel.state == vec![i as u8; long], "{i}");
+        }
+    }
+    for giving in givings {
+        moved(giving).await;
+    }
+}
+
+#[tokio::test]
+async fn a_protocol_that_was_not_declared_is_refused() {
+    let old = Old::start();
+    let mut new = New::start(&old.theirs);
+    new.web.adopts(&[CHAT]);
+    let undeclared = [("chat", 1), ("chat", 4), ("chess", 2), ("", 0)];
+    // Refused as they are looked at, by who waits for one that is declared.
+    let arrival = tokio::spawn(async move { new.arrival().await.claim().await });
+    for (name, version) in undeclared {
+        let (client, given) = session(name, version, b"state");
+        let given = timeout(BOUND, old.route.give(given)).await.unwrap();
+        let (given, why) = given.expect_err("nobody reads it");
+        assert_eq!(why, Stays::RefusedProtocol);
+        assert_eq!(given.state, b"state");
+        assert_open(&client, given);
+    }
+    let (_client, given) = session("chat", 3, b"state");
+    let given = timeout(BOUND, old.route.give(given)).await.unwrap();
+    assert!(given.is_ok());
+    let parcel = arrival.await.unwrap();
+    assert_eq!(parcel.protocol, Protocol::new("chat", 3));
+}
+
+#[tokio::test]
 async fn a_name_that_nobody_listens_by_is_refused() {
     let old = Old::start();
     let _new = New::start(&old.theirs);
@@ -395,7 +484,7 @@ async fn a_listener_that_nobody_serves_refuses_after_a_moment() {
     let route = old.route.clone();
     let giving = tokio::spawn(async move { route.give(given).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
-    idle.will_adopt();
+    idle.adopts(&[Protocol::HTTP]);
     let mut idle = idle;
     let parcel = poll_fn(|cx| idle.poll(cx)).await.claim().await;
     moved(giving).await;

@@ -1,0 +1,216 @@
+//! What the reference servers answer, whatever framework they answer with.
+
+use std::{convert::Infallible, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use handover::Graceful;
+use serde::Deserialize;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
+
+use crate::load::{Fnv1a, stream_byte, stream_len};
+
+/// Bytes of one piece of `/stream`, and the time between two.
+const STREAM_CHUNK: u64 = 1024;
+const STREAM_EVERY: Duration = Duration::from_millis(50);
+/// Nobody waits for longer than this.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// Clients of `/sse` come back after a time drawn from this, in milliseconds: not all at once.
+const RETRY_MS: std::ops::RangeInclusive<u64> = 1000..=5000;
+/// How long a peer may take to answer the close of a WebSocket.
+pub(crate) const CLOSED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Who answers.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Info {
+    /// The process.
+    pub pid: u32,
+    /// Its generation.
+    pub generation: u64,
+}
+
+impl Info {
+    /// This process, as generation `generation`.
+    #[must_use]
+    pub fn new(generation: u64) -> Self {
+        Self {
+            pid: std::process::id(),
+            generation,
+        }
+    }
+
+    /// The body of `/` and `/slow`.
+    pub(crate) fn page(self) -> String {
+        format!("pid={}\nok\n", self.pid)
+    }
+
+    /// The headers of every answer.
+    pub(crate) fn headers(self) -> [(&'static str, String); 2] {
+        [
+            ("x-pid", self.pid.to_string()),
+            ("x-generation", self.generation.to_string()),
+        ]
+    }
+}
+
+/// The query of `/slow`.
+#[derive(Deserialize)]
+pub(crate) struct Slow {
+    #[serde(default)]
+    ms: u64,
+}
+
+impl Slow {
+    pub(crate) async fn wait(self) {
+        sleep(Duration::from_millis(self.ms).min(LONGEST)).await;
+    }
+}
+
+/// The query of `/stream`.
+#[derive(Deserialize)]
+pub(crate) struct Letters {
+    #[serde(default)]
+    secs: f64,
+}
+
+impl Letters {
+    /// What is answered with 400 where there is no stream.
+    pub(crate) const WRONG: &str = "secs must be a number of seconds\n";
+
+    /// The pieces; `None` if that is no time.
+    pub(crate) fn pieces(
+        self,
+    ) -> Option<impl Stream<Item = Result<Bytes, Infallible>> + Send + Sync + 'static> {
+        let duration = Duration::try_from_secs_f64(self.secs).ok()?;
+        let len = stream_len(duration.min(LONGEST));
+        let start = Instant::now();
+        let pieces = stream::iter((0..len).step_by(STREAM_CHUNK as usize).zip(1_u32..));
+        Some(pieces.then(move |(at, nth)| async move {
+            // By the clock, not by the pause: a late piece does not delay those after it.
+            sleep_until(start + STREAM_EVERY * nth).await;
+            Ok(Bytes::from_iter((at..at + STREAM_CHUNK).map(stream_byte)))
+        }))
+    }
+}
+
+/// What has come of an upload.
+#[derive(Default)]
+pub(crate) struct Upload {
+    len: u64,
+    hash: Fnv1a,
+}
+
+impl Upload {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u64;
+        self.hash.update(bytes);
+    }
+
+    /// The answer to a complete one.
+    pub(crate) fn measured(&self) -> String {
+        format!("len={} fnv1a={:016x}\n", self.len, self.hash.finish())
+    }
+
+    /// The answer, with 400, to one that broke off.
+    pub(crate) fn broken(&self, error: &dyn std::fmt::Display) -> String {
+        format!("the body ended after {} bytes: {error}\n", self.len)
+    }
+}
+
+/// The query of `/sse`.
+#[derive(Deserialize)]
+pub(crate) struct Pace {
+    /// Milliseconds between two events.
+    #[serde(default = "second")]
+    ms: u64,
+}
+
+fn second() -> u64 {
+    1000
+}
+
+/// One event of `/sse`.
+pub(crate) enum Event {
+    Tick {
+        id: u64,
+        pid: u32,
+    },
+    /// The last one: the server drains, and the client is to come back after this time.
+    Draining {
+        retry: Duration,
+    },
+}
+
+impl Event {
+    /// The comment of the last one.
+    pub(crate) const COMMENT: &str = "draining";
+
+    /// The events after the one that a client has seen last, up to the drain.
+    pub(crate) fn feed(
+        pace: &Pace,
+        last: Option<&str>,
+        pid: u32,
+        graceful: Graceful,
+    ) -> impl Stream<Item = Self> + Send + Sync + 'static + use<> {
+        let last = last.and_then(|id| id.parse::<u64>().ok());
+        let mut tick = interval(Duration::from_millis(pace.ms.max(1)));
+        // A client that was slow is not sent a burst.
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let feed = Feed {
+            next: last.map_or(0, |last| last.saturating_add(1)),
+            tick,
+            pid,
+            graceful,
+            ended: false,
+        };
+        stream::unfold(feed, |mut feed| async {
+            let event = feed.next().await?;
+            Some((event, feed))
+        })
+    }
+}
+
+struct Feed {
+    next: u64,
+    tick: Interval,
+    pid: u32,
+    graceful: Graceful,
+    ended: bool,
+}
+
+impl Feed {
+    async fn next(&mut self) -> Option<Event> {
+        if self.ended {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            () = self.graceful.draining() => {
+                self.ended = true;
+                let retry = Duration::from_millis(fastrand::u64(RETRY_MS));
+                Some(Event::Draining { retry })
+            }
+            _ = self.tick.tick() => {
+                let id = self.next;
+                self.next += 1;
+                Some(Event::Tick { id, pid: self.pid })
+            }
+        }
+    }
+}
+
+/// The reason that goes with a WebSocket's close.
+pub(crate) const CLOSE_REASON: &str = "the server drains";
+
+/// The code that a WebSocket is closed with.
+pub(crate) fn close_code(graceful: &Graceful) -> u16 {
+    /// "Going away": the service ends.
+    const GOING_AWAY: u16 = 1001;
+    /// "Service restart": a client that reconnects finds the successor.
+    const SERVICE_RESTART: u16 = 1012;
+    match graceful.reason().is_some_and(|reason| reason.is_upgrade()) {
+        true => SERVICE_RESTART,
+        false => GOING_AWAY,
+    }
+}
