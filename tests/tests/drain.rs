@@ -500,7 +500,70 @@ async fn the_kernels_queue_is_served(way: Way) {
     assert!(target.connect().await.is_err());
 }
 
+/// Both requests have been read when the drain begins, and the first has not been answered.
+async fn the_second_request_of_a_pipeline_is_answered(way: Way) {
+    in_time(SOON, async || {
+        let server = start(way).await;
+        let mut peer = Peer::connect(&server).await;
+        let both = "GET /slow?ms=700 HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n";
+        peer.send(both).await;
+        peer.taken().await;
+        let draining = Draining::begin(server).await;
+        let (answers, clean) = peer.end().await;
+        let done = Instant::now();
+        assert!(clean, "a reset after {answers:?}");
+        let answered = answers.matches("HTTP/1.1 200 OK\r\n").count();
+        match answers.find("connection: close\r\n") {
+            // The first one said that it would be the last: the client sends the other elsewhere.
+            Some(told) if answered == 1 => {
+                assert!(told < answers.find("\r\n\r\n").unwrap(), "{answers}");
+            }
+            told => assert!(answered == 2 && told.is_some(), "{answers}"),
+        }
+        draining.end().await.complete_since(done)
+    })
+    .await;
+}
+
+/// It lies in the kernel's buffer of an idle connection when the signal comes.
+async fn a_request_that_was_just_written_is_answered(way: Way) {
+    in_time(SOON, async || {
+        let server = start(way).await;
+        let mut peer = Peer::connect(&server).await;
+        peer.get("/").await;
+        peer.until("ok\n").await;
+        let process = server.first().clone();
+        process.signal(Signal::STOP).unwrap();
+        peer.get("/").await;
+        process.signal(Signal::TERM).unwrap();
+        process.signal(Signal::CONT).unwrap();
+        let (answer, clean) = peer.end().await;
+        let done = Instant::now();
+        assert!(clean && answer.ends_with("ok\n"), "{answer:?}");
+        let exit = process.exit(BOUND).await.unwrap();
+        assert!(exit.is_success(), "{exit}");
+        done.elapsed()
+    })
+    .await;
+}
+
+#[test]
+fn the_table_has_every_server_with_this_surface() {
+    let bins = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin");
+    let mut there: Vec<_> = std::fs::read_dir(bins)
+        .unwrap()
+        .filter_map(|entry| Some(entry.unwrap().path().file_stem()?.to_str()?.to_owned()))
+        .filter(|name| name.starts_with("ref-") && !name.starts_with("ref-tonic"))
+        .collect();
+    let mut rows = Way::ALL.map(|way| way.path().file_name().unwrap().to_str().unwrap());
+    there.sort_unstable();
+    rows.sort_unstable();
+    assert_eq!(there, rows);
+}
+
 for_each_server! {
+    the_second_request_of_a_pipeline_is_answered,
+    a_request_that_was_just_written_is_answered,
     nothing_open,
     no_byte,
     half_a_preface,

@@ -8,7 +8,7 @@ use std::{io, net::TcpListener, time::Duration};
 use handover::{Graceful, Reason, Report as Drained};
 use handover_tests::{
     load::{Clients, Config, Report, Storm},
-    reference::{Info, filter, router},
+    reference::{Info, app, bare, filter, router},
 };
 use tokio::{
     sync::oneshot,
@@ -153,6 +153,35 @@ async fn the_same_load_shows_what_plain_warp_loses() {
         theirs(async move |ended| {
             let server = warp::serve(filter(info)).incoming(listener);
             server.graceful(told(ended)).run().await;
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_of_actix_web_loses_nothing() {
+    loses_no_request_of_any_kind(|listener, info| {
+        let graceful = Graceful::new();
+        let server = handover_actix_web::serve(move || app(info)).workers(1);
+        let server = server.listen(listener).with_graceful(graceful.clone());
+        ours(graceful, server)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_load_shows_what_plain_actix_web_loses() {
+    loses_requests(|listener, info| {
+        theirs(async move |ended| {
+            let listener = listener.into_std().unwrap();
+            let server = bare::actix_server(listener, info, Some(1)).unwrap();
+            let handle = server.handle();
+            let stop = async {
+                told(ended).await;
+                handle.stop(true).await;
+            };
+            let ((), ended) = tokio::join!(stop, server);
+            ended.unwrap();
         })
     })
     .await;

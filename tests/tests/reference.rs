@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use handover::{Graceful, GracefulLayer, Reason};
 use handover_tests::{
     load::{Connection, Fnv1a, Target, get},
-    reference::{Info, filter, router},
+    reference::{Info, app, filter, router},
 };
 use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 use tokio_tungstenite::{
@@ -21,6 +21,7 @@ const BOUND: Duration = Duration::from_secs(5);
 enum App {
     Axum,
     Warp,
+    ActixWeb,
 }
 
 impl App {
@@ -38,6 +39,11 @@ impl App {
             App::Warp => {
                 let server = handover_warp::serve(filter(info)).incoming(listener);
                 tokio::spawn(server.with_graceful(graceful).into_future());
+            }
+            App::ActixWeb => {
+                let server = handover_actix_web::serve(move || app(info)).listen(listener);
+                let server = server.with_graceful(graceful).workers(1).start().await;
+                tokio::spawn(server.unwrap());
             }
         }
         address
@@ -190,6 +196,7 @@ macro_rules! for_each_app {
     ($($name:ident),* $(,)?) => {
         for_app! { on_axum Axum $($name)* }
         for_app! { on_warp Warp $($name)* }
+        for_app! { on_actix_web ActixWeb $($name)* }
     };
 }
 

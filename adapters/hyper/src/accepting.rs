@@ -99,7 +99,7 @@ impl<A: Accept> Accepting<A> {
         listener: A,
         graceful: Graceful,
         guard: Option<Guard>,
-        options: &Options,
+        options: &Options<impl Sized>,
         adopts: &[Protocol],
     ) -> io::Result<Self> {
         listener.adopts(adopts);

@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     future::poll_fn,
+    io,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -20,7 +21,9 @@ use tower_service::Service;
 use crate::{
     accepting::{Accepted, Came},
     body::RequestBody,
-    http1, http2, linger,
+    http1,
+    http2::{self, Streams},
+    linger,
     link::Link,
     options::Options,
     pace::{Pace, Wish},
@@ -31,13 +34,8 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A tower service that a serve loop can call. Implemented for all that qualify.
 pub(crate) trait HttpService<B>:
-    Service<
-        Request<RequestBody>,
-        Response = Response<B>,
-        Error: Into<BoxError>,
-        Future: Send + 'static,
-    > + Clone
-    + Send
+    Service<Request<RequestBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static>
+    + Clone
     + 'static
 {
 }
@@ -47,17 +45,16 @@ impl<S, B> HttpService<B> for S where
             Request<RequestBody>,
             Response = Response<B>,
             Error: Into<BoxError>,
-            Future: Send + 'static,
+            Future: 'static,
         > + Clone
-        + Send
         + 'static
 {
 }
 
 /// A response body that a serve loop can send. Implemented for all that qualify.
-pub(crate) trait HttpBody: Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}
+pub(crate) trait HttpBody: Body<Error: Into<BoxError>> + 'static {}
 
-impl<B> HttpBody for B where B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}
+impl<B> HttpBody for B where B: Body<Error: Into<BoxError>> + 'static {}
 
 /// A connection whose protocol is known, and all that serves it.
 pub(crate) struct Conn<Io, S> {
@@ -69,16 +66,18 @@ pub(crate) struct Conn<Io, S> {
     pub(crate) mover: Option<Arc<dyn Mover<Io>>>,
 }
 
-pub(crate) async fn serve<Io, S, B>(
+pub(crate) async fn serve<Io, S, B, E>(
     accepted: Accepted<Io>,
     mover: Result<Arc<dyn Mover<Io>>, Stays>,
     service: S,
     graceful: Graceful,
-    options: &Options,
+    options: &Options<E>,
+    enter: impl FnOnce(Io) -> io::Result<Io>,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: HttpService<B>,
     B: HttpBody,
+    E: Streams<S, B>,
 {
     let Accepted {
         came,
@@ -87,7 +86,7 @@ pub(crate) async fn serve<Io, S, B>(
         place,
     } = accepted;
     // What a predecessor gives is claimed before it is read.
-    let (mut io, unread) = match came {
+    let (io, unread) = match came {
         Came::Accepted(io) => (io, Vec::new()),
         Came::Given(mut arrival) => {
             // Until then it is the predecessor's. Our own drain waits for nobody's client.
@@ -97,6 +96,13 @@ pub(crate) async fn serve<Io, S, B>(
             }
             let parcel = arrival.claim().await;
             (parcel.io, parcel.unread)
+        }
+    };
+    let mut io = match enter(io) {
+        Ok(io) => io,
+        Err(error) => {
+            tracing::warn!(peer = %connection.peer(), %error, "a connection was lost");
+            return;
         }
     };
     let link = Link::new(connection, graceful, mover.as_ref().err().copied());

@@ -12,25 +12,49 @@
 
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
-use handover::{Phase, Stays};
-use hyper::server::conn::http2::Builder;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use handover::{Phase, Stays, layer};
+use http::Request;
+use hyper::{rt::bounds::Http2ServerConnExec, server::conn::http2::Builder};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tower::util::Oneshot;
 
 use crate::{
+    body::{RequestBody, ResponseBody},
     connection::{Conn, HttpBody, HttpService},
     http2_io::Http2Io,
     io::ConnIo,
     linger,
     pace::Wish,
-    service::ConnService,
+    service::{ConnFuture, ConnService},
 };
 
-pub(crate) async fn serve<Io, S, B>(conn: Conn<Io, S>, builder: &Builder<TokioExecutor>)
+/// What runs the streams of a connection: on any thread, or on this one.
+pub(crate) trait Streams<S, B>:
+    Http2ServerConnExec<StreamFuture<S>, StreamBody<B>> + Clone + Unpin
+where
+    S: HttpService<B>,
+    B: HttpBody,
+{
+}
+
+impl<S, B, E> Streams<S, B> for E
+where
+    S: HttpService<B>,
+    B: HttpBody,
+    E: Http2ServerConnExec<StreamFuture<S>, StreamBody<B>> + Clone + Unpin,
+{
+}
+
+type StreamFuture<S> = ConnFuture<Oneshot<S, Request<RequestBody>>>;
+type StreamBody<B> = ResponseBody<layer::ResponseBody<B>>;
+
+pub(crate) async fn serve<Io, S, B, E>(conn: Conn<Io, S>, builder: &Builder<E>)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: HttpService<B>,
     B: HttpBody,
+    E: Streams<S, B>,
 {
     let Conn {
         io,

@@ -57,6 +57,7 @@ mod http2_io;
 mod io;
 mod linger;
 mod link;
+pub mod local;
 mod options;
 mod pace;
 mod serve;

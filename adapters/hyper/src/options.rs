@@ -7,22 +7,23 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 /// Limits and builders, shared by all connections of one serve loop.
 #[derive(Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct Options<E = TokioExecutor> {
     pub(crate) header_read: Duration,
     pub(crate) idle: Duration,
     pub(crate) age: Option<Duration>,
     pub(crate) connections: Option<usize>,
     pub(crate) moves: bool,
     pub(crate) http1: Option<http1::Builder>,
-    pub(crate) http2: Option<http2::Builder<TokioExecutor>>,
+    pub(crate) http2: Option<http2::Builder<E>>,
 }
 
-impl Default for Options {
-    fn default() -> Self {
+impl<E: Clone> Options<E> {
+    /// The defaults; the executor is for the streams of HTTP/2.
+    pub(crate) fn new(executor: E) -> Self {
         let mut http1 = http1::Builder::new();
         // The loop keeps this limit itself, together with the others, by one timer.
         http1.header_read_timeout(None);
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        let mut http2 = http2::Builder::new(executor);
         http2.timer(TokioTimer::new()).enable_connect_protocol();
         Self {
             header_read: Duration::from_secs(30),
@@ -37,7 +38,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl<E> Options<E> {
     /// How often a connection is looked at: a limit is kept to within a quarter of itself.
     pub(crate) fn tick(&self) -> Duration {
         let tick = self.header_read.min(self.idle) / 4;

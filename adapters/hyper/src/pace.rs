@@ -56,7 +56,11 @@ struct Quiet {
 }
 
 impl Pace {
-    pub(crate) fn new(holder: Holder, connection: &Connection, options: &Options) -> Self {
+    pub(crate) fn new(
+        holder: Holder,
+        connection: &Connection,
+        options: &Options<impl Sized>,
+    ) -> Self {
         let now = Instant::now();
         // From when it was accepted, by whichever generation.
         let age_at = options

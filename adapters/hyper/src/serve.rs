@@ -57,7 +57,7 @@ pub fn serve<A: Accept, S>(listener: A, service: S) -> Serve<A, S> {
         graceful: Graceful::new(),
         guard: None,
         handlers: Handlers::default(),
-        options: Options::default(),
+        options: Options::new(TokioExecutor::new()),
     }
 }
 
@@ -66,18 +66,18 @@ pub fn serve<A: Accept, S>(listener: A, service: S) -> Serve<A, S> {
 /// Returned by [`serve`]. It ends, with the report, when the drain of its [`Graceful`] is over in
 /// all stages. Without [`with_graceful`](Self::with_graceful) nothing ever begins one.
 #[must_use = "servers do nothing unless awaited"]
-pub struct Serve<A: Accept, S> {
-    listener: A,
-    service: S,
-    graceful: Graceful,
+pub struct Serve<A: Accept, S, E = TokioExecutor> {
+    pub(crate) listener: A,
+    pub(crate) service: S,
+    pub(crate) graceful: Graceful,
     // Taken before it accepts, so that a drain that begins before the first poll waits for what
     // the kernel has queued.
-    guard: Option<Guard>,
-    handlers: Handlers<A::Io>,
-    options: Options,
+    pub(crate) guard: Option<Guard>,
+    pub(crate) handlers: Handlers<A::Io>,
+    pub(crate) options: Options<E>,
 }
 
-impl<A: Accept, S> Serve<A, S> {
+impl<A: Accept, S, E> Serve<A, S, E> {
     /// The token that drains this server. Several servers may share one.
     ///
     /// From here on the server holds the drain open, until it is awaited and has ended, or is
@@ -149,7 +149,7 @@ impl<A: Accept, S> Serve<A, S> {
     }
 
     /// Sets hyper's options for HTTP/2.
-    pub fn http2(mut self, set: impl FnOnce(&mut http2::Builder<TokioExecutor>)) -> Self {
+    pub fn http2(mut self, set: impl FnOnce(&mut http2::Builder<E>)) -> Self {
         self.options.http2.as_mut().map(set);
         self
     }
@@ -167,7 +167,7 @@ impl<A: Accept, S> Serve<A, S> {
     }
 }
 
-impl<A: Accept, S> fmt::Debug for Serve<A, S> {
+impl<A: Accept, S, E: fmt::Debug> fmt::Debug for Serve<A, S, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve")
             .field("graceful", &self.graceful)
@@ -179,8 +179,10 @@ impl<A: Accept, S> fmt::Debug for Serve<A, S> {
 impl<A: Accept, S> Serve<A, S> {
     async fn run<B>(self) -> io::Result<Report>
     where
-        S: HttpService<B>,
-        B: HttpBody,
+        S: HttpService<B> + Send,
+        S::Future: Send,
+        B: HttpBody + Send,
+        B::Data: Send,
     {
         let mut accepting = Accepting::new(
             self.listener,
@@ -202,7 +204,7 @@ impl<A: Accept, S> Serve<A, S> {
             let options = options.clone();
             let mover = mover.clone();
             tokio::spawn(async move {
-                connection::serve(accepted, mover, service, graceful, &options).await;
+                connection::serve(accepted, mover, service, graceful, &options, Ok).await;
             });
         }
         // Closes the socket: what comes from now on is refused, and can be tried elsewhere.

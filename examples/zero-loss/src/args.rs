@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use handover_tests::load::{Clients, Config, Target};
@@ -22,6 +22,11 @@ pub(crate) struct Args {
     /// Time between two restarts
     #[arg(long, default_value = "1.5", value_name = "SECS", value_parser = seconds)]
     pub(crate) seconds_between: Duration,
+    /// Replace this server instead of this program's own: one of the reference servers, such as
+    /// `ref-warp` or `ref-actix-web`, built beside this program, or the path of another that prints
+    /// the same `ready` line
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) server: Option<PathBuf>,
     /// Show the same storm against another server
     #[arg(long, value_name = "SERVER")]
     pub(crate) against: Option<Opponent>,

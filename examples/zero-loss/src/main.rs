@@ -52,7 +52,7 @@ async fn demonstrate(args: &Args) -> anyhow::Result<ExitCode> {
     println!("{args}\n");
     let mut outcomes = Vec::new();
     if !args.only_against {
-        outcomes.push(drive(Servers::handover().await?, args).await);
+        outcomes.push(drive(Servers::handover(args.server.as_deref()).await?, args).await);
     }
     if args.against == Some(Opponent::Axum) {
         outcomes.push(drive(Servers::axum().await?, args).await);

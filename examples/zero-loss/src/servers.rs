@@ -1,8 +1,8 @@
 //! The two ways to replace a server.
 
-use std::{env, net::TcpListener, os::fd::OwnedFd, time::Duration};
+use std::{env, net::TcpListener, os::fd::OwnedFd, path::Path, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use handover_tests::{
     harness::{Exit, Process, Program, Ready, Server, Signal},
     load::Target,
@@ -27,8 +27,13 @@ pub(crate) enum Servers {
 }
 
 impl Servers {
-    pub(crate) async fn handover() -> anyhow::Result<Self> {
-        Ok(Self::Handover(program("serve")?.start().await?))
+    /// This program itself, or another server of Handover's.
+    pub(crate) async fn handover(server: Option<&Path>) -> anyhow::Result<Self> {
+        let program = match server {
+            Some(server) => reference(server)?,
+            None => program("serve")?,
+        };
+        Ok(Self::Handover(program.start().await?))
     }
 
     pub(crate) async fn axum() -> anyhow::Result<Self> {
@@ -103,9 +108,29 @@ async fn axum_generation(listener: &TcpListener, generation: u64) -> anyhow::Res
         .await
 }
 
+/// A reference server; one that is only named is taken from beside this program.
+fn reference(server: &Path) -> anyhow::Result<Program> {
+    let beside = env::current_exe().context("find this program")?;
+    let beside = beside.with_file_name(server);
+    let path = match server.components().count() {
+        1 if beside.exists() => beside,
+        1 => bail!(
+            "there is no {}: build it with `cargo build -p handover-tests`, in the same profile",
+            beside.display()
+        ),
+        _ => server.to_owned(),
+    };
+    Ok(Program::new(path)
+        .args(["--listen", "http=127.0.0.1:0"])
+        .env("RUST_LOG", log()))
+}
+
+fn log() -> String {
+    env::var("RUST_LOG").unwrap_or_else(|_| "warn".into())
+}
+
 /// This program itself, as a server.
 fn program(command: &str) -> anyhow::Result<Program> {
     let path = env::current_exe().context("find this program")?;
-    let log = env::var("RUST_LOG").unwrap_or_else(|_| "warn".into());
-    Ok(Program::new(path).arg(command).env("RUST_LOG", log))
+    Ok(Program::new(path).arg(command).env("RUST_LOG", log()))
 }

@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Flags, Info, filter, ready_line, router};
+use super::{Flags, Info, app, filter, ready_line, router};
 
 /// Told to stop by SIGTERM.
 type Stopped = watch::Receiver<bool>;
@@ -43,6 +43,46 @@ pub async fn warp(flags: &Flags) -> anyhow::Result<ExitCode> {
         Ok(())
     })
     .await
+}
+
+/// `actix_web::HttpServer`.
+///
+/// # Errors
+///
+/// As [`axum()`].
+pub async fn actix_web(flags: &Flags) -> anyhow::Result<ExitCode> {
+    let workers = flags.workers;
+    run(flags, move |listener, info, stopped| async move {
+        let server = actix_server(listener.into_std()?, info, workers)?;
+        let handle = server.handle();
+        let mut server = std::pin::pin!(server);
+        tokio::select! {
+            ended = &mut server => return ended,
+            () = told(stopped) => {}
+        }
+        let ((), ended) = tokio::join!(handle.stop(true), server);
+        ended
+    })
+    .await
+}
+
+/// An `HttpServer` that is stopped by its handle.
+///
+/// # Errors
+///
+/// If it cannot use the listener.
+pub fn actix_server(
+    listener: std::net::TcpListener,
+    info: Info,
+    workers: Option<usize>,
+) -> io::Result<actix_web::dev::Server> {
+    let mut server = actix_web::HttpServer::new(move || app(info))
+        .listen_auto_h2c(listener)?
+        .disable_signals();
+    if let Some(workers) = workers {
+        server = server.workers(workers);
+    }
+    Ok(server.run())
 }
 
 async fn told(mut stopped: Stopped) {

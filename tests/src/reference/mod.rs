@@ -3,6 +3,7 @@
 //! The servers differ in how they stand on Handover; what they answer and how
 //! they are started is the same, and is here.
 
+mod actix_app;
 mod axum_app;
 pub mod bare;
 mod fault;
@@ -16,6 +17,7 @@ mod surface;
 mod warp_app;
 
 pub use self::{
+    actix_app::app,
     axum_app::router,
     fault::Fault,
     flags::Flags,

@@ -145,8 +145,7 @@ pub async fn finish(generation: &Generation, report: &Report) -> ExitCode {
 }
 
 /// Runs a reference server, or the bare framework (one of [`bare`](super::bare)) where that is asked
-/// for, with a log and as many
-/// threads as it is told to have.
+/// for, with a log and as many threads as it is told to have.
 ///
 /// # Errors
 ///

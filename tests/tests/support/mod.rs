@@ -34,17 +34,20 @@ pub(crate) enum Way {
     Foreign,
     /// warp on Handover's own serve loop.
     Warp,
+    /// actix-web on Handover's own serve loop.
+    ActixWeb,
 }
 
 impl Way {
     /// The whole table; [`for_each_server!`] has it too.
-    pub(crate) const ALL: [Self; 3] = [Way::Axum, Way::Foreign, Way::Warp];
+    pub(crate) const ALL: [Self; 4] = [Way::Axum, Way::Foreign, Way::Warp, Way::ActixWeb];
 
     pub(crate) fn path(self) -> &'static Path {
         Path::new(match self {
             Way::Axum => env!("CARGO_BIN_EXE_ref-axum"),
             Way::Foreign => env!("CARGO_BIN_EXE_ref-axum-foreign"),
             Way::Warp => env!("CARGO_BIN_EXE_ref-warp"),
+            Way::ActixWeb => env!("CARGO_BIN_EXE_ref-actix-web"),
         })
     }
 
@@ -91,6 +94,7 @@ macro_rules! for_each_server {
         $crate::for_server! { ref_axum Axum $($name)* }
         $crate::for_server! { ref_axum_foreign Foreign $($name)* }
         $crate::for_server! { ref_warp Warp $($name)* }
+        $crate::for_server! { ref_actix_web ActixWeb $($name)* }
     };
 }
 

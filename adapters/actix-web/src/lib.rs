@@ -1,0 +1,41 @@
+//! Handover for actix-web: a server that stops, and is replaced, without losing one request.
+//!
+//! - [`run`] is the whole of it in one line: signals, inherited sockets, readiness, upgrade, drain.
+//! - [`serve`] stands in for `HttpServer::new`, for who wires the parts themselves.
+//! - [`Draining`] is an extractor for handlers that end something when the server drains.
+//!
+//! # What is actix's and what is not
+//!
+//! The application is actix-web's, from its routing to its middleware and extractors, and so is how
+//! it is run: a worker to a thread, each with an `App` of its own and a `LocalSet` for futures that
+//! are not `Send`; in a `System`, each worker is an arbiter of it. The connections are Handover's:
+//! they are accepted and parsed by its loop over hyper, not by actix-server and actix-http. That is
+//! what it takes to answer the second request of a pipeline and the one that has just been written,
+//! to send GOAWAY, to cut, to end with the last piece of work, and to move idle connections to a
+//! successor: actix-http's dispatcher lets nobody in between.
+//!
+//! What an application may notice of it:
+//!
+//! - settings of `HttpServer` that are about connections are [`Server`]'s, under other names;
+//! - `HttpRequest::app_config` has its defaults, and `on_connect` and `conn_data` do not exist: the
+//!   client's address is where it always was, and over a Unix socket there is none;
+//! - headers go out in lower case, whatever `camel_case` says;
+//! - TLS is for the listener to do: any [`Accept`](handover::Accept) will do.
+
+mod app;
+mod body;
+mod draining;
+mod payload;
+#[cfg(unix)]
+mod run;
+mod server;
+mod translate;
+mod tunnel;
+mod worker;
+
+#[cfg(unix)]
+pub use self::run::run;
+pub use self::{
+    draining::Draining,
+    server::{Running, Server, serve},
+};

@@ -1,0 +1,78 @@
+//! Everything at once.
+
+use std::fmt;
+
+use actix_http::{Request, Response, body::MessageBody};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::dev::AppConfig;
+use handover::{Error, Generation, Report};
+
+/// Serves an actix-web application until it is told to stop, and hands it over to its next release.
+///
+/// The process takes its sockets from a predecessor, from systemd or another supervisor, or binds
+/// them. TERM, INT and QUIT drain it, a second TERM or INT cuts. HUP starts the program again (the
+/// new binary, if it was replaced), waits until that is ready, gives it the sockets and drains. Each
+/// drain ends on its deadline: 25 s, or 60 s after an upgrade. What happens is logged by `tracing`;
+/// where the program has set no subscriber, to standard error.
+///
+/// `address` is one of those that [`Generation::listen`] reads: `0.0.0.0:3000`, `unix:/run/app.sock`.
+///
+/// For anything else than these defaults, write its few lines yourself, with [`Generation`] and
+/// [`serve`](crate::serve).
+///
+/// # Errors
+///
+/// If the address cannot be listened on, or what a predecessor or supervisor left cannot be used.
+///
+/// # Examples
+///
+/// ```no_run
+/// use actix_web::{App, web};
+///
+/// #[actix_web::main]
+/// async fn main() -> Result<(), handover::Error> {
+///     let app = || App::new().route("/", web::get().to(async || "hello"));
+///     handover_actix_web::run("0.0.0.0:3000", app).await?;
+///     Ok(())
+/// }
+/// ```
+pub async fn run<F, I, S, B>(address: impl ToString, factory: F) -> Result<Report, Error>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request> + 'static,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Response: Into<Response<B>>,
+    S::Error: Into<actix_web::Error>,
+    S::InitError: fmt::Debug,
+    S::Service: 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    B: MessageBody + 'static,
+{
+    log();
+    let generation = Generation::start()?;
+    let listener = generation.listen(address.to_string()).await?;
+    let addr = listener.local_addr()?;
+    let server = crate::serve(factory)
+        .listen(listener)
+        .with_graceful(generation.graceful())
+        .start()
+        .await?;
+    tracing::info!(%addr, generation = generation.number(), "listening");
+    generation.ready().await?;
+    let report = server.await?;
+    tracing::info!("{report}");
+    generation.finished().await;
+    Ok(report)
+}
+
+/// A log on standard error, where there is none.
+fn log() {
+    #[cfg(feature = "log")]
+    if !tracing::dispatcher::has_been_set() {
+        // Fails only if somebody else has just been faster.
+        let _ = tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init();
+    }
+}

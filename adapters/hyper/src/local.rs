@@ -1,0 +1,141 @@
+//! Connections that are accepted here, and served on threads whose services cannot leave them.
+//!
+//! For frameworks that have a service for each thread, such as actix-web: their services and futures
+//! are not `Send`, so a connection has to come to them. [`serve`] has one accept loop, with the limits
+//! and the drain of [`handover_hyper::serve`](crate::serve()), and hands each connection out; on its
+//! thread it is served by [`Connection::serve`], inside a [`LocalSet`](tokio::task::LocalSet).
+//!
+//! Whoever takes a connection and drops it closes it.
+
+use std::{fmt, io, sync::Arc};
+
+use handover::{Accept, Graceful, Report, Stays, accept::Mover};
+use http::{Request, Response};
+use http_body::Body;
+use hyper::rt::Executor;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower_service::Service;
+
+use crate::{
+    Serve,
+    accepting::{Accepted, Accepting},
+    adopt::Handlers,
+    body::RequestBody,
+    connection::{self, BoxError},
+    options::Options,
+};
+
+/// Runs the streams of HTTP/2 on the thread of their connection.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct LocalExecutor;
+
+impl<F> Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// In place of a service, which others have.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Elsewhere;
+
+/// Accepts connections on a listener until its drain is over, for others to serve.
+pub fn serve<A: Accept>(listener: A) -> Serve<A, Elsewhere, LocalExecutor> {
+    Serve {
+        listener,
+        service: Elsewhere,
+        graceful: Graceful::new(),
+        guard: None,
+        handlers: Handlers::default(),
+        options: Options::new(LocalExecutor),
+    }
+}
+
+impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
+    /// Runs the accept loop, and gives each connection to `take`, which sends it to its thread.
+    ///
+    /// Ends with the report when the drain is over.
+    ///
+    /// # Errors
+    ///
+    /// If the listener does not tell its address.
+    pub async fn hand_out(self, mut take: impl FnMut(Connection<A::Io>)) -> io::Result<Report> {
+        let graceful = self.graceful.clone();
+        let mut accepting = Accepting::new(
+            self.listener,
+            self.graceful,
+            self.guard,
+            &self.options,
+            &self.handlers.protocols(),
+        )?;
+        let options = Arc::new(self.options);
+        let mover = match options.moves {
+            true => accepting.mover(),
+            false => Err(Stays::Disabled),
+        };
+        while let Some(accepted) = accepting.next().await {
+            let dispatched = self.handlers.dispatch(accepted, &graceful, &mover);
+            let Some(accepted) = dispatched else { continue };
+            take(Connection {
+                accepted,
+                mover: mover.clone(),
+                graceful: graceful.clone(),
+                options: options.clone(),
+            });
+        }
+        // Closes the socket: what comes from now on is refused, and can be tried elsewhere.
+        drop(accepting);
+        Ok(graceful.drained().await)
+    }
+}
+
+/// A connection that has been accepted, holds the drain open, and waits to be served.
+#[must_use = "a connection that is dropped is closed"]
+pub struct Connection<Io> {
+    accepted: Accepted<Io>,
+    mover: Result<Arc<dyn Mover<Io>>, Stays>,
+    graceful: Graceful,
+    options: Arc<Options<LocalExecutor>>,
+}
+
+impl<Io> Connection<Io>
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    /// Serves it to its end, on this thread.
+    ///
+    /// `enter` is given the connection first, which may take it out of the runtime that accepted it
+    /// and into this thread's. `Ok` leaves it where it is: it works, but each of its events comes by
+    /// way of the other thread.
+    pub async fn serve<S, B>(self, service: S, enter: impl FnOnce(Io) -> io::Result<Io>)
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: 'static,
+        B: Body + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Self {
+            accepted,
+            mover,
+            graceful,
+            options,
+        } = self;
+        connection::serve(accepted, mover, service, graceful, &options, enter).await;
+    }
+}
+
+impl<Io> fmt::Debug for Connection<Io> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Connection")
+            .field(self.accepted.connection.peer())
+            .finish()
+    }
+}
