@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::Status;
 
-use crate::{moment::Moment, service::is_cut, status};
+use crate::{moment::Moment, request::Call, service::is_cut, status};
 
 pin_project! {
     /// Response body of [`DrainService`](crate::DrainService). At the cut it ends with `UNAVAILABLE`
@@ -25,6 +25,8 @@ pin_project! {
         moment: Option<Box<Moment>>,
         // A message has been let out since the cut.
         late: bool,
+        // Over when this is dropped.
+        call: Option<Call>,
     }
 }
 
@@ -36,17 +38,24 @@ impl<B> Default for ResponseBody<B> {
             graceful: None,
             moment: None,
             late: false,
+            call: None,
         }
     }
 }
 
 impl<B> ResponseBody<B> {
-    pub(crate) fn new(inner: B, graceful: Option<Graceful>, moment: Option<Box<Moment>>) -> Self {
+    pub(crate) fn new(
+        inner: B,
+        graceful: Option<Graceful>,
+        moment: Option<Box<Moment>>,
+        call: Option<Call>,
+    ) -> Self {
         Self {
             inner: Some(inner),
             graceful,
             moment,
             late: false,
+            call,
         }
     }
 }
@@ -136,7 +145,7 @@ mod tests {
     async fn a_body_that_never_waits_ends_at_the_cut_as_well() {
         let graceful = Graceful::new();
         let _open = graceful.guard();
-        let mut body = ResponseBody::new(flood(), Some(graceful.clone()), None);
+        let mut body = ResponseBody::new(flood(), Some(graceful.clone()), None, None);
         for _ in 0..10 {
             assert!(body.frame().await.unwrap().unwrap().is_data());
         }
@@ -159,7 +168,7 @@ mod tests {
             Frame::trailers(trailers),
         ];
         let inner = StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)));
-        let body = ResponseBody::new(inner, Some(graceful.clone()), None);
+        let body = ResponseBody::new(inner, Some(graceful.clone()), None, None);
         graceful.cut();
         let whole = body.collect().await.unwrap();
         assert_eq!(whole.trailers().unwrap()["grpc-status"], "0");

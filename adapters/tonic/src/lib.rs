@@ -30,6 +30,7 @@ mod body;
 mod health;
 mod layer;
 mod moment;
+mod request;
 #[cfg(unix)]
 mod run;
 mod service;

@@ -10,6 +10,9 @@ use std::{
 use handover::{Graceful, Phase, Phases};
 use tokio::time::{Sleep, sleep};
 
+/// How long after the window connections have been told to go, twice that at most.
+const AFTER: Duration = Duration::from_millis(100);
+
 /// Ready once the stream is to end. A drain that is taken back takes this back, too.
 #[derive(Debug)]
 pub(crate) struct Moment {
@@ -23,7 +26,8 @@ pub(crate) struct Moment {
 pub(crate) enum When {
     /// As soon as the drain begins.
     AtOnce,
-    /// When the announce window is over.
+    /// When the announce window is over. For a stream that is begun in a drain: on a connection that
+    /// has not been told to go yet it would be begun again and again.
     AfterTheWindow,
 }
 
@@ -55,11 +59,17 @@ impl Moment {
     }
 
     fn delay(&self) -> Duration {
-        let remaining = self.graceful.remaining().unwrap_or_default();
-        let window = self.graceful.policy().announce(remaining);
         match self.when {
             When::AtOnce => Duration::ZERO,
-            When::AfterTheWindow => window,
+            When::AfterTheWindow => {
+                let policy = self.graceful.policy();
+                let is_upgrade = self.graceful.reason().is_some_and(|r| r.is_upgrade());
+                let deadline = policy.deadline(is_upgrade);
+                let elapsed =
+                    deadline - self.graceful.remaining().unwrap_or_default().min(deadline);
+                let left = policy.announce(deadline).saturating_sub(elapsed);
+                left + AFTER.mul_f64(1.0 + fastrand::f64())
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use tower_service::Service;
 use crate::{
     body::ResponseBody,
     moment::{Moment, When},
+    request::Call,
     status,
 };
 
@@ -56,9 +57,9 @@ impl<S> DrainService<S> {
     }
 }
 
-impl<S, ReqBody, B> Service<Request<ReqBody>> for DrainService<S>
+impl<S, B> Service<Request<tonic::body::Body>> for DrainService<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<B>>,
+    S: Service<Request<tonic::body::Body>, Response = Response<B>>,
     B: Body,
 {
     type Response = Response<ResponseBody<B>>;
@@ -69,7 +70,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let graceful = request.extensions().get::<Graceful>().cloned();
         let path = request.uri().path();
         let is_reflection = path.starts_with(REFLECTION);
@@ -82,8 +83,6 @@ where
         }
         let moment = match &graceful {
             Some(graceful) if is_reflection || path == WATCH => {
-                // One that is opened again because it was ended stays, until its connection is
-                // told to go.
                 let when = match graceful.phase() < Phase::Draining {
                     true => When::AtOnce,
                     false => When::AfterTheWindow,
@@ -92,12 +91,15 @@ where
             }
             _ => None,
         };
+        let call = Call::default();
+        let request = request.map(|body| call.body(body));
         ResponseFuture {
             state: State::Called {
                 inner: self.inner.call(request),
             },
             graceful,
             moment,
+            call: Some(call),
         }
     }
 }
@@ -110,6 +112,8 @@ pin_project! {
         state: State<F>,
         graceful: Option<Graceful>,
         moment: Option<Box<Moment>>,
+        // Until the head of the response is out; then the body has it.
+        call: Option<Call>,
     }
 }
 
@@ -128,6 +132,7 @@ impl<F> ResponseFuture<F> {
             state: State::Refused { pushback },
             graceful: None,
             moment: None,
+            call: None,
         }
     }
 }
@@ -145,7 +150,8 @@ where
             StateProj::Called { inner } => match inner.poll(cx) {
                 Poll::Ready(response) => {
                     let (graceful, moment) = (this.graceful.take(), this.moment.take());
-                    let body = |body| ResponseBody::new(body, graceful, moment);
+                    let call = this.call.take();
+                    let body = |body| ResponseBody::new(body, graceful, moment, call);
                     return Poll::Ready(response.map(|response| response.map(body)));
                 }
                 // Whoever counts this call wakes it at the cut.

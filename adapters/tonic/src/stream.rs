@@ -8,11 +8,14 @@ use std::{
 };
 
 use futures_util::Stream;
-use handover::{Graceful, Turn};
+use handover::{Graceful, Phase, Turn};
 use pin_project_lite::pin_project;
 use tonic::Status;
 
-use crate::status::server_draining;
+use crate::{
+    moment::{Moment, When},
+    status::server_draining,
+};
 
 /// When clients may come back, unless it is said otherwise: at once. Their ends are spread already.
 const RETRY_AFTER: Duration = Duration::ZERO;
@@ -26,7 +29,8 @@ pin_project! {
     /// GOAWAY. Not all streams end at once: each has its [turn](Graceful::turn), and a
     /// [policy](handover::Policy::with_close_spread) says over how long they are spread.
     ///
-    /// A message that the stream has ready is still sent before the end.
+    /// A message that the stream has ready is still sent before the end. A stream that is begun in a
+    /// drain ends when the announce window is over.
     ///
     /// ```
     /// use futures_util::{Stream, stream};
@@ -45,10 +49,33 @@ pin_project! {
     pub struct EndOnDrain<S> {
         #[pin]
         inner: Option<S>,
-        turn: Turn,
+        end: End,
         retry_after: Duration,
         // The client has been told, and there is no more.
         over: bool,
+    }
+}
+
+/// When the stream is to end.
+enum End {
+    Turn(Turn),
+    /// It was begun in a drain.
+    Late(Box<Moment>),
+}
+
+impl End {
+    fn of(graceful: &Graceful) -> Self {
+        match graceful.phase() < Phase::Draining {
+            true => Self::Turn(graceful.turn()),
+            false => Self::Late(Box::new(Moment::new(graceful, When::AfterTheWindow))),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Turn(turn) => turn.poll(cx),
+            Self::Late(moment) => moment.poll(cx),
+        }
     }
 }
 
@@ -57,7 +84,7 @@ impl<S> EndOnDrain<S> {
     pub fn new(stream: S, graceful: &Graceful) -> Self {
         Self {
             inner: Some(stream),
-            turn: graceful.turn(),
+            end: End::of(graceful),
             retry_after: RETRY_AFTER,
             over: false,
         }
@@ -85,11 +112,13 @@ where
             *this.over = true;
             return Poll::Ready(Some(Err(server_draining(*this.retry_after))));
         };
-        let ends = this.turn.poll(cx).is_ready();
+        let ends = this.end.poll(cx).is_ready();
         match inner.poll_next(cx) {
             // One that always has a message ends as well: after this one.
             Poll::Ready(Some(Ok(message))) => {
-                this.turn.touch();
+                if let End::Turn(turn) = this.end {
+                    turn.touch();
+                }
                 if ends {
                     this.inner.set(None);
                 }

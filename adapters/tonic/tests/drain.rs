@@ -13,7 +13,7 @@ use handover_tonic::{
     client::{Retry, RetryLayer},
 };
 use http::{Request, Response};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status, body::Body, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -74,7 +74,7 @@ async fn a_stream_that_always_has_another_message_is_cut(way: Way) {
     let mut sleeps = Call::to(&server, "/test.Test/Flood").await;
     assert_eq!(reads.message().await.as_deref(), Some("first"));
     assert_eq!(sleeps.message().await.as_deref(), Some("first"));
-    let reading = tokio::spawn(async move { while reads.next().await.is_some() {} });
+    let reading = tokio::spawn(async move { while let Some(Ok(_)) = reads.next().await {} });
     let (_, took) = server.drained().await;
     assert!((DEADLINE..DEADLINE + LATE).contains(&took), "{took:?}");
     reading.await.unwrap();
@@ -201,13 +201,13 @@ async fn what_it_is_told_to_refuse_is_told_when_to_come_back() {
     let _open = graceful.guard();
     let layer =
         DrainLayer::new(graceful.clone()).refuse_while_draining(Duration::from_millis(1500));
-    let service = layer.layer(tower::service_fn(async |_: Request<()>| {
+    let service = layer.layer(tower::service_fn(async |_: Request<Body>| {
         Ok::<_, Infallible>(Response::new(String::from("seen")))
     }));
     let call = |path: &str| {
         service
             .clone()
-            .oneshot(Request::post(path).body(()).unwrap())
+            .oneshot(Request::post(path).body(Body::empty()).unwrap())
     };
     let code = |response: &Response<_>| Status::from_header_map(response.headers());
     assert!(code(&call("/test.Test/Any").await.unwrap()).is_none());

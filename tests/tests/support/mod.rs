@@ -2,6 +2,8 @@
 #![allow(dead_code, unused_imports)] // each test program uses a part
 
 mod drained;
+pub(crate) mod foreign;
+pub(crate) mod grpc;
 mod peer;
 
 use std::{

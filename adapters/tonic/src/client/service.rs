@@ -8,7 +8,7 @@ use std::{
 
 use http::{Request, Response};
 use tokio::time::sleep;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tower_service::Service;
 
 use super::{
@@ -60,11 +60,14 @@ where
     B: Send + 'static,
 {
     type Response = Response<B>;
-    type Error = BoxError;
+    // What tonic's clients make of any error.
+    type Error = Status;
     type Future = CallFuture<B>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| Status::from_error(error.into()))
     }
 
     fn call(&mut self, request: Request<Body>) -> CallFuture<B> {
@@ -79,7 +82,7 @@ async fn call<S, B>(
     mut channel: S,
     request: Request<Body>,
     options: Options,
-) -> Result<Response<B>, BoxError>
+) -> Result<Response<B>, Status>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Error: Into<BoxError>,
@@ -89,7 +92,7 @@ where
     let mut attempt = 1;
     loop {
         let request = Request::from_parts(head.clone(), Body::new(replay.attempt()));
-        let result = channel.call(request).await.map_err(Into::into);
+        let result: Result<_, BoxError> = channel.call(request).await.map_err(Into::into);
         let verdict = match &result {
             Ok(response) => verdict::of_headers(response.headers()),
             Err(error) => verdict::of_error(error.as_ref()),
@@ -97,7 +100,7 @@ where
         let Some(pause) = pause(verdict, attempt, &options).filter(|_| replay.can_replay()) else {
             // What is left of the request goes on.
             replay.commit();
-            return result;
+            return result.map_err(Status::from_error);
         };
         tracing::debug!(method = head.uri.path(), attempt, ?verdict, "call repeated");
         drop(result);
@@ -107,7 +110,7 @@ where
         attempt += 1;
         poll_fn(|cx| channel.poll_ready(cx))
             .await
-            .map_err(Into::into)?;
+            .map_err(|error| Status::from_error(error.into()))?;
     }
 }
 
@@ -133,11 +136,11 @@ fn pause(verdict: Verdict, attempt: u32, options: &Options) -> Option<Duration> 
 /// Response future of [`Retry`].
 #[must_use = "futures do nothing unless polled"]
 pub struct CallFuture<B>(
-    Pin<Box<dyn Future<Output = Result<Response<B>, BoxError>> + Send + 'static>>,
+    Pin<Box<dyn Future<Output = Result<Response<B>, Status>> + Send + 'static>>,
 );
 
 impl<B> Future for CallFuture<B> {
-    type Output = Result<Response<B>, BoxError>;
+    type Output = Result<Response<B>, Status>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.as_mut().poll(cx)

@@ -246,7 +246,7 @@ impl Call {
         }
     }
 
-    /// The next piece of messages; `None` after the last one, and after an error.
+    /// The next piece of messages; `None` after the last one.
     pub async fn next(&mut self) -> Option<Result<Bytes, h2::Error>> {
         let body = self.body().await;
         let data = timeout(DEADLINE * 10, body.data()).await.unwrap()?;

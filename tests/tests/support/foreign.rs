@@ -1,0 +1,98 @@
+//! Clients in other languages: programs below `clients/`, which say what became of their requests.
+//!
+//! Each tells when all its connections have arrived at a process, so that every upgrade meets
+//! connections that are kept open by the one before.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use serde::de::DeserializeOwned;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+
+/// The longest pause of a client is 2 s, and it takes one to learn of the new generation.
+const BOUND: Duration = Duration::from_secs(20);
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Where `tests/all` puts what it installs.
+fn tools() -> PathBuf {
+    let tools = env::var_os("HANDOVER_TEST_TOOLS");
+    tools.map_or_else(|| here("../target/test-tools"), PathBuf::from)
+}
+
+pub(crate) fn python(script: &str) -> Command {
+    let python = tools().join("python/bin/python");
+    assert!(
+        python.exists(),
+        "there is no {}: run tests/all once",
+        python.display()
+    );
+    let mut command = Command::new(python);
+    command.arg(here("clients").join(script));
+    command
+}
+
+pub(crate) fn node(script: &str) -> Command {
+    let mut command = Command::new("node");
+    command.arg(here("clients").join(script));
+    command.env("HANDOVER_TEST_TOOLS", tools());
+    command
+}
+
+/// A client at work.
+#[derive(Debug)]
+pub(crate) struct Client {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Client {
+    pub(crate) fn start(mut command: Command) -> Self {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("cannot start {:?}: {error}", command.as_std()),
+        };
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    async fn line(&mut self, what: &str) -> String {
+        match timeout(BOUND, self.lines.next_line()).await {
+            Ok(Ok(Some(line))) => line,
+            Ok(_) => panic!("the client has ended; waited for {what}"),
+            Err(_) => panic!("waited {BOUND:?} for {what}"),
+        }
+    }
+
+    /// Waits until all connections are answered by process `pid`.
+    pub(crate) async fn arrived(&mut self, pid: u32) {
+        let wanted = format!("all {pid}");
+        while self.line(&wanted).await != wanted {}
+    }
+
+    /// Ends it, and returns what it says of its requests.
+    pub(crate) async fn stop<T: DeserializeOwned>(mut self) -> T {
+        drop(self.child.stdin.take());
+        loop {
+            let line = self.line("its outcome").await;
+            if !line.starts_with("all ") {
+                return serde_json::from_str(&line)
+                    .unwrap_or_else(|error| panic!("{line:?}: {error}"));
+            }
+        }
+    }
+}
