@@ -136,10 +136,10 @@ fn twenty_reloads_under_load_lose_nothing_under_a_real_systemd() {
         let journal = machine
             .run(&["journalctl", "--no-pager", "-u", UNIT])
             .unwrap();
+        let journal = String::from_utf8_lossy(&journal.stdout).into_owned();
         let result = machine.property(UNIT, "Result").unwrap();
         assert_eq!(result, "success", "{journal}");
         assert_eq!(machine.property(UNIT, "NFileDescriptorStore").unwrap(), "0");
-        let journal = String::from_utf8_lossy(&journal.stdout).into_owned();
         assert!(!journal.contains("reception only permitted"), "{journal}");
     });
 }
