@@ -28,6 +28,8 @@ fn with_service(settings: &str, flags: &str, test: impl FnOnce(&Machine) + Send 
         "[Service]\n\
          Type=notify-reload\n\
          ExecStart=/srv/ref-axum --listen web={ADDRESS} --upgrade-deadline 10 {flags}\n\
+         ExecStop=-/bin/kill -TERM $MAINPID\n\
+         ExecStop=-/usr/bin/tail --pid=${{MAINPID}} -s 0.1 -f /dev/null\n\
          Environment=RUST_LOG=info\n\
          {settings}\n"
     );
@@ -192,6 +194,37 @@ fn a_drain_that_takes_longer_than_the_unit_says_is_given_its_time_under_a_real_s
         assert!(took > Duration::from_secs(3), "{took:?}");
         assert_eq!(machine.property(UNIT, "Result").unwrap(), "success");
     });
+}
+
+/// Fails if the unit does not wait by itself: systemd does not wait for a main process that was
+/// another's child when it became that, and kills it at once.
+#[test]
+#[ignore = "needs root, namespaces and debootstrap; run by tests/all"]
+fn a_stop_after_an_upgrade_waits_for_the_drain_under_a_real_systemd() {
+    with_service(
+        "TimeoutStopSec=1",
+        "--deadline 15 --probation 0",
+        |machine| {
+            let first = main_pid(machine);
+            machine.systemctl(&["reload", UNIT]).unwrap();
+            assert_ne!(main_pid(machine), first);
+            // Alone, so that nobody is waited for in its stead.
+            wait_until(machine, "the predecessor's end", || {
+                let there = machine.run(&["kill", "-0", &first.to_string()]);
+                !there.unwrap().status.success()
+            });
+            let slow = asked("/slow?ms=4000");
+            wait_until(machine, "the slow request", || {
+                answer(asked("/")).starts_with("HTTP/1.1 200")
+            });
+            let begun = Instant::now();
+            machine.systemctl(&["stop", UNIT]).unwrap();
+            let took = begun.elapsed();
+            assert!(answer(slow).starts_with("HTTP/1.1 200"));
+            assert!(took > Duration::from_secs(2), "{took:?}");
+            assert_eq!(machine.property(UNIT, "Result").unwrap(), "success");
+        },
+    );
 }
 
 #[test]
