@@ -28,8 +28,7 @@ fn with_service(settings: &str, flags: &str, test: impl FnOnce(&Machine) + Send 
         "[Service]\n\
          Type=notify-reload\n\
          ExecStart=/srv/ref-axum --listen web={ADDRESS} --upgrade-deadline 10 {flags}\n\
-         ExecStop=-/bin/kill -TERM $MAINPID\n\
-         ExecStop=-/usr/bin/tail --pid=${{MAINPID}} -s 0.1 -f /dev/null\n\
+         ExecStop=-/bin/sh -c 'kill -TERM $$MAINPID && while kill -0 $$MAINPID; do sleep 0.1; done'\n\
          Environment=RUST_LOG=info\n\
          {settings}\n"
     );
