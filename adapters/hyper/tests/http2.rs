@@ -284,7 +284,7 @@ async fn a_long_answer_is_not_lost_to_a_reset() {
 async fn who_connects_to_a_lame_duck_is_told_when_that_is_over() {
     const LAME_DUCK: Duration = Duration::from_secs(3);
     let policy = Policy::default().with_lame_duck(LAME_DUCK);
-    let server = Server::with(policy, |serve| serve).await;
+    let server = Server::with_all_of(policy, |serve| serve).await;
     let mut first = server.connect().await;
     first.send(HELLO).await;
     server.until(Kind::Idle).await;

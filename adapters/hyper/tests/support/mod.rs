@@ -161,7 +161,15 @@ impl Server {
     where
         F: FnOnce(Serve<TcpListener, ScriptService>) -> Serve<TcpListener, ScriptService>,
     {
-        let graceful = Graceful::with_policy(policy.with_deadline(DEADLINE));
+        Self::with_all_of(policy.with_deadline(DEADLINE), set).await
+    }
+
+    /// The same, with the policy's own deadline.
+    pub async fn with_all_of<F>(policy: Policy, set: F) -> Self
+    where
+        F: FnOnce(Serve<TcpListener, ScriptService>) -> Serve<TcpListener, ScriptService>,
+    {
+        let graceful = Graceful::with_policy(policy);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (service, called, go) = ScriptService::new("");
