@@ -16,8 +16,9 @@
 //!    way are still served.
 //! 3. With the answer to the PING, or when the announce window is over, comes the final GOAWAY. No
 //!    call that it leaves out was looked at, and clients repeat those elsewhere.
-//! 4. Health `Watch` and reflection streams are ended with `UNAVAILABLE`. Streams of the application
-//!    go on, unless they are [made to end](EndOnDrain) or watch the [token](graceful) themselves.
+//! 4. Health `Watch` and reflection streams that a client has not left a second later are ended with
+//!    `UNAVAILABLE`. Streams of the application go on, unless they are [made to end](EndOnDrain) or
+//!    watch the [token](graceful) themselves.
 //! 5. A connection is closed after its last stream, and not before its client has had all of it.
 //! 6. At the deadline, calls that have no answer and streams that have not ended get `UNAVAILABLE`,
 //!    with trailers.

@@ -13,6 +13,13 @@ use tokio::time::{Sleep, sleep};
 /// How long after the window connections have been told to go, twice that at most.
 const AFTER: Duration = Duration::from_millis(100);
 
+/// How long a client has to leave such a stream by itself, once it has been told to go.
+///
+/// gRPC's own clients close their `Watch` with GOAWAY. One that ends right before they have read that
+/// is asked for again on the same connection, by then refused, and taken for a service that is ill:
+/// calls fail with "health check call failed" where nothing was wrong.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Ready once the stream is to end. A drain that is taken back takes this back, too.
 #[derive(Debug)]
 pub(crate) struct Moment {
@@ -24,8 +31,8 @@ pub(crate) struct Moment {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum When {
-    /// As soon as the drain begins.
-    AtOnce,
+    /// A little after the drain began, when clients that leave by themselves have left.
+    Soon,
     /// When the announce window is over. For a stream that is begun in a drain: on a connection that
     /// has not been told to go yet it would be begun again and again.
     AfterTheWindow,
@@ -60,7 +67,7 @@ impl Moment {
 
     fn delay(&self) -> Duration {
         match self.when {
-            When::AtOnce => Duration::ZERO,
+            When::Soon => PATIENCE.min(self.graceful.remaining().unwrap_or_default() / 2),
             When::AfterTheWindow => {
                 let policy = self.graceful.policy();
                 let is_upgrade = self.graceful.reason().is_some_and(|r| r.is_upgrade());

@@ -84,7 +84,7 @@ where
         let moment = match &graceful {
             Some(graceful) if is_reflection || path == WATCH => {
                 let when = match graceful.phase() < Phase::Draining {
-                    true => When::AtOnce,
+                    true => When::Soon,
                     false => When::AfterTheWindow,
                 };
                 Some(Box::new(Moment::new(graceful, when)))

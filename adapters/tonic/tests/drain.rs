@@ -152,9 +152,13 @@ async fn an_upgrade_ends_watches_and_leaves_the_service_serving(way: Way) {
     let mut watch = client.watch(check("")).await.unwrap().into_inner();
     let first = watch.message().await.unwrap().unwrap();
     assert_eq!(first.status(), ServingStatus::Serving);
+    let began = Instant::now();
     server.graceful.drain_for(Reason::Upgrade { successor: 1 });
     let end = watch.message().await.unwrap_err();
     assert_eq!(end.code(), Code::Unavailable, "{end}");
+    // A client that leaves by itself on GOAWAY has had the time to.
+    let open = began.elapsed();
+    assert!(open >= DEADLINE / 4, "{open:?}");
     drop(client);
     let report = server.done.await.unwrap();
     assert!(report.is_complete(), "{report}");
