@@ -58,6 +58,8 @@ mod drain;
 mod gate;
 mod graceful;
 mod guard;
+#[cfg(not(loom))]
+pub mod health;
 mod holder;
 mod phase;
 mod policy;
@@ -131,7 +133,7 @@ pub use self::spread::{Reconnects, Turn};
 pub use accept::{Accept, Address, Connection, Tracked};
 #[cfg(feature = "layer")]
 #[doc(inline)]
-pub use layer::{GracefulLayer, GracefulService};
+pub use layer::{GracefulLayer, GracefulService, HealthLayer, HealthService};
 
 pub use self::{
     graceful::{Builder, Graceful},

@@ -19,6 +19,7 @@ use crate::{
     control::UpgradeRequest,
     error::{Error, Kind},
     fault,
+    health::Health,
     state::{Provider, State, StateReader},
     status::Status,
     upgrade::{Checked, Successor, check, frame::Message},
@@ -289,6 +290,14 @@ impl Generation {
     #[must_use]
     pub fn status(&self) -> Status {
         Status::of(self.shared())
+    }
+
+    /// What probes are answered with: it has started once it is [`ready`](Self::ready).
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let shared = Arc::downgrade(self.shared());
+        let started = move || shared.upgrade().is_some_and(|shared| shared.is_ready());
+        Health::new(self.graceful()).started_when(started)
     }
 
     /// Starts a successor and waits until it serves. Then this process drains.
