@@ -116,6 +116,8 @@ mod sys;
 #[cfg(all(unix, feature = "process"))]
 mod systemd;
 #[cfg(all(unix, feature = "process"))]
+mod text;
+#[cfg(all(unix, feature = "process"))]
 mod upgrade;
 
 #[cfg(feature = "accept")]
