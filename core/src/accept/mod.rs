@@ -11,11 +11,13 @@ mod address;
 mod connection;
 mod deadline;
 mod held;
+mod incoming;
 mod movable;
 mod movables;
 mod moving;
 mod protocol;
 mod tracked;
+mod tracked_incoming;
 mod wish;
 
 use std::{
@@ -32,11 +34,13 @@ pub use self::{
     address::Address,
     connection::Connection,
     deadline::IoDeadline,
+    incoming::{Incoming, Next},
     movable::Movable,
     movables::Movables,
     moving::{Arrival, Giving, MAX_STATE, MAX_UNREAD, Mover, Parcel},
     protocol::Protocol,
     tracked::Tracked,
+    tracked_incoming::{Taken, TrackedIncoming},
     wish::{Wish, Wishes},
 };
 
