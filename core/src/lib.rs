@@ -53,6 +53,8 @@
 //! itself; looking at the phase is a load. Nothing is allocated for either. What can be listed is
 //! listed only where somebody waits anyway.
 
+#[cfg(not(loom))]
+mod announced;
 mod clock;
 mod drain;
 mod gate;

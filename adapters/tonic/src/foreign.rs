@@ -33,7 +33,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use handover::{
-    Accept, Address, Graceful, Phase, Tracked,
+    Accept, Address, Graceful, Tracked,
     accept::{Taken, TrackedIncoming},
 };
 use tokio::{
@@ -109,20 +109,7 @@ impl<A: Accept> Incoming<A> {
                     let _ = timeout(QUEUE, taken.wait()).await;
                     return;
                 }
-                let mut phases = graceful.phases();
-                let remaining = graceful.remaining().unwrap_or_default();
-                let window = graceful.policy().announce(remaining);
-                let left = async {
-                    loop {
-                        match phases.next().await {
-                            Phase::Drained => return true,
-                            Phase::Running => return false,
-                            _ => {}
-                        }
-                    }
-                };
-                // What cannot be made final has just been taken back.
-                if timeout(window, left).await.unwrap_or(true) && graceful.make_final() {
+                if graceful.announced().await {
                     return;
                 }
             }
