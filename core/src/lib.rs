@@ -98,6 +98,8 @@ mod kernel;
 mod moving;
 #[cfg(all(unix, feature = "process"))]
 mod pidfile;
+#[cfg(feature = "process")]
+mod run;
 #[cfg(all(unix, feature = "process"))]
 mod signals;
 #[cfg(feature = "process")]
@@ -147,13 +149,13 @@ pub use self::{
     wait::{Drained, Phases, Reached},
 };
 
-#[cfg(feature = "process")]
-pub use self::error::Error;
 #[cfg(all(not(unix), feature = "process"))]
 pub use self::{
     elsewhere::{Generation, GenerationBuilder, Listener, Stream},
     successor::Successor,
 };
+#[cfg(feature = "process")]
+pub use self::{error::Error, run::run};
 #[cfg(all(unix, feature = "process"))]
 pub use self::{
     generation::{Generation, GenerationBuilder},
