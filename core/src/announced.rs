@@ -35,7 +35,9 @@ impl Graceful {
                 loop {
                     match phases.next().await {
                         Phase::Running => return false,
-                        Phase::Cutting | Phase::Drained => return true,
+                        Phase::Drained => return true,
+                        // At an early cut, too: all that is open is being ended, and a server that
+                        // is told to stop meanwhile only holds that up.
                         _ => {}
                     }
                 }
