@@ -21,7 +21,7 @@
 use std::{
     fmt,
     future::Future,
-    io::{self, IoSlice},
+    io,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
@@ -37,7 +37,7 @@ use handover::{
     accept::{Taken, TrackedIncoming},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     time::timeout,
 };
 use tonic::transport::server::{Connected, TcpConnectInfo};
@@ -179,32 +179,4 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Conn<Io> {
     }
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Conn<Io> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+handover::forward_write!(Conn, io);

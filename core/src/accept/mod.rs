@@ -10,6 +10,8 @@
 mod address;
 mod connection;
 mod deadline;
+#[macro_use]
+mod forward;
 mod held;
 mod incoming;
 mod movable;
