@@ -123,6 +123,31 @@ impl Registry {
         self.names.remove(name);
     }
 
+    /// Finds an inherited socket: by name first, then by address.
+    pub(crate) fn claim(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Option<Obtained>> {
+        let Some(index) = self.find(name, wish.kind, wish.target) else {
+            return Ok(None);
+        };
+        let (mut record, fd) = self.inherited.swap_remove(index);
+        tracing::debug!(socket = name, address = %record.address, was = %record.name, "inherited");
+        let duplicate = fd.try_clone()?;
+        name.clone_into(&mut record.name);
+        let mut differences = wish.options.apply_again(fd.as_fd(), record.kind);
+        if let Some(path) = &record.path {
+            let access = wish.options.access();
+            differences.extend(access.apply_again(&path.path, &record.access));
+            record.access = access;
+        }
+        self.claimed_paths.extend(record.path.clone());
+        Ok(Some(Obtained {
+            name: name.to_owned(),
+            fd: duplicate,
+            held: self.hold(record, fd),
+            differences,
+            later: false,
+        }))
+    }
+
     /// Holds a socket that this generation uses, for the next one.
     fn hold(&mut self, record: Record, fd: OwnedFd) -> Arc<Held> {
         let held = Held::new(record, fd);

@@ -1,9 +1,6 @@
 //! Which inherited socket is the one that the program asks for.
 
-use std::{
-    io,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::os::fd::OwnedFd;
 
 use super::{
     super::{
@@ -11,36 +8,12 @@ use super::{
         record::{self, Record, SocketKind},
         unix_path::OwnedPath,
     },
-    Obtained, Registry, Wish,
+    Registry,
 };
 
 impl Registry {
-    /// Finds an inherited socket: by name first, then by address.
-    pub(crate) fn claim(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Option<Obtained>> {
-        let Some(index) = self.find(name, wish.kind, wish.target) else {
-            return Ok(None);
-        };
-        let (mut record, fd) = self.inherited.swap_remove(index);
-        tracing::debug!(socket = name, address = %record.address, was = %record.name, "inherited");
-        let duplicate = fd.try_clone()?;
-        name.clone_into(&mut record.name);
-        let mut differences = wish.options.apply_again(fd.as_fd(), record.kind);
-        if let Some(path) = &record.path {
-            let access = wish.options.access();
-            differences.extend(access.apply_again(&path.path, &record.access));
-            record.access = access;
-        }
-        self.claimed_paths.extend(record.path.clone());
-        Ok(Some(Obtained {
-            name: name.to_owned(),
-            fd: duplicate,
-            held: self.hold(record, fd),
-            differences,
-            later: false,
-        }))
-    }
-
-    fn find(&self, name: &str, kind: SocketKind, target: &Target) -> Option<usize> {
+    /// By name first, then by address.
+    pub(super) fn find(&self, name: &str, kind: SocketKind, target: &Target) -> Option<usize> {
         let fits = |(record, fd): &(Record, OwnedFd)| {
             let current = record.path.as_ref().is_none_or(OwnedPath::is_current);
             record.kind == kind
