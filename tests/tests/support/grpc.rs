@@ -114,7 +114,7 @@ pub(crate) async fn over_renewals(server: &Server, mut callers: Callers) -> Outc
     callers.arrived(server.newest().pid()).await;
     let mut clients = HashSet::new();
     let renewed = async {
-        while clients.len() < 8 * CHANNELS {
+        while clients.len() < 6 * CHANNELS {
             clients.extend(clients_of(port));
             sleep(Duration::from_millis(50)).await;
         }
@@ -144,8 +144,10 @@ impl Outcome {
         assert_eq!(self.failures, [""; 0], "of {} calls", self.calls);
         assert!(self.calls > 50 * upgrades(), "only {} calls", self.calls);
         assert!(self.resumed >= upgrades(), "only {}", self.resumed);
-        // At most once more where connections are told late.
+        // At most once more where connections are told late, and now and then twice where a client
+        // has no time to read that it was told.
         let most = 2 * upgrades() * (CHANNELS * CALLERS) as u64;
+        let most = most + most / 10;
         assert!(self.resumed <= most, "{} of {most}", self.resumed);
     }
 }
