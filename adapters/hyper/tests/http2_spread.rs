@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use handover::{Policy, Reason};
+use handover::Policy;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -12,8 +12,9 @@ use tokio::{
 };
 
 use self::support::{
-    Client, Server,
+    Client,
     frames::{DATA, GOAWAY, HELLO, MAX, answer, frame, get, ping, said, until_answered, write},
+    moving::Generation,
 };
 
 const CONNECTIONS: usize = 300;
@@ -88,7 +89,7 @@ async fn connection(client: Client, is_busy: bool, calls: mpsc::UnboundedSender<
 }
 
 /// Every second one calls all the time, and has done so for a while.
-async fn connections(server: &Server) -> JoinSet<Seen> {
+async fn connections(server: &Generation) -> JoinSet<Seen> {
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut client = server.connect().await;
@@ -109,15 +110,15 @@ async fn connections(server: &Server) -> JoinSet<Seen> {
     connections
 }
 
-async fn are_spread(drain: impl FnOnce(&Server)) {
+async fn are_spread(drain: impl FnOnce(&Generation) -> Option<Generation>) {
     let policy = Policy::default()
         .with_announce(WINDOW)
         .with_deadline(BOUND)
         .with_upgrade_deadline(BOUND);
-    let server = Server::with_all_of(policy, |serve| serve).await;
+    let server = Generation::first_with(policy, |serve| serve).await;
     let connections = connections(&server).await;
     let began = Instant::now();
-    drain(&server);
+    let _successor = drain(&server);
     let seen = timeout(BOUND, connections.join_all()).await.unwrap();
     let report = server.done.await.unwrap();
     assert!(report.is_complete(), "{report}");
@@ -143,13 +144,14 @@ async fn are_spread(drain: impl FnOnce(&Server)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_of_a_service_that_stops_are_told_one_after_another() {
-    are_spread(|server| server.graceful.drain()).await;
+    are_spread(|server| {
+        server.graceful.drain();
+        None
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_of_one_that_is_replaced_are_told_one_after_another() {
-    are_spread(|server| {
-        server.graceful.drain_for(Reason::Upgrade { successor: 1 });
-    })
-    .await;
+    are_spread(|server| Some(server.succeeded())).await;
 }
