@@ -114,8 +114,8 @@ async fn turns_of_a_connection_come_when_it_was_told() {
     assert!(token.is_same_drain(&graceful));
     let mut of_connection = token.turn();
     let mut of_service = graceful.turn();
-    let announced = token.announced().unwrap();
-    assert!(graceful.announced().is_none());
+    let announced = token.told_to_go().unwrap();
+    assert!(graceful.told_to_go().is_none());
     graceful.drain();
     of_service.comes().await;
     let early = tokio::time::timeout(SECOND, of_connection.comes()).await;
@@ -127,7 +127,7 @@ async fn turns_of_a_connection_come_when_it_was_told() {
     // The loop may have gone.
     let (token, announcer) = graceful.connection();
     drop(announcer);
-    token.announced().unwrap().await;
+    token.told_to_go().unwrap().await;
 
     // At the cut nobody waits for anybody.
     let (token, _announcer) = graceful.connection();

@@ -66,7 +66,7 @@ impl Moment {
     }
 
     fn wait(&self) -> Wait {
-        match self.graceful.announced() {
+        match self.graceful.told_to_go() {
             Some(announced) => {
                 let graceful = self.graceful.clone();
                 Box::pin(async move {

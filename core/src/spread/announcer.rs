@@ -116,7 +116,7 @@ impl Graceful {
     /// that tell their clients to go while they go on serving them.
     ///
     /// Requests of the connection get this token. It is the same drain, seen by one who knows whether
-    /// the connection's client has been [told](Self::announced).
+    /// the connection's client has been [told](Self::told_to_go).
     #[must_use]
     pub fn connection(&self) -> (Self, Announcer) {
         let told = Arc::new(Told::default());
@@ -128,7 +128,7 @@ impl Graceful {
     /// where the token is not of a [connection](Self::connection), or nobody says so.
     ///
     /// A stream that its server ends before that is begun again on the same connection.
-    pub fn announced(&self) -> Option<impl Future<Output = ()> + Send + Sync + use<>> {
+    pub fn told_to_go(&self) -> Option<impl Future<Output = ()> + Send + Sync + use<>> {
         let told = self.told()?.clone();
         Some(async move { told.wait().await })
     }

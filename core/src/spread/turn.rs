@@ -192,7 +192,7 @@ fn wait_until(
     time: Instant,
     graceful: &Graceful,
 ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-    match graceful.announced() {
+    match graceful.told_to_go() {
         Some(announced) => Box::pin(async move {
             sleep_until(time).await;
             announced.await;
