@@ -132,7 +132,7 @@ pub mod layer;
 pub mod testing;
 
 #[cfg(not(loom))]
-pub use self::spread::{Reconnects, Turn};
+pub use self::spread::{Announcer, Reconnects, Turn};
 
 #[cfg(feature = "accept")]
 #[doc(inline)]

@@ -93,6 +93,9 @@ impl Policy {
     ///
     /// It should be longer than the pauses of a load balancer's or client's pool: closing an idle
     /// connection loses the request that is just on its way.
+    ///
+    /// HTTP/2 connections get their GOAWAY in the first half of it, one after another if there are
+    /// more than a hundred.
     #[must_use]
     pub fn with_announce(mut self, time: Duration) -> Self {
         self.announce = time;
