@@ -68,6 +68,18 @@ impl<Io> Parcel<Io> {
         self
     }
 
+    /// The same over what `into` makes of the connection.
+    pub fn map<T>(self, into: impl FnOnce(Io) -> T) -> Parcel<T> {
+        Parcel {
+            io: into(self.io),
+            unread: self.unread,
+            connection: self.connection,
+            protocol: self.protocol,
+            state: self.state,
+            stays: self.stays,
+        }
+    }
+
     /// The same, with the reason why it comes back.
     #[must_use]
     pub fn staying(mut self, why: Stays) -> Self {
@@ -119,6 +131,25 @@ impl<Io> Arrival<Io> {
     ) -> Self {
         self.due = Some(Box::new(due));
         self
+    }
+
+    /// The same over what `into` makes of the connection, which is still `within` it.
+    pub fn map<T>(
+        self,
+        into: impl FnOnce(Io) -> T,
+        within: impl Fn(&T) -> &Io + Send + 'static,
+    ) -> Arrival<T>
+    where
+        Io: 'static,
+    {
+        let due = self.due.map(|mut due| -> Due<T> {
+            Box::new(move |io: &T, cx: &mut Context<'_>| due(within(io), cx))
+        });
+        Arrival {
+            parcel: self.parcel.map(into),
+            claim: self.claim,
+            due,
+        }
     }
 
     /// Ends when it should be claimed: at once, or, if the predecessor lets it wait, when its client

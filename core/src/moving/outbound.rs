@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     Graceful, Stays,
-    accept::{MAX_STATE, MAX_UNREAD},
+    accept::{MAX_STATE, MAX_UNREAD, Proxied},
     fault,
     generation::shared::lock,
     upgrade::{
@@ -61,6 +61,12 @@ const _: () = assert!(MAX_UNREAD + MAX_STATE <= frame::PAYLOAD);
 impl Given {
     fn payload(&self) -> usize {
         self.unread.len() + self.state.len()
+    }
+
+    /// What a header has to say of it beside what it says of any.
+    fn said(&self) -> usize {
+        let proxied = self.record.proxied.as_ref();
+        proxied.map_or(0, Proxied::weight)
     }
 }
 
@@ -293,7 +299,7 @@ async fn send_all(
     mut items: mpsc::UnboundedReceiver<Item>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
-    let mut payload = 0;
+    let (mut payload, mut said) = (0, 0);
     let mut carried = None;
     loop {
         let item = match carried.take() {
@@ -303,9 +309,12 @@ async fn send_all(
         };
         match item {
             Some(Item::Connection(given, reply))
-                if batch.is_empty() || payload + given.payload() <= frame::PAYLOAD =>
+                if batch.is_empty()
+                    || payload + given.payload() <= frame::PAYLOAD
+                        && said + given.said() <= frame::SAID =>
             {
                 payload += given.payload();
+                said += given.said();
                 batch.push((given, reply));
                 if batch.len() < BATCH {
                     continue;
@@ -320,7 +329,7 @@ async fn send_all(
             other => carried = other,
         }
         send(&shared, &channel, &mut batch).await;
-        payload = 0;
+        (payload, said) = (0, 0);
     }
 }
 

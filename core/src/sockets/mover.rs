@@ -55,7 +55,7 @@ impl Mover<Stream> for ToSuccessor {
             let Err((back, why)) = route.give(given).await else {
                 return Ok(());
             };
-            match Stream::from_fd(back.fd, connection.peer()) {
+            match Stream::from_fd(back.fd, connection.socket_peer()) {
                 Ok(io) => {
                     let parcel = Parcel::new(io, back.unread, connection).staying(why);
                     Err(parcel.speaking(protocol, back.state))
@@ -82,5 +82,6 @@ fn record_of(listener: String, connection: &Connection, protocol: Protocol) -> M
         protocol: protocol.name().to_owned(),
         version: protocol.version(),
         state: 0,
+        proxied: connection.proxied().cloned(),
     }
 }

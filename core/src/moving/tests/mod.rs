@@ -178,6 +178,7 @@ fn connection(listener: &str, unread: &[u8]) -> (UnixStream, Given) {
         protocol: String::new(),
         version: 0,
         state: 0,
+        proxied: None,
     };
     let given = Given {
         fd: server.into(),
