@@ -70,7 +70,7 @@ impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
         let graceful = self.graceful.clone();
         let mut accepting = Accepting::new(
             self.listener,
-            self.graceful,
+            &graceful,
             self.guard,
             &self.options,
             &self.handlers.protocols(),

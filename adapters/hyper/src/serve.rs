@@ -186,7 +186,7 @@ impl<A: Accept, S> Serve<A, S> {
     {
         let mut accepting = Accepting::new(
             self.listener,
-            self.graceful.clone(),
+            &self.graceful,
             self.guard,
             &self.options,
             &self.handlers.protocols(),

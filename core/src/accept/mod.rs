@@ -11,6 +11,7 @@ mod address;
 mod connection;
 mod deadline;
 mod held;
+mod incoming;
 mod movable;
 mod movables;
 mod moving;
@@ -19,6 +20,7 @@ mod proxied;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) mod proxy;
 mod tracked;
+mod tracked_incoming;
 mod wish;
 
 use std::{
@@ -40,12 +42,14 @@ pub use self::{
     address::Address,
     connection::Connection,
     deadline::IoDeadline,
+    incoming::{Incoming, Next},
     movable::Movable,
     movables::Movables,
     moving::{Arrival, Giving, MAX_STATE, MAX_UNREAD, Mover, Parcel},
     protocol::Protocol,
     proxied::Proxied,
     tracked::Tracked,
+    tracked_incoming::{Taken, TrackedIncoming},
     wish::{Wish, Wishes},
 };
 
