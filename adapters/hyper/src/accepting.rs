@@ -107,7 +107,7 @@ impl<A: Accept> Accepting<A> {
                 next = self.incoming.next(room) => next?,
             };
             match next {
-                Next::Accepted(io, peer) => return self.accepted(io, peer),
+                Next::Accepted(io, connection) => return self.accepted(io, connection),
                 // It goes on to the next generation as soon as it is ours; refused if our own drain
                 // is over.
                 Next::Given(arrival) => {
@@ -119,8 +119,7 @@ impl<A: Accept> Accepting<A> {
         }
     }
 
-    fn accepted(&mut self, io: A::Io, peer: Address) -> Option<Accepted<A::Io>> {
-        let connection = Connection::new(peer);
+    fn accepted(&mut self, io: A::Io, connection: Arc<Connection>) -> Option<Accepted<A::Io>> {
         let holder = connection.hold(self.incoming.graceful())?;
         Some(Accepted {
             came: Came::Accepted(io),

@@ -35,10 +35,10 @@ pub struct Proxied {
 
 /// A type, a length and a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Tlv {
-    pub(super) kind: u8,
+pub(crate) struct Tlv {
+    pub(crate) kind: u8,
     #[serde(serialize_with = "as_hex", deserialize_with = "of_hex")]
-    pub(super) value: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
 impl Proxied {

@@ -58,6 +58,9 @@ pub struct Flags {
     /// Do not move idle connections to the successor
     #[arg(long)]
     pub no_move: bool,
+    /// Take only connections that begin with a header of the PROXY protocol
+    #[arg(long)]
+    pub proxy_protocol: bool,
     /// Serve with the framework's own graceful shutdown, for comparison
     #[arg(long)]
     pub no_handover: bool,

@@ -6,10 +6,16 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use handover::{Generation, Graceful, Listener, Policy, Report};
+use handover::{
+    Accept as _, Generation, Graceful, Listener, Policy, Report,
+    accept::{ProxyPolicy, ProxyProtocol},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Fault, Flags, Info, ready_line};
+
+/// What the reference servers serve on.
+pub type Socket = ProxyProtocol<Listener>;
 
 /// The name of what `--keep-state` keeps.
 const STATE: &str = "reference";
@@ -21,7 +27,7 @@ pub struct Setup {
     /// The generation.
     pub generation: Generation,
     /// A listener for each `--listen`.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<Socket>,
     /// Who answers.
     pub info: Info,
     fault: Option<Fault>,
@@ -66,7 +72,12 @@ impl Setup {
         }
         let mut listeners = Vec::new();
         for listen in &flags.listen {
-            listeners.push(generation.listen(listen.to_string()).await?);
+            let listener = generation.listen(listen.to_string()).await?;
+            let listener = ProxyProtocol::new(listener, &generation.graceful());
+            listeners.push(listener.policy(match flags.proxy_protocol {
+                true => ProxyPolicy::Require,
+                false => ProxyPolicy::Off,
+            }));
         }
         let fault = Fault::read(flags.fault_file.as_deref()).context("--fault-file")?;
         if let Some(time) = flags.ready_delay {
@@ -112,9 +123,10 @@ impl Setup {
     ///
     /// If the kernel does not tell an address.
     pub fn sockets(&self) -> io::Result<Vec<(String, String)>> {
-        let socket = |listener: &Listener| {
+        let socket = |listener: &Socket| {
             let address = listener.local_addr()?.to_string();
-            Ok((listener.name().to_owned(), address))
+            let name = listener.get_ref().map_or("", Listener::name);
+            Ok((name.to_owned(), address))
         };
         self.listeners.iter().map(socket).collect()
     }
