@@ -23,6 +23,14 @@ fn client(number: u16) -> String {
     format!("203.0.113.{}:{}", number % 250 + 1, 40_000 + number)
 }
 
+/// The same as an answer of `/peer` has it. Under axum's own loop the routes are told of nobody.
+fn told(way: Way, number: u16) -> String {
+    match way.is_foreign() {
+        true => "client=unknown".to_owned(),
+        false => format!("client={}", client(number)),
+    }
+}
+
 /// A header for this client: of version 1, or of version 2 with an id.
 fn header(number: u16) -> Vec<u8> {
     let client = client(number);
@@ -53,14 +61,16 @@ fn id(number: u16) -> String {
 
 /// A client behind a balancer, which keeps its connection.
 struct Behind {
+    way: Way,
     number: u16,
     connection: Connection,
     connects: usize,
 }
 
 impl Behind {
-    async fn connect(server: &Server, number: u16) -> Self {
+    async fn connect(way: Way, server: &Server, number: u16) -> Self {
         Self {
+            way,
             number,
             connection: connect(server, number).await,
             connects: 1,
@@ -71,7 +81,11 @@ impl Behind {
     async fn ask(&mut self, server: &Server) -> Answer {
         let socket = self.balancer();
         let answer = get_on(&mut self.connection, "/peer").await.unwrap();
-        let (client, id) = (client(self.number), id(self.number));
+        // Under axum's own loop the routes are told of nobody.
+        let (client, socket, id) = match self.way.is_foreign() {
+            true => ("unknown".to_owned(), "unknown".to_owned(), String::new()),
+            false => (client(self.number), socket, id(self.number)),
+        };
         assert_eq!(
             answer.text(),
             format!("client={client} socket={socket} id={id}\n")
@@ -111,7 +125,7 @@ async fn clients_keep_their_addresses(way: Way) {
     let server = server.start().await.unwrap();
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
-        clients.push(Behind::connect(&server, number).await);
+        clients.push(Behind::connect(way, &server, number).await);
     }
     for generation in 0..=UPGRADES {
         for client in &mut clients {
@@ -146,7 +160,7 @@ async fn what_has_no_header_is_closed_and_others_are_served(way: Way) {
     without.get("/").await;
     let (answer, _) = without.end().await;
     assert_eq!(answer, "");
-    Behind::connect(&server, 2).await.ask(&server).await;
+    Behind::connect(way, &server, 2).await.ask(&server).await;
     // Within its time, and without a word.
     assert_eq!(silent.end().await, (String::new(), true));
 }
@@ -162,7 +176,7 @@ async fn half_a_header_is_read_on_in_a_drain(way: Way) {
     half.get("/peer").await;
     let (answer, clean) = half.end().await;
     assert!(answer.contains("connection: close"), "{answer}");
-    assert!(answer.contains(&client(1)), "{answer}");
+    assert!(answer.contains(&told(way, 1)), "{answer}");
     assert!(clean);
     let drained = draining.end().await;
     assert_eq!(drained.exit, Exit::Status(0), "{}", drained.report);
@@ -182,7 +196,9 @@ async fn half_a_header_is_named_at_the_cut(way: Way) {
     assert_eq!(drained.exit, Exit::Status(3), "{}", drained.report);
     assert!(drained.took < Duration::from_secs(10), "{:?}", drained.took);
     let named = format!("of the PROXY protocol {}", half.name());
-    assert!(drained.report.contains(&named), "{}", drained.report);
+    // axum's own loop has let go of its listener, and so of this, before the cut.
+    let is_named = drained.report.contains(&named);
+    assert_eq!(is_named, !way.is_foreign(), "{}", drained.report);
     // A request is listed by its client's address.
     assert!(drained.report.contains(&client(3)), "{}", drained.report);
     assert_eq!(half.end().await.0, "");
@@ -198,13 +214,13 @@ async fn half_a_header_outlives_an_upgrade(way: Way) {
     upgrade(&server).await;
     half.send(&header[20..]).await;
     half.get("/peer").await;
-    let answer = half.until("id=request-2").await;
-    assert!(answer.contains(&client(2)), "{answer}");
+    let answer = half.until("id=").await;
+    assert!(answer.contains(&told(way, 2)), "{answer}");
     if !way.is_foreign() {
         // It has moved since, or is told of nothing.
         assert!(!answer.contains("connection: close"), "{answer}");
         half.get("/peer").await;
-        half.until("id=request-2").await;
+        half.until(&client(2)).await;
     }
     drop(half);
     assert_eq!(old.exit(BOUND).await.unwrap(), Exit::Status(0));
