@@ -64,6 +64,10 @@ pub struct Flags {
     /// Serve with the framework's own graceful shutdown, for comparison
     #[arg(long)]
     pub no_handover: bool,
+    /// The number that the bare framework gives itself. It listens on `stdin`, too, for a parent that
+    /// keeps the socket
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "no_handover")]
+    pub bare_generation: u64,
 }
 
 impl Flags {
