@@ -9,7 +9,7 @@ use std::{
 };
 
 use handover::{
-    Accept, Address, Connection, Graceful, Guard, Holder, Stays,
+    Accept, Connection, Graceful, Guard, Holder, Stays,
     accept::{Arrival, Incoming, Mover, Next, Protocol},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

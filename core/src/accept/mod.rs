@@ -10,6 +10,7 @@
 mod address;
 mod connection;
 mod deadline;
+mod departures;
 mod held;
 mod incoming;
 mod movable;
@@ -42,6 +43,7 @@ pub use self::{
     address::Address,
     connection::Connection,
     deadline::IoDeadline,
+    departures::{Departure, Departures},
     incoming::{Incoming, Next},
     movable::Movable,
     movables::Movables,

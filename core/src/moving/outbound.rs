@@ -9,7 +9,9 @@
 //!    channel. So what is given back at the end was never claimed.
 //! 4. At most [`WINDOW`] connections are in `sent`: that bounds the memory of the channel, and what
 //!    waits when the successor is slow.
-//! 5. What the successor holds, and has said so, has no time limit until it is asked to settle.
+//! 5. At most [`DEPARTURES`] idle connections are before `held`: one whose client is about to ask
+//!    waits behind no more than these, however many there are.
+//! 6. What the successor holds, and has said so, has no time limit until it is asked to settle.
 //!    Nothing is offered to be held after that.
 
 use std::{
@@ -27,7 +29,7 @@ use tokio::{
 
 use crate::{
     Graceful, Stays,
-    accept::{MAX_STATE, MAX_UNREAD, Proxied},
+    accept::{Departure, Departures, MAX_STATE, MAX_UNREAD, Proxied},
     fault,
     generation::shared::lock,
     upgrade::{
@@ -38,6 +40,9 @@ use crate::{
 
 /// Connections without an answer.
 const WINDOW: usize = 1024;
+/// Idle connections that are on their way at a time: so many are at most in front of one whose client
+/// is about to ask. Two messages, so that one is under way while the other is answered.
+const DEPARTURES: usize = 2 * BATCH;
 /// Connections in one message. The kernel passes at most 253 descriptors in one.
 const BATCH: usize = 64;
 /// For how long a living successor may leave a connection without an answer, by default. Nobody
@@ -53,6 +58,8 @@ pub(crate) struct Given {
     pub(crate) unread: Vec<u8>,
     pub(crate) state: Vec<u8>,
     pub(crate) record: Moved,
+    /// Until the successor has it.
+    pub(crate) departure: Option<Departure>,
 }
 
 // So that one message can carry any connection.
@@ -79,6 +86,7 @@ pub(crate) struct Route {
 struct Shared {
     state: Mutex<State>,
     window: Arc<Semaphore>,
+    departures: Departures,
     patience: Duration,
     /// A successor may hold what nothing has come on.
     lazy: bool,
@@ -123,6 +131,7 @@ impl Route {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 window: Arc::new(Semaphore::new(WINDOW)),
+                departures: Departures::limited(DEPARTURES),
                 patience,
                 lazy,
                 graceful,
@@ -133,6 +142,10 @@ impl Route {
 
     pub(crate) fn graceful(&self) -> &Graceful {
         &self.shared.graceful
+    }
+
+    pub(crate) fn departures(&self) -> Departures {
+        self.shared.departures.clone()
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -231,6 +244,7 @@ impl Route {
         for id in ids {
             if let Some(mut sent) = state.sent.remove(id) {
                 sent.permit = None;
+                sent.given.departure = None;
                 state.held.insert(*id, sent);
             }
         }

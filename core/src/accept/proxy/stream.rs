@@ -10,7 +10,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::accept::{Giving, Mover, Parcel, Proxied};
+use crate::accept::{Departures, Giving, Mover, Parcel, Proxied};
 
 /// A connection of [`ProxyProtocol`](super::ProxyProtocol): after its header, if it had one.
 pub struct ProxyStream<Io> {
@@ -144,6 +144,10 @@ pub(super) struct Below<Io>(pub(super) Arc<dyn Mover<Io>>);
 impl<Io: Send + 'static> Mover<ProxyStream<Io>> for Below<Io> {
     fn is_open(&self) -> bool {
         self.0.is_open()
+    }
+
+    fn departures(&self) -> Departures {
+        self.0.departures()
     }
 
     fn give(&self, mut parcel: Parcel<ProxyStream<Io>>) -> Giving<ProxyStream<Io>> {
