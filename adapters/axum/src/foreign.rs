@@ -15,8 +15,7 @@
 
 use std::{fmt, future::Future, io, marker::PhantomData, net::SocketAddr};
 
-use handover::{Accept, Address, Graceful, Phase, Tracked, accept::TrackedIncoming};
-use tokio::time::timeout;
+use handover::{Accept, Address, Graceful, Tracked, accept::TrackedIncoming};
 
 /// A listener for `axum::serve` whose connections are tracked.
 ///
@@ -87,27 +86,7 @@ impl<A: Accept, Addr> Incoming<A, Addr> {
     /// ended.
     pub fn signal(&self) -> impl Future<Output = ()> + Send + use<A, Addr> {
         let graceful = self.connections.graceful().clone();
-        async move {
-            let mut phases = graceful.phases();
-            loop {
-                graceful.draining().await;
-                let remaining = graceful.remaining().unwrap_or_default();
-                let window = graceful.policy().announce(remaining);
-                let left = async {
-                    loop {
-                        match phases.next().await {
-                            Phase::Drained => return true,
-                            Phase::Running => return false,
-                            _ => {}
-                        }
-                    }
-                };
-                // What cannot be made final has just been taken back.
-                if timeout(window, left).await.unwrap_or(true) && graceful.make_final() {
-                    return;
-                }
-            }
-        }
+        async move { while !graceful.announced().await {} }
     }
 }
 

@@ -89,7 +89,10 @@ impl<A: Accept> Accepting<A> {
     }
 
     /// What gives connections to a successor, or why nothing does.
-    pub(crate) fn mover(&self) -> Result<Arc<dyn Mover<A::Io>>, Stays> {
+    pub(crate) fn mover(&self, moves: bool) -> Result<Arc<dyn Mover<A::Io>>, Stays> {
+        if !moves {
+            return Err(Stays::Disabled);
+        }
         let listener = self.incoming.get_ref();
         listener.mover().ok_or_else(|| listener.stays())
     }

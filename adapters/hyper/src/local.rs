@@ -76,10 +76,7 @@ impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
             &self.handlers.protocols(),
         )?;
         let options = Arc::new(self.options);
-        let mover = match options.moves {
-            true => accepting.mover(),
-            false => Err(Stays::Disabled),
-        };
+        let mover = accepting.mover(options.moves);
         while let Some(accepted) = accepting.next().await {
             let dispatched = self.handlers.dispatch(accepted, &graceful, &mover);
             let Some(accepted) = dispatched else { continue };

@@ -11,7 +11,7 @@ use std::{
 };
 
 use handover::{
-    Accept, Graceful, Guard, Report, Stays,
+    Accept, Graceful, Guard, Report,
     accept::{Movable, Protocol},
 };
 use http::{Request, Response};
@@ -192,10 +192,7 @@ impl<A: Accept, S> Serve<A, S> {
             &self.handlers.protocols(),
         )?;
         let options = Arc::new(self.options);
-        let mover = match options.moves {
-            true => accepting.mover(),
-            false => Err(Stays::Disabled),
-        };
+        let mover = accepting.mover(options.moves);
         while let Some(accepted) = accepting.next().await {
             let dispatched = self.handlers.dispatch(accepted, &self.graceful, &mover);
             let Some(accepted) = dispatched else { continue };

@@ -21,7 +21,7 @@
 use std::{
     fmt,
     future::Future,
-    io::{self, IoSlice},
+    io,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
@@ -33,11 +33,11 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use handover::{
-    Accept, Address, Graceful, Phase, Tracked,
+    Accept, Address, Graceful, Tracked,
     accept::{Taken, TrackedIncoming},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     time::timeout,
 };
 use tonic::transport::server::{Connected, TcpConnectInfo};
@@ -109,20 +109,7 @@ impl<A: Accept> Incoming<A> {
                     let _ = timeout(QUEUE, taken.wait()).await;
                     return;
                 }
-                let mut phases = graceful.phases();
-                let remaining = graceful.remaining().unwrap_or_default();
-                let window = graceful.policy().announce(remaining);
-                let left = async {
-                    loop {
-                        match phases.next().await {
-                            Phase::Drained => return true,
-                            Phase::Running => return false,
-                            _ => {}
-                        }
-                    }
-                };
-                // What cannot be made final has just been taken back.
-                if timeout(window, left).await.unwrap_or(true) && graceful.make_final() {
+                if graceful.announced().await {
                     return;
                 }
             }
@@ -192,32 +179,4 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Conn<Io> {
     }
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Conn<Io> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+handover::forward_write!(Conn, io);

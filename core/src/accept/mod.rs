@@ -11,6 +11,8 @@ mod address;
 mod connection;
 mod deadline;
 mod departures;
+#[macro_use]
+mod forward;
 mod held;
 mod incoming;
 mod movable;
