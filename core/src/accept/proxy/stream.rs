@@ -9,15 +9,13 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::accept::{Departures, Giving, Mover, Parcel, Proxied};
+use crate::accept::{Departures, Giving, Mover, Parcel, Proxied, replay::Replay};
 
 /// A connection of [`ProxyProtocol`](super::ProxyProtocol): after its header, if it had one.
 pub struct ProxyStream<Io> {
     io: Io,
-    // Read while a header was looked for, and not of one: to be read again, as far as it has not
-    // been.
-    read: Vec<u8>,
-    replayed: usize,
+    // Read while a header was looked for, and not of one.
+    read: Replay,
     said: Option<Arc<Proxied>>,
 }
 
@@ -26,8 +24,7 @@ impl<Io> ProxyStream<Io> {
     pub(super) fn new(io: Io, read: Vec<u8>, said: Option<Arc<Proxied>>) -> Self {
         Self {
             io,
-            read,
-            replayed: 0,
+            read: Replay::new(read),
             said,
         }
     }
@@ -50,9 +47,7 @@ impl<Io> ProxyStream<Io> {
 
     /// The connection below, and what was read from it and not used.
     pub fn into_parts(self) -> (Io, Vec<u8>) {
-        let mut read = self.read;
-        read.drain(..self.replayed);
-        (self.io, read)
+        (self.io, self.read.into_rest())
     }
 
     /// The same over another connection, which `into` makes of the one below.
@@ -64,7 +59,6 @@ impl<Io> ProxyStream<Io> {
         Ok(ProxyStream {
             io: into(self.io)?,
             read: self.read,
-            replayed: self.replayed,
             said: self.said,
         })
     }
@@ -77,18 +71,10 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ProxyStream<Io> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.read.is_empty() {
-            return Pin::new(&mut this.io).poll_read(cx, buf);
+        match this.read.read(buf) {
+            true => Poll::Ready(Ok(())),
+            false => Pin::new(&mut this.io).poll_read(cx, buf),
         }
-        let rest = &this.read[this.replayed..];
-        let n = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..n]);
-        this.replayed += n;
-        if this.replayed == this.read.len() {
-            this.read = Vec::new();
-            this.replayed = 0;
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
