@@ -214,7 +214,7 @@ fn open(arrived: Arrived, protocol: Protocol) -> Result<Arrival<Stream>, std::io
     let age = Duration::from_millis(record.age_ms);
     let connection = Connection::adopted(peer, age, record.requests);
     if let Some(said) = record.proxied {
-        connection.set_proxied(Arc::new(said));
+        connection.set_proxied(Arc::from(said));
     }
     let io = Stream::from_fd(fd, connection.socket_peer())?;
     let parcel = Parcel::new(io, unread, connection).speaking(protocol, state);

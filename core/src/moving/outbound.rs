@@ -72,7 +72,7 @@ impl Given {
 
     /// What a header has to say of it beside what it says of any.
     fn said(&self) -> usize {
-        let proxied = self.record.proxied.as_ref();
+        let proxied = self.record.proxied.as_deref();
         proxied.map_or(0, Proxied::weight)
     }
 }
@@ -112,6 +112,10 @@ pub(crate) type Back = (Given, Stays);
 
 type Reply = oneshot::Sender<Result<(), Back>>;
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are connections, and none stays here for long"
+)]
 enum Item {
     Connection(Given, Reply),
     Settle,

@@ -88,6 +88,6 @@ fn record_of(listener: String, connection: &Connection, protocol: Protocol) -> M
         protocol: protocol.name().to_owned(),
         version: protocol.version(),
         state: 0,
-        proxied: connection.proxied().cloned(),
+        proxied: connection.proxied().cloned().map(Box::new),
     }
 }

@@ -172,7 +172,7 @@ pub(crate) struct Moved {
     pub(crate) state: usize,
     /// What a balancer has said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) proxied: Option<Proxied>,
+    pub(crate) proxied: Option<Box<Proxied>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -473,7 +473,7 @@ mod tests {
                         protocol: String::new(),
                         version: 0,
                         state: 0,
-                        proxied: Some(crate::accept::full_proxied()),
+                        proxied: Some(Box::new(crate::accept::full_proxied())),
                     }],
                     lazy: true,
                 },
