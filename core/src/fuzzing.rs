@@ -8,6 +8,8 @@ use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
+#[cfg(feature = "proxy-protocol")]
+use crate::accept::proxy::{self, Scan};
 use crate::{
     Address,
     sockets::{foreign, spec::Spec},
@@ -93,6 +95,36 @@ pub fn address(bytes: &[u8]) {
     }
 }
 
+/// A connection that may begin with a header of the PROXY protocol: the header is the same, and no
+/// more is taken, whether it comes at once or byte by byte.
+#[cfg(feature = "proxy-protocol")]
+pub fn proxy_header(bytes: &[u8]) {
+    const LONGEST: usize = 4096;
+    let taken = |at_most: usize| {
+        let mut taken = 0;
+        loop {
+            match proxy::scan(&bytes[..taken], LONGEST) {
+                Ok(Scan::More(more)) => {
+                    assert!(more > 0);
+                    let there = bytes.len() - taken;
+                    if there == 0 {
+                        return None;
+                    }
+                    taken += more.min(at_most).min(there);
+                }
+                Ok(Scan::Whole) => return Some(taken),
+                Ok(Scan::Other) | Err(_) => return None,
+            }
+        }
+    };
+    let length = taken(usize::MAX);
+    assert_eq!(length, taken(1));
+    if let Some(length) = length {
+        assert!(length <= LONGEST);
+        let _ = proxy::read_header(&bytes[..length]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -118,5 +150,7 @@ mod tests {
         run("environment", environment);
         run("listen", listen);
         run("address", address);
+        #[cfg(feature = "proxy-protocol")]
+        run("proxy_header", proxy_header);
     }
 }

@@ -24,7 +24,7 @@ use actix_http::{Request, body::MessageBody};
 use actix_rt::{Arbiter, System};
 use actix_service::{IntoServiceFactory, ServiceFactory};
 use actix_web::dev::AppConfig;
-use handover::Stream;
+use handover::{Stream, accept::ProxyStream};
 use tokio::{
     net::{TcpStream, UnixStream},
     sync::{mpsc, oneshot},
@@ -191,7 +191,9 @@ async fn work<F, I, SF, B>(
 pub(crate) fn enter<Io: 'static>(io: Io) -> io::Result<Io> {
     let mut slot = Some(io);
     let any: &mut dyn Any = &mut slot;
-    if let Some(stream) = any.downcast_mut::<Option<Stream>>() {
+    if let Some(proxied) = any.downcast_mut::<Option<ProxyStream<Stream>>>() {
+        *proxied = proxied.take().map(|io| io.try_map(enter)).transpose()?;
+    } else if let Some(stream) = any.downcast_mut::<Option<Stream>>() {
         *stream = match stream.take() {
             Some(Stream::Tcp(tcp)) => Some(Stream::Tcp(tcp_here(tcp)?)),
             Some(Stream::Unix(unix)) => Some(Stream::Unix(unix_here(unix)?)),

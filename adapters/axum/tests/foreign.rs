@@ -6,12 +6,12 @@ mod support;
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::{Router, routing::get, serve::ListenerExt};
-use handover::{Graceful, GracefulLayer, Kind, Reason};
+use axum::{Router, extract::ConnectInfo, routing::get, serve::ListenerExt};
+use handover::{Graceful, GracefulLayer, Kind, Reason, accept::ProxyProtocol};
 use handover_axum::foreign::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 use self::{
@@ -180,4 +180,24 @@ async fn what_is_left_of_a_socket_is_served_in_an_upgrade() {
     drop(send);
     assert!(graceful.drained().await.is_complete());
     done.await.unwrap();
+}
+
+/// As a handler has it by axum's own means.
+#[tokio::test]
+async fn behind_a_balancer_the_peer_is_the_client() {
+    let graceful = Graceful::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let incoming = Incoming::tcp(ProxyProtocol::new(listener, &graceful), &graceful);
+    let peer = async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string();
+    let app = Router::new().route("/", get(peer));
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(axum::serve(incoming.tap_io(|_| {}), app).into_future());
+    let mut client = TcpStream::connect(at).await.unwrap();
+    let request = "PROXY TCP4 203.0.113.9 192.0.2.1 51234 443\r\n\
+                   GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("203.0.113.9:51234"), "{answer}");
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use handover::{
-    Accept, Address, Connection, Graceful, Guard, Holder, Stays,
+    Accept, Connection, Graceful, Guard, Holder, Stays,
     accept::{Arrival, Incoming, Mover, Next, Protocol},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -110,7 +110,7 @@ impl<A: Accept> Accepting<A> {
                 next = self.incoming.next(room) => next?,
             };
             match next {
-                Next::Accepted(io, peer) => return self.accepted(io, peer),
+                Next::Accepted(io, connection) => return self.accepted(io, connection),
                 // It goes on to the next generation as soon as it is ours; refused if our own drain
                 // is over.
                 Next::Given(arrival) => {
@@ -122,8 +122,7 @@ impl<A: Accept> Accepting<A> {
         }
     }
 
-    fn accepted(&mut self, io: A::Io, peer: Address) -> Option<Accepted<A::Io>> {
-        let connection = Connection::new(peer);
+    fn accepted(&mut self, io: A::Io, connection: Arc<Connection>) -> Option<Accepted<A::Io>> {
         let holder = connection.hold(self.incoming.graceful())?;
         Some(Accepted {
             came: Came::Accepted(io),

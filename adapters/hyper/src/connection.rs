@@ -107,7 +107,9 @@ pub(crate) async fn serve<Io, S, B, E>(
     };
     let link = Link::new(connection, graceful, mover.as_ref().err().copied());
     let mover = mover.ok();
-    let mut pace = Pace::new(holder, &link.connection, options);
+    let departures = mover.as_ref().map(|mover| mover.departures());
+    let departures = departures.unwrap_or_default();
+    let mut pace = Pace::new(holder, &link.connection, departures, options);
     let mut sniff = Sniff::new(unread);
     // Only HTTP/1 counts requests by connection, and only HTTP/1 is moved.
     let is_known = link.connection.requests() > 0;

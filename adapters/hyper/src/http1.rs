@@ -150,6 +150,10 @@ where
         if let Some(body) = abandoned {
             link.settle_abandoned_body(body);
         }
+        if pace.needs_no_turn(link) {
+            // It leaves before its client asks again.
+            continue;
+        }
         if wants.moves && link.is_answered() {
             if link.is_at_boundary() {
                 return Poll::Ready(End::Move);

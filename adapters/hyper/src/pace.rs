@@ -13,7 +13,7 @@ use std::{
 
 use handover::{
     Connection, Holder, Kind, Phase, Stays,
-    accept::{Mover, Parcel},
+    accept::{Departure, Departures, Mover, Parcel},
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -46,6 +46,18 @@ pub(crate) struct Pace {
     close_at: Option<Instant>,
     give_up_at: Option<Instant>,
     quiet: Quiet,
+    departures: Departures,
+    leaving: Leaving,
+}
+
+/// An idle connection that is to move.
+#[derive(Default)]
+enum Leaving {
+    #[default]
+    No,
+    /// It waits for its turn, and had sent so many requests then. If it sends one it needs none.
+    Waits(u32, Pin<Box<dyn Future<Output = Departure> + Send>>),
+    HasTurn(Departure),
 }
 
 // Since when nothing was read, and since when a head has been under way, as of the last tick.
@@ -59,6 +71,7 @@ impl Pace {
     pub(crate) fn new(
         holder: Holder,
         connection: &Connection,
+        departures: Departures,
         options: &Options<impl Sized>,
     ) -> Self {
         let now = Instant::now();
@@ -83,6 +96,8 @@ impl Pace {
                 // A connection owes its first head from the beginning.
                 head: Some((0, now)),
             },
+            departures,
+            leaving: Leaving::No,
         }
     }
 
@@ -95,9 +110,12 @@ impl Pace {
     pub(crate) async fn give<Io: 'static>(
         &mut self,
         mover: Option<&dyn Mover<Io>>,
-        parcel: Parcel<Io>,
+        mut parcel: Parcel<Io>,
         link: &Link,
     ) -> Option<Parcel<Io>> {
+        if let Leaving::HasTurn(turn) = std::mem::take(&mut self.leaving) {
+            parcel.departure = Some(turn);
+        }
         let back = match mover.filter(|mover| mover.is_open()) {
             Some(mover) => tokio::select! {
                 given = mover.give(parcel) => given.err()?,
@@ -129,6 +147,9 @@ impl Pace {
                 return Poll::Ready(wish);
             }
         }
+        if self.poll_turn(cx, link).is_ready() {
+            return Poll::Ready(Wish::Move);
+        }
         loop {
             if !self.timer_armed {
                 self.timer_armed = self.timer.as_mut().poll(cx).is_pending();
@@ -146,8 +167,32 @@ impl Pace {
         }
     }
 
+    /// Whether its client has asked for something while it waited for its turn to leave.
+    pub(crate) fn needs_no_turn(&self, link: &Link) -> bool {
+        let Leaving::Waits(requests, _) = &self.leaving else {
+            return false;
+        };
+        let is_idle = link.connection.kind().is_idle();
+        !is_idle || link.connection.requests() != *requests
+    }
+
+    /// Ready once, when one that waits for its turn may leave.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<()> {
+        if self.needs_no_turn(link) {
+            self.leaving = Leaving::No;
+            return Poll::Ready(());
+        }
+        let Leaving::Waits(_, turn) = &mut self.leaving else {
+            return Poll::Pending;
+        };
+        let turn = std::task::ready!(turn.as_mut().poll(cx));
+        self.leaving = Leaving::HasTurn(turn);
+        Poll::Ready(())
+    }
+
     fn on_phase(&mut self, phase: Phase, link: &Link) -> Option<Wish> {
         let now = Instant::now();
+        self.leaving = Leaving::No;
         let wish = match phase {
             Phase::Running => {
                 // At first, or because an upgrade was taken back: an announced close that nobody
@@ -164,7 +209,13 @@ impl Pace {
                     && !link.closing.load(Relaxed)
                     && link.drains_for_an_upgrade() =>
             {
-                Some(Wish::Move)
+                // One with a request leaves right after its answer.
+                let is_idle = link.connection.kind().is_idle();
+                if is_idle {
+                    let turn = Box::pin(self.departures.next());
+                    self.leaving = Leaving::Waits(link.connection.requests(), turn);
+                }
+                (!is_idle).then_some(Wish::Move)
             }
             Phase::LameDuck => Some(self.announce(link)),
             Phase::Draining => {

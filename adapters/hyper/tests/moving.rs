@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use handover::{Kind, Policy, Stays};
+use handover::{Kind, Policy, Stays, accept::Departures};
 
 use self::support::{Client, moving::Generation};
 
@@ -348,6 +348,44 @@ async fn each_connection_that_stays_has_its_reason() {
     let text = "; 2 stayed: 1 busy until the deadline, 1 unanswered until the deadline;";
     assert!(report.to_string().contains(text), "{report}");
 
+    // A handler has answered, and keeps the body that it was sent.
+    let mut first = Generation::first().await;
+    let mut client = first.connect().await;
+    client
+        .send("POST /hold HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n")
+        .await;
+    client.until("held").await;
+    first.called.recv().await;
+    let _second = first.succeeded();
+    client.send("12345GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    client.until("connection: close").await;
+    first.go.add_permits(1);
+    let report = first.gone().await;
+    assert_eq!(report.stayed.to_string(), "1 request body unread");
+
+    // A listener that is no generation's.
+    let graceful = handover::Graceful::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (service, ..) = support::ScriptService::new("only");
+    let serve = handover_hyper::serve(listener, service).with_graceful(graceful.clone());
+    let done = tokio::spawn(serve.into_future());
+    let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let mut client = Client {
+        stream,
+        read: Vec::new(),
+    };
+    client.get("/").await;
+    client.until("hello").await;
+    graceful.drain_for(handover::Reason::Upgrade { successor: 1 });
+    client.get("/").await;
+    client.until("connection: close").await;
+    let report = done.await.unwrap().unwrap();
+    assert_eq!(
+        report.stayed.to_string(),
+        "1 from a listener that gives none"
+    );
+
     // A drain that is no upgrade moves nothing, and that is no news.
     let first = Generation::first().await;
     let mut client = first.idle().await;
@@ -605,4 +643,45 @@ async fn tortured(
     }
     drop(expect);
     reader.await.unwrap()
+}
+
+/// However many are idle: they leave one after the other, and are served on until it is their turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn busy_connections_do_not_wait_behind_idle_ones() {
+    let first = Generation::first().await;
+    *first.way.departures.lock().unwrap() = Departures::limited(1);
+    let silent = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    *first.way.silent.lock().unwrap() = Some(silent.clone());
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(first.idle_beside(clients.len()).await);
+    }
+    let second = first.succeeded();
+    let asked = || first.way.asked.load(std::sync::atomic::Ordering::Relaxed);
+    let eventually = async |count| {
+        while asked() != count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let within = Duration::from_secs(10);
+    tokio::time::timeout(within, eventually(1)).await.unwrap();
+    // One is on its way, and does not arrive. All others are here, and their clients are answered,
+    // and then they go without waiting for a turn.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(asked(), 1);
+    let mut answered = 0;
+    for client in &mut clients {
+        client.get("/").await;
+        let answer = tokio::time::timeout(Duration::from_millis(500), client.until("hello")).await;
+        answered += usize::from(answer.is_ok_and(|answer| answer.contains("x-name: first")));
+    }
+    assert_eq!(answered, 4);
+    tokio::time::timeout(within, eventually(5)).await.unwrap();
+    silent.add_permits(5);
+    first.gone().await;
+    for client in &mut clients {
+        client.get("/").await;
+        client.until("x-name: second").await;
+    }
+    drop(second);
 }

@@ -9,7 +9,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Address, Protocol};
+use super::{Address, Protocol, Proxied};
 use crate::{
     Graceful,
     guard::Holder,
@@ -38,19 +38,15 @@ pub struct Connection {
     kind: AtomicU8,
     requests: AtomicU32,
     line: Line,
+    // Who has said so of its peer, if not the kernel.
+    proxied: OnceLock<Arc<Proxied>>,
 }
 
 impl Connection {
     /// A connection that has just been accepted.
     #[must_use]
     pub fn new(peer: Address) -> Arc<Self> {
-        Arc::new(Self {
-            peer,
-            since: Instant::now(),
-            kind: AtomicU8::new(Kind::Fresh as u8),
-            requests: AtomicU32::new(0),
-            line: Line::default(),
-        })
+        Self::adopted(peer, Duration::ZERO, 0)
     }
 
     /// A connection that a predecessor accepted this long ago, and that has sent so many requests.
@@ -68,6 +64,7 @@ impl Connection {
             kind: AtomicU8::new(kind as u8),
             requests: AtomicU32::new(requests),
             line: Line::default(),
+            proxied: OnceLock::new(),
         })
     }
 
@@ -78,10 +75,29 @@ impl Connection {
         graceful.hold_as(self.clone())
     }
 
-    /// Where it comes from.
+    /// Where it comes from: its client, also behind a balancer that speaks the PROXY protocol.
     #[must_use]
     pub fn peer(&self) -> &Address {
         &self.peer
+    }
+
+    /// Where its socket comes from: a balancer, if one has told of a client.
+    #[must_use]
+    pub fn socket_peer(&self) -> &Address {
+        self.proxied().map_or(&self.peer, Proxied::balancer)
+    }
+
+    /// What a balancer has said of it by the PROXY protocol.
+    #[must_use]
+    pub fn proxied(&self) -> Option<&Proxied> {
+        self.proxied.get().map(|said| &**said)
+    }
+
+    /// Its peer was told by a balancer, who has said this.
+    #[cfg(any(feature = "proxy-protocol", all(unix, feature = "process")))]
+    pub(crate) fn set_proxied(&self, said: Arc<Proxied>) {
+        // By one wrapper only, before anybody reads it.
+        let _ = self.proxied.set(said);
     }
 
     /// When it was accepted.

@@ -4,7 +4,8 @@
 //!
 //! 1. While it may accept it holds the drain open: a drain cannot end between `accept` and the
 //!    moment that the connection has a holder of its own.
-//! 2. Where the service ends, what the kernel has queued is accepted before the loop ends. Where a
+//! 2. Where the service ends, what the kernel has queued is accepted before the loop ends, and what
+//!    the listener has begun with is waited for. Where a
 //!    successor has the socket, nothing is taken from its queue: if the successor dies, accepting
 //!    goes on. What the successor does not have is taken here, until the listener says that there is
 //!    no more.
@@ -14,13 +15,14 @@ use std::{
     fmt,
     future::poll_fn,
     io,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::time::{Instant, sleep};
 
-use super::{Accept, Address, Arrival, Protocol};
+use super::{Accept, Address, Arrival, Connection, Protocol};
 use crate::{Graceful, Guard, Phase, Phases};
 
 /// How long to wait after this host ran out of something.
@@ -54,8 +56,8 @@ pub struct Incoming<A> {
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "each is to be served, or refused")]
 pub enum Next<Io> {
-    /// It was accepted here, from this peer. Nothing holds the drain open for it yet.
-    Accepted(Io, Address),
+    /// It was accepted here. Nothing holds the drain open for it yet.
+    Accepted(Io, Arc<Connection>),
     /// A predecessor offers it.
     Given(Arrival<Io>),
 }
@@ -111,19 +113,19 @@ impl<A: Accept> Incoming<A> {
             } else if self.phase == Phase::Draining && !room {
                 Event::Turned(self.phases.next().await)
             } else {
-                let queued = match self.phase {
-                    Phase::Draining => self.queued().await,
+                let last = match self.phase {
+                    Phase::Draining => self.last().await,
                     _ => None,
                 };
-                if queued.is_none() {
+                if last.is_none() {
                     self.guard = None;
                 }
-                return queued.map(|(io, peer)| Next::Accepted(io, peer));
+                return last.map(|(io, peer)| self.accepted(io, peer));
             };
             match event {
                 Event::Turned(phase) => self.phase = phase,
                 Event::Given(arrival) => return Some(Next::Given(arrival)),
-                Event::Accepted(Ok((io, peer))) => return Some(Next::Accepted(io, peer)),
+                Event::Accepted(Ok((io, peer))) => return Some(self.accepted(io, peer)),
                 Event::Accepted(Err(error)) => self.failed(&error).await,
                 Event::NothingLeft => self.took_leftovers = true,
             }
@@ -168,6 +170,31 @@ impl<A: Accept> Incoming<A> {
                 left.map(|left| left.map_or(Event::NothingLeft, Event::Accepted))
             }
             turned => turned,
+        }
+    }
+
+    fn accepted(&self, mut io: A::Io, peer: Address) -> Next<A::Io> {
+        let connection = Connection::new(peer);
+        self.listener.introduce(&mut io, &connection);
+        Next::Accepted(io, connection)
+    }
+
+    /// Where the service ends: what waits in the kernel's queue, and then what the listener has taken
+    /// from it and not returned yet.
+    async fn last(&mut self) -> Option<(A::Io, Address)> {
+        if let Some(queued) = self.queued().await {
+            return Some(queued);
+        }
+        loop {
+            let left = tokio::select! {
+                biased;
+                () = self.graceful.cutting() => return None,
+                left = poll_fn(|cx| self.listener.poll_leftover(cx)) => left?,
+            };
+            match left {
+                Ok(left) => return Some(left),
+                Err(error) => self.failed(&error).await,
+            }
         }
     }
 

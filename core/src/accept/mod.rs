@@ -10,6 +10,7 @@
 mod address;
 mod connection;
 mod deadline;
+mod departures;
 #[macro_use]
 mod forward;
 mod held;
@@ -18,6 +19,10 @@ mod movable;
 mod movables;
 mod moving;
 mod protocol;
+mod proxied;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) mod proxy;
+mod replay;
 mod tracked;
 mod tracked_incoming;
 mod wish;
@@ -32,15 +37,22 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Stays;
 
+#[cfg(all(test, unix, feature = "process"))]
+pub(crate) use self::proxied::tests::full as full_proxied;
+#[cfg(feature = "proxy-protocol")]
+pub use self::proxy::{Network, NotANetwork, ProxyPolicy, ProxyProtocol, ProxyStream};
+
 pub use self::{
     address::Address,
     connection::Connection,
     deadline::IoDeadline,
+    departures::{Departure, Departures},
     incoming::{Incoming, Next},
     movable::Movable,
     movables::Movables,
     moving::{Arrival, Giving, MAX_STATE, MAX_UNREAD, Mover, Parcel},
     protocol::Protocol,
+    proxied::Proxied,
     tracked::Tracked,
     tracked_incoming::{Taken, TrackedIncoming},
     wish::{Wish, Wishes},
@@ -73,9 +85,13 @@ pub trait Accept: Send + 'static {
     /// `EMFILE`, `ENFILE`, `ENOBUFS` and `ENOMEM` about this host.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Io, Address)>>;
 
-    /// Takes a connection that nobody else will, in the drain after an upgrade; `None` once there is
-    /// no more. A serve loop polls this, with a guard in its hand, until it says so. By default that
-    /// is at once: the successor has the socket.
+    /// Takes a connection that nobody else will, in a drain; `None` once there is no more. A serve
+    /// loop polls this, with a guard in its hand, until it says so: after an upgrade instead of
+    /// [`poll_accept`](Self::poll_accept), and where the service ends, once that finds nothing more.
+    /// By default that is at once: the successor has the socket, or nobody will.
+    ///
+    /// A listener that has to hear from a connection before it can be served, returns here what it
+    /// has begun with. Where the service ends, nothing more is accepted once this has been polled.
     ///
     /// # Errors
     ///
@@ -90,6 +106,15 @@ pub trait Accept: Send + 'static {
     ) -> Poll<Option<io::Result<(Self::Io, Address)>>> {
         let _ = cx;
         Poll::Ready(None)
+    }
+
+    /// Gives the IO of a connection that this listener has just accepted what will be known of that
+    /// connection. Whoever polls the listener calls this once for each, before anything is read.
+    ///
+    /// For IO that has something to tell, as one that does a TLS handshake. By default it does
+    /// nothing.
+    fn introduce(&self, io: &mut Self::Io, connection: &Arc<Connection>) {
+        let _ = (io, connection);
     }
 
     /// Where this listener listens, with the real port where port 0 was asked for.

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::{
     Address, Arrival, Connection, Mover, Parcel, Protocol,
     held::Held,
+    replay::Replay,
     wish::{Kept, Wishes},
 };
 use crate::{Graceful, Holder, Stays};
@@ -84,9 +85,7 @@ use crate::{Graceful, Holder, Stays};
 /// ```
 pub struct Movable<Io> {
     held: Held<Io>,
-    // Read before, and to be read again first; as far as it has not been.
-    replay: Vec<u8>,
-    replayed: usize,
+    replay: Replay,
     state: Option<Vec<u8>>,
     version: u32,
     origin: Origin<Io>,
@@ -145,8 +144,7 @@ impl<Io: 'static> Movable<Io> {
         let has_state = protocol != Protocol::HTTP;
         Self {
             held: Held::new(io, connection, holder),
-            replay: unread,
-            replayed: 0,
+            replay: Replay::new(unread),
             state: has_state.then_some(state),
             version: if has_state {
                 protocol.version()
@@ -226,14 +224,13 @@ impl<Io: 'static> Movable<Io> {
         let Self {
             held,
             replay,
-            replayed,
             origin,
             ..
         } = self;
         let (io, connection, holder) = held.into_parts();
         let word = holder.word();
         let mut unread = unread.into();
-        unread.extend_from_slice(&replay[replayed..]);
+        unread.extend_from_slice(&replay.into_rest());
         let parcel = Parcel::new(io, unread, connection).speaking(origin.protocol, state.into());
         let given = match &origin.mover {
             Some(mover) if mover.is_open() => tokio::select! {
@@ -262,18 +259,10 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Movable<Io> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let rest = &this.replay[this.replayed..];
-        if rest.is_empty() {
-            return Pin::new(&mut this.held).poll_read(cx, buf);
+        match this.replay.read(buf) {
+            true => Poll::Ready(Ok(())),
+            false => Pin::new(&mut this.held).poll_read(cx, buf),
         }
-        let n = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..n]);
-        this.replayed += n;
-        if this.replayed == this.replay.len() {
-            this.replay = Vec::new();
-            this.replayed = 0;
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

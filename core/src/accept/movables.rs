@@ -8,9 +8,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use super::{
-    Accept, Address, Arrival, Connection, Incoming, Movable, Mover, Next, Parcel, Protocol,
-};
+use super::{Accept, Arrival, Connection, Incoming, Movable, Mover, Next, Parcel, Protocol};
 use crate::{Graceful, Holder};
 
 /// The connections of a program's own protocol on a listener, until its drain is over: those that
@@ -78,7 +76,7 @@ impl<A: Accept> Movables<A> {
             }
             match self.incoming.next(true).await? {
                 Next::Given(arrival) => self.claim(arrival),
-                Next::Accepted(io, peer) => return self.accepted(io, peer),
+                Next::Accepted(io, connection) => return self.accepted(io, connection),
             }
         }
     }
@@ -88,8 +86,7 @@ impl<A: Accept> Movables<A> {
         self.incoming.get_ref()
     }
 
-    fn accepted(&self, io: A::Io, peer: Address) -> Option<Movable<A::Io>> {
-        let connection = Connection::new(peer);
+    fn accepted(&self, io: A::Io, connection: Arc<Connection>) -> Option<Movable<A::Io>> {
         let holder = connection.hold(self.incoming.graceful())?;
         Some(self.movable(Parcel::new(io, Vec::new(), connection), holder))
     }

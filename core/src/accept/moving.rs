@@ -20,7 +20,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{Connection, Protocol};
+use super::{Connection, Departure, Departures, Protocol};
 use crate::Stays;
 
 /// The most bytes that may have been read ahead from a connection that moves.
@@ -45,6 +45,8 @@ pub struct Parcel<Io> {
     pub state: Vec<u8>,
     /// Why it was not taken, if it comes back from [`Mover::give`].
     pub stays: Option<Stays>,
+    /// Its turn, if it waited for one: over as soon as the successor has it.
+    pub departure: Option<Departure>,
 }
 
 impl<Io> Parcel<Io> {
@@ -57,6 +59,7 @@ impl<Io> Parcel<Io> {
             protocol: Protocol::HTTP,
             state: Vec::new(),
             stays: None,
+            departure: None,
         }
     }
 
@@ -66,6 +69,19 @@ impl<Io> Parcel<Io> {
         self.protocol = protocol;
         self.state = state;
         self
+    }
+
+    /// The same over what `into` makes of the connection.
+    pub fn map<T>(self, into: impl FnOnce(Io) -> T) -> Parcel<T> {
+        Parcel {
+            io: into(self.io),
+            unread: self.unread,
+            connection: self.connection,
+            protocol: self.protocol,
+            state: self.state,
+            stays: self.stays,
+            departure: self.departure,
+        }
     }
 
     /// The same, with the reason why it comes back.
@@ -81,6 +97,11 @@ impl<Io> Parcel<Io> {
 pub trait Mover<Io>: Send + Sync + 'static {
     /// Returns true while there is a successor that may take connections.
     fn is_open(&self) -> bool;
+
+    /// The turns of connections on which nothing happens. Others are given without one.
+    fn departures(&self) -> Departures {
+        Departures::unlimited()
+    }
 
     /// Gives a connection. Once this has ended well it is the successor's.
     ///
@@ -119,6 +140,25 @@ impl<Io> Arrival<Io> {
     ) -> Self {
         self.due = Some(Box::new(due));
         self
+    }
+
+    /// The same over what `into` makes of the connection, which is still `within` it.
+    pub fn map<T>(
+        self,
+        into: impl FnOnce(Io) -> T,
+        within: impl Fn(&T) -> &Io + Send + 'static,
+    ) -> Arrival<T>
+    where
+        Io: 'static,
+    {
+        let due = self.due.map(|mut due| -> Due<T> {
+            Box::new(move |io: &T, cx: &mut Context<'_>| due(within(io), cx))
+        });
+        Arrival {
+            parcel: self.parcel.map(into),
+            claim: self.claim,
+            due,
+        }
     }
 
     /// Ends when it should be claimed: at once, or, if the predecessor lets it wait, when its client

@@ -5,7 +5,7 @@ use std::{fmt, future::pending, io};
 use tokio::sync::watch;
 
 use super::{
-    Accept, Address, Connection, Tracked,
+    Accept, Address, Tracked,
     incoming::{Incoming, Next},
 };
 use crate::Graceful;
@@ -58,10 +58,10 @@ impl<A: Accept> TrackedIncoming<A> {
     pub async fn next(&mut self) -> (Tracked<A::Io>, Address) {
         while let Some(next) = self.incoming.next(true).await {
             // Nothing is given to who adopts nothing.
-            let Next::Accepted(io, peer) = next else {
+            let Next::Accepted(io, connection) = next else {
                 continue;
             };
-            let connection = Connection::new(peer.clone());
+            let peer = connection.peer().clone();
             if let Ok(io) = Tracked::new(io, connection, self.incoming.graceful()) {
                 return (io, peer);
             }

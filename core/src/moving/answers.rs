@@ -23,6 +23,11 @@ use crate::{
 
 /// Connections in one answer.
 const BATCH: usize = 256;
+/// Connections that are let go of at once, to begin with: what is done with them takes less than a
+/// millisecond, which is how much longer a request may wait.
+const LOT: usize = 64;
+/// After so many lots, which take half a second, they double.
+const LOTS: u32 = 100;
 /// After an error of the channel that is not its end, and between two lots that are let go.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -69,9 +74,17 @@ impl Answers {
         let let_go = self.let_go.clone();
         tokio::spawn(async move {
             // What is left of them is left by who has come to the end of the queue.
-            while let_go.available_permits() == 0 && !let_go.is_closed() {
-                let_go.add_permits(BATCH);
+            let mut lot = LOT;
+            for nth in 1_u32.. {
+                if let_go.available_permits() > 0 || let_go.is_closed() {
+                    break;
+                }
+                let_go.add_permits(lot);
                 tokio::time::sleep(PAUSE).await;
+                // The predecessor waits for an end.
+                if nth.is_multiple_of(LOTS) {
+                    lot *= 2;
+                }
             }
             let_go.close();
         });

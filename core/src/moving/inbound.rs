@@ -211,9 +211,12 @@ fn open(arrived: Arrived, protocol: Protocol) -> Result<Arrival<Stream>, std::io
         held,
     } = arrived;
     let peer: Address = record.peer.parse().map_err(std::io::Error::other)?;
-    let io = Stream::from_fd(fd, &peer)?;
     let age = Duration::from_millis(record.age_ms);
     let connection = Connection::adopted(peer, age, record.requests);
+    if let Some(said) = record.proxied {
+        connection.set_proxied(Arc::from(said));
+    }
+    let io = Stream::from_fd(fd, connection.socket_peer())?;
     let parcel = Parcel::new(io, unread, connection).speaking(protocol, state);
     let arrival = Arrival::new(parcel, answer.claim());
     let Some(held) = held else { return Ok(arrival) };

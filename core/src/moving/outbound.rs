@@ -9,7 +9,9 @@
 //!    channel. So what is given back at the end was never claimed.
 //! 4. At most [`WINDOW`] connections are in `sent`: that bounds the memory of the channel, and what
 //!    waits when the successor is slow.
-//! 5. What the successor holds, and has said so, has no time limit until it is asked to settle.
+//! 5. At most [`DEPARTURES`] idle connections are before `held`: one whose client is about to ask
+//!    waits behind no more than these, however many there are.
+//! 6. What the successor holds, and has said so, has no time limit until it is asked to settle.
 //!    Nothing is offered to be held after that.
 
 use std::{
@@ -27,7 +29,7 @@ use tokio::{
 
 use crate::{
     Graceful, Stays,
-    accept::{MAX_STATE, MAX_UNREAD},
+    accept::{Departure, Departures, MAX_STATE, MAX_UNREAD, Proxied},
     fault,
     generation::shared::lock,
     upgrade::{
@@ -38,6 +40,9 @@ use crate::{
 
 /// Connections without an answer.
 const WINDOW: usize = 1024;
+/// Idle connections that are on their way at a time: so many are at most in front of one whose client
+/// is about to ask. Two messages, so that one is under way while the other is answered.
+const DEPARTURES: usize = 2 * BATCH;
 /// Connections in one message. The kernel passes at most 253 descriptors in one.
 const BATCH: usize = 64;
 /// For how long a living successor may leave a connection without an answer, by default. Nobody
@@ -53,6 +58,8 @@ pub(crate) struct Given {
     pub(crate) unread: Vec<u8>,
     pub(crate) state: Vec<u8>,
     pub(crate) record: Moved,
+    /// Until the successor has it.
+    pub(crate) departure: Option<Departure>,
 }
 
 // So that one message can carry any connection.
@@ -61,6 +68,12 @@ const _: () = assert!(MAX_UNREAD + MAX_STATE <= frame::PAYLOAD);
 impl Given {
     fn payload(&self) -> usize {
         self.unread.len() + self.state.len()
+    }
+
+    /// What a header has to say of it beside what it says of any.
+    fn said(&self) -> usize {
+        let proxied = self.record.proxied.as_deref();
+        proxied.map_or(0, Proxied::weight)
     }
 }
 
@@ -73,6 +86,7 @@ pub(crate) struct Route {
 struct Shared {
     state: Mutex<State>,
     window: Arc<Semaphore>,
+    departures: Departures,
     patience: Duration,
     /// A successor may hold what nothing has come on.
     lazy: bool,
@@ -98,6 +112,10 @@ pub(crate) type Back = (Given, Stays);
 
 type Reply = oneshot::Sender<Result<(), Back>>;
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are connections, and none stays here for long"
+)]
 enum Item {
     Connection(Given, Reply),
     Settle,
@@ -117,6 +135,7 @@ impl Route {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 window: Arc::new(Semaphore::new(WINDOW)),
+                departures: Departures::limited(DEPARTURES),
                 patience,
                 lazy,
                 graceful,
@@ -127,6 +146,10 @@ impl Route {
 
     pub(crate) fn graceful(&self) -> &Graceful {
         &self.shared.graceful
+    }
+
+    pub(crate) fn departures(&self) -> Departures {
+        self.shared.departures.clone()
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -225,6 +248,7 @@ impl Route {
         for id in ids {
             if let Some(mut sent) = state.sent.remove(id) {
                 sent.permit = None;
+                sent.given.departure = None;
                 state.held.insert(*id, sent);
             }
         }
@@ -293,7 +317,7 @@ async fn send_all(
     mut items: mpsc::UnboundedReceiver<Item>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
-    let mut payload = 0;
+    let (mut payload, mut said) = (0, 0);
     let mut carried = None;
     loop {
         let item = match carried.take() {
@@ -303,9 +327,12 @@ async fn send_all(
         };
         match item {
             Some(Item::Connection(given, reply))
-                if batch.is_empty() || payload + given.payload() <= frame::PAYLOAD =>
+                if batch.is_empty()
+                    || payload + given.payload() <= frame::PAYLOAD
+                        && said + given.said() <= frame::SAID =>
             {
                 payload += given.payload();
+                said += given.said();
                 batch.push((given, reply));
                 if batch.len() < BATCH {
                     continue;
@@ -320,7 +347,7 @@ async fn send_all(
             other => carried = other,
         }
         send(&shared, &channel, &mut batch).await;
-        payload = 0;
+        (payload, said) = (0, 0);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Stream;
 use crate::{
     Stays,
-    accept::{Connection, Giving, Mover, Parcel, Protocol},
+    accept::{Connection, Departures, Giving, Mover, Parcel, Protocol},
     moving::outbound::{Given, Route},
     upgrade::frame::Moved,
 };
@@ -25,6 +25,10 @@ impl Mover<Stream> for ToSuccessor {
         self.route.is_open()
     }
 
+    fn departures(&self) -> Departures {
+        self.route.departures()
+    }
+
     fn give(&self, parcel: Parcel<Stream>) -> Giving<Stream> {
         let route = self.route.clone();
         let listener = self.listener.clone();
@@ -35,6 +39,7 @@ impl Mover<Stream> for ToSuccessor {
                 connection,
                 protocol,
                 state,
+                departure,
                 ..
             } = parcel;
             // Out of epoll before it is sent: a descriptor that is shared keeps firing otherwise.
@@ -44,6 +49,7 @@ impl Mover<Stream> for ToSuccessor {
                     unread,
                     state,
                     record: record_of(listener, &connection, protocol),
+                    departure,
                 },
                 Err(err) => {
                     // tokio has closed it, so there is nothing to give back.
@@ -55,7 +61,7 @@ impl Mover<Stream> for ToSuccessor {
             let Err((back, why)) = route.give(given).await else {
                 return Ok(());
             };
-            match Stream::from_fd(back.fd, connection.peer()) {
+            match Stream::from_fd(back.fd, connection.socket_peer()) {
                 Ok(io) => {
                     let parcel = Parcel::new(io, back.unread, connection).staying(why);
                     Err(parcel.speaking(protocol, back.state))
@@ -82,5 +88,6 @@ fn record_of(listener: String, connection: &Connection, protocol: Protocol) -> M
         protocol: protocol.name().to_owned(),
         version: protocol.version(),
         state: 0,
+        proxied: connection.proxied().cloned().map(Box::new),
     }
 }

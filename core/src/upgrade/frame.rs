@@ -10,12 +10,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::checked::Checked;
-use crate::{sockets::record::Record, status::Held};
+use crate::{accept::Proxied, sockets::record::Record, status::Held};
 
 /// The highest version of the protocol that is spoken here. The lower of the two counts.
 pub(crate) const VERSION: u32 = 1;
 /// The longest payload that is sent, and the longest that is taken.
 pub(crate) const PAYLOAD: usize = 64 * 1024;
+/// The most that balancers may have said of the connections of one message: half of a header.
+pub(crate) const SAID: usize = HEADER / 2;
 /// The longest header.
 const HEADER: usize = 128 * 1024;
 /// The longest frame. Below the default size of a socket's buffer, so that it can be sent at all.
@@ -168,6 +170,9 @@ pub(crate) struct Moved {
     /// How many bytes of the payload are its state.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) state: usize,
+    /// What a balancer has said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) proxied: Option<Box<Proxied>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -430,6 +435,7 @@ mod tests {
                         protocol: String::new(),
                         version: 0,
                         state: 0,
+                        proxied: None,
                     }],
                     lazy: false,
                 },
@@ -448,10 +454,30 @@ mod tests {
                         protocol: "chat".into(),
                         version: 2,
                         state: 5,
+                        proxied: None,
                     }],
                     lazy: false,
                 },
                 b"hel{\"a\"}",
+            ),
+            (
+                "connections.proxied",
+                Message::Connections {
+                    connections: vec![Moved {
+                        id: 9,
+                        listener: "web".into(),
+                        peer: "203.0.113.9:51234".into(),
+                        unread: 0,
+                        age_ms: 20,
+                        requests: 1,
+                        protocol: String::new(),
+                        version: 0,
+                        state: 0,
+                        proxied: Some(Box::new(crate::accept::full_proxied())),
+                    }],
+                    lazy: true,
+                },
+                b"",
             ),
             ("claimed", Message::Claimed { ids: vec![7, 8] }, b""),
             (

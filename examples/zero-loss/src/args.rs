@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// connections of their own: new ones, slow answers, streams, uploads, heads in pieces
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub(crate) clients: usize,
+    /// So many of them are busy; one in four by default
+    #[arg(long, value_name = "N")]
+    busy: Option<usize>,
     /// What passes between a client's last look at its connection and its request, as on a network
     #[arg(long, default_value_t = 0, value_name = "MS")]
     rtt_ms: u64,
@@ -57,12 +60,24 @@ pub(crate) enum Command {
 pub(crate) enum Opponent {
     /// `axum::serve` with its graceful shutdown, on a socket that a parent keeps open
     Axum,
+    /// The framework of `--server` alone, with its graceful shutdown, on a socket that a parent
+    /// keeps open
+    Bare,
 }
 
 impl Args {
+    fn mix(&self) -> Clients {
+        let mut clients = Clients::persistent(self.clients);
+        if let Some(busy) = self.busy {
+            clients.keepalive = busy.min(self.clients);
+            clients.idle = self.clients - clients.keepalive;
+        }
+        clients
+    }
+
     /// The storm that was asked for.
     pub(crate) fn storm(&self, target: Target) -> Config {
-        let mut config = Config::new(target).with_clients(Clients::persistent(self.clients));
+        let mut config = Config::new(target).with_clients(self.mix());
         config.rtt = Duration::from_millis(self.rtt_ms);
         config
     }
@@ -70,7 +85,7 @@ impl Args {
 
 impl fmt::Display for Args {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let clients = Clients::persistent(self.clients);
+        let clients = self.mix();
         write!(
             f,
             "{} restarts, one every {} s, under {} idle and {} busy connections, {} clients that \

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p zero-loss
 //! cargo run --release -p zero-loss -- --restarts 5 --rtt-ms 10 --against axum
+//! cargo run --release -p zero-loss -- --restarts 5 --server ref-warp --against bare
 //! ```
 //!
 //! The server is this program itself, as a process of its own. It gets a real
@@ -20,6 +21,7 @@ mod tables;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 
 use crate::{
@@ -54,8 +56,14 @@ async fn demonstrate(args: &Args) -> anyhow::Result<ExitCode> {
     if !args.only_against {
         outcomes.push(drive(Servers::handover(args.server.as_deref()).await?, args).await);
     }
-    if args.against == Some(Opponent::Axum) {
-        outcomes.push(drive(Servers::axum().await?, args).await);
+    match args.against {
+        Some(Opponent::Axum) => outcomes.push(drive(Servers::axum().await?, args).await),
+        Some(Opponent::Bare) => {
+            let server = args.server.as_deref();
+            let server = server.context("--against bare is the framework of a --server")?;
+            outcomes.push(drive(Servers::bare(server).await?, args).await);
+        }
+        None => {}
     }
     println!("{}", tables::all(&outcomes));
     for outcome in &outcomes {
@@ -64,11 +72,12 @@ async fn demonstrate(args: &Args) -> anyhow::Result<ExitCode> {
             .iter()
             .for_each(|fault| println!("{}: {fault}", outcome.name));
     }
-    let axum = outcomes
+    let other = outcomes
         .iter()
-        .find(|outcome| outcome.name == servers::AXUM);
-    if axum.is_some_and(|axum| axum.report.lost() == 0) {
-        println!("plain axum lost nothing: this storm was too weak to tell; try --rtt-ms 10");
+        .find(|outcome| outcome.name != servers::HANDOVER);
+    if let Some(other) = other.filter(|other| other.report.lost() == 0) {
+        let name = other.name;
+        println!("{name} lost nothing: this storm was too weak to tell; try --rtt-ms 10");
     }
     // What others lose is for comparison; this program vouches for Handover alone.
     let mut judged = outcomes

@@ -1,6 +1,12 @@
 //! The two ways to replace a server.
 
-use std::{env, net::TcpListener, os::fd::OwnedFd, path::Path, time::Duration};
+use std::{
+    env,
+    net::TcpListener,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use handover_tests::{
@@ -10,6 +16,7 @@ use handover_tests::{
 
 pub(crate) const HANDOVER: &str = "Handover";
 pub(crate) const AXUM: &str = "plain axum";
+pub(crate) const BARE: &str = "the bare framework";
 
 /// How long a new generation may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(15);
@@ -20,8 +27,11 @@ pub(crate) enum Servers {
     /// One process after the other, each started by the one before it.
     Handover(Server),
     /// Processes that this program starts and stops, on a socket that it keeps.
-    Axum {
+    Bare {
+        name: &'static str,
         listener: TcpListener,
+        /// The reference server, if it is not this program itself.
+        server: Option<PathBuf>,
         all: Vec<Server>,
     },
 }
@@ -30,17 +40,29 @@ impl Servers {
     /// This program itself, or another server of Handover's.
     pub(crate) async fn handover(server: Option<&Path>) -> anyhow::Result<Self> {
         let program = match server {
-            Some(server) => reference(server)?,
+            Some(server) => reference(server, "http=127.0.0.1:0")?,
             None => program("serve")?,
         };
         Ok(Self::Handover(program.start().await?))
     }
 
+    /// axum without Handover: this program itself.
     pub(crate) async fn axum() -> anyhow::Result<Self> {
+        Self::without(AXUM, None).await
+    }
+
+    /// A reference server without Handover.
+    pub(crate) async fn bare(server: &Path) -> anyhow::Result<Self> {
+        Self::without(BARE, Some(server.to_owned())).await
+    }
+
+    async fn without(name: &'static str, server: Option<PathBuf>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("listen on a port of 127.0.0.1")?;
-        let first = axum_generation(&listener, 0).await?;
-        Ok(Self::Axum {
+        let first = bare_generation(server.as_deref(), &listener, 0).await?;
+        Ok(Self::Bare {
+            name,
             listener,
+            server,
             all: vec![first],
         })
     }
@@ -48,7 +70,7 @@ impl Servers {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Handover(_) => HANDOVER,
-            Self::Axum { .. } => AXUM,
+            Self::Bare { name, .. } => name,
         }
     }
 
@@ -60,7 +82,7 @@ impl Servers {
     pub(crate) fn newest(&self) -> Ready {
         match self {
             Self::Handover(server) => server.newest(),
-            Self::Axum { all, .. } => all[all.len() - 1].newest(),
+            Self::Bare { all, .. } => all[all.len() - 1].newest(),
         }
     }
 
@@ -73,8 +95,13 @@ impl Servers {
                 server.ready(next, READY_WITHIN).await?;
             }
             // The best that can be done with it: the new one serves before the old one is told.
-            Self::Axum { listener, all } => {
-                all.push(axum_generation(listener, next).await?);
+            Self::Bare {
+                listener,
+                server,
+                all,
+                ..
+            } => {
+                all.push(bare_generation(server.as_deref(), listener, next).await?);
                 old.signal(Signal::TERM)?;
             }
         }
@@ -93,14 +120,24 @@ impl Servers {
     pub(crate) fn log(&self) -> Vec<String> {
         match self {
             Self::Handover(server) => server.stderr(),
-            Self::Axum { all, .. } => all.iter().flat_map(Server::stderr).collect(),
+            Self::Bare { all, .. } => all.iter().flat_map(Server::stderr).collect(),
         }
     }
 }
 
-async fn axum_generation(listener: &TcpListener, generation: u64) -> anyhow::Result<Server> {
+async fn bare_generation(
+    server: Option<&Path>,
+    listener: &TcpListener,
+    generation: u64,
+) -> anyhow::Result<Server> {
     let socket: OwnedFd = listener.try_clone()?.into();
-    let program = program("serve-axum")?.args(["--generation", &generation.to_string()]);
+    let generation = generation.to_string();
+    let program = match server {
+        Some(server) => reference(server, "http=stdin")?
+            .arg("--no-handover")
+            .args(["--bare-generation", &generation]),
+        None => program("serve-axum")?.args(["--generation", &generation]),
+    };
     program
         .stdin(socket)
         .ready_within(READY_WITHIN)
@@ -108,8 +145,8 @@ async fn axum_generation(listener: &TcpListener, generation: u64) -> anyhow::Res
         .await
 }
 
-/// A reference server; one that is only named is taken from beside this program.
-fn reference(server: &Path) -> anyhow::Result<Program> {
+/// A reference server on this address; one that is only named is taken from beside this program.
+fn reference(server: &Path, at: &str) -> anyhow::Result<Program> {
     let beside = env::current_exe().context("find this program")?;
     let beside = beside.with_file_name(server);
     let path = match server.components().count() {
@@ -121,7 +158,7 @@ fn reference(server: &Path) -> anyhow::Result<Program> {
         _ => server.to_owned(),
     };
     Ok(Program::new(path)
-        .args(["--listen", "http=127.0.0.1:0"])
+        .args(["--listen", at])
         .env("RUST_LOG", log()))
 }
 

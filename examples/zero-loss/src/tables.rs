@@ -14,6 +14,12 @@ pub(crate) fn all(outcomes: &[Outcome]) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{}", by_kind(outcomes));
     for outcome in outcomes {
+        let (name, reconnects) = (outcome.name, outcome.report.reconnects());
+        let _ = writeln!(
+            text,
+            "{name}: reconnects: {}, of clients that keep their connection",
+            HumanCount(reconnects)
+        );
         match outcome.report.lost() {
             0 => {
                 let _ = writeln!(text, "{}: not one request was lost", outcome.name);

@@ -27,6 +27,7 @@ pub(crate) struct Client {
     recorder: Arc<Recorder>,
     stop: watch::Receiver<bool>,
     connection: Option<Connection>,
+    connects: u64,
     /// The body of an upload; empty for other kinds.
     upload: Vec<u8>,
 }
@@ -53,6 +54,7 @@ impl Client {
             recorder,
             stop,
             connection: None,
+            connects: 0,
             upload,
         }
     }
@@ -116,6 +118,10 @@ impl Client {
     async fn request(&mut self) -> Result<Head, Loss> {
         let config = Arc::clone(&self.config);
         if self.connection.is_none() {
+            if self.kind.is_persistent() && self.connects > 0 {
+                self.recorder.reconnected(self.kind);
+            }
+            self.connects += 1;
             self.connection = Some(Connection::open(&config.target).await?);
         }
         if !config.rtt.is_zero() {

@@ -23,6 +23,8 @@ pub struct KindReport {
     pub told: u64,
     /// Persistent connections that were closed when the client looked before its next request.
     pub found_closed: u64,
+    /// How often a client that keeps its connection had to open another one.
+    pub reconnects: u64,
     /// 99 of 100 correct answers were complete within this.
     pub p99: Duration,
     /// All correct answers were complete within this, to two digits.
@@ -122,6 +124,7 @@ impl Report {
                     .collect(),
                 told: of.told,
                 found_closed: of.found_closed,
+                reconnects: of.reconnects,
                 p99: Duration::from_micros(of.latency.value_at_quantile(0.99)),
                 max: Duration::from_micros(of.latency.max()),
             });
@@ -192,6 +195,12 @@ impl Report {
         self.kinds.iter().map(|kind| kind.found_closed).sum()
     }
 
+    /// How often clients that keep their connections had to open other ones.
+    #[must_use]
+    pub fn reconnects(&self) -> u64 {
+        self.kinds.iter().map(|kind| kind.reconnects).sum()
+    }
+
     /// The counts of one kind, if it had a request.
     #[must_use]
     pub fn kind(&self, kind: Kind) -> Option<&KindReport> {
@@ -219,12 +228,13 @@ impl fmt::Display for Report {
         for kind in &self.kinds {
             write!(
                 f,
-                "{:10}{:>9} requests, {} lost, {} told, {} found closed, p99 {:?}, max {:?}",
+                "{:10}{:>9} requests, {} lost, {} told, {} found closed, {} reconnects, p99 {:?}, max {:?}",
                 kind.kind,
                 kind.requests,
                 kind.lost(),
                 kind.told,
                 kind.found_closed,
+                kind.reconnects,
                 kind.p99,
                 kind.max
             )?;

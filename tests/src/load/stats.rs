@@ -29,6 +29,7 @@ pub(crate) struct PerKind {
     pub(crate) lost: [u64; Failure::ALL.len()],
     pub(crate) told: u64,
     pub(crate) found_closed: u64,
+    pub(crate) reconnects: u64,
     /// Microseconds from the last look to the end of a correct answer.
     pub(crate) latency: Histogram<u64>,
 }
@@ -58,6 +59,7 @@ impl Recorder {
             lost: [0; Failure::ALL.len()],
             told: 0,
             found_closed: 0,
+            reconnects: 0,
             latency,
         };
         let stats = Stats {
@@ -115,6 +117,10 @@ impl Recorder {
 
     pub(crate) fn found_closed(&self, kind: Kind) {
         self.stats().kinds[kind.index()].found_closed += 1;
+    }
+
+    pub(crate) fn reconnected(&self, kind: Kind) {
+        self.stats().kinds[kind.index()].reconnects += 1;
     }
 
     /// The counters. A client that panicked while it held them left them whole: each update is

@@ -1,9 +1,9 @@
 //! The HTTP surface of the reference servers, as an application of actix-web.
 
-use std::{convert::Infallible, future::pending};
+use std::{convert::Infallible, future::pending, sync::Arc};
 
 use actix_web::{
-    App, Error, HttpRequest, HttpResponse, Responder, Route,
+    App, Error, HttpMessage, HttpRequest, HttpResponse, Responder, Route,
     body::MessageBody,
     dev::{ServiceFactory, ServiceRequest, ServiceResponse},
     guard,
@@ -15,11 +15,12 @@ use actix_web::{
 };
 use actix_ws::{AggregatedMessage, CloseCode, CloseReason, Session};
 use futures_util::{StreamExt, stream};
+use handover::Connection;
 use handover_actix_web::Draining;
 use tokio::time::timeout;
 
 use super::surface::{
-    CLOSE_REASON, CLOSED_WITHIN, Event, Info, Letters, Pace, Slow, Upload, close_code,
+    CLOSE_REASON, CLOSED_WITHIN, Event, Info, Letters, Pace, Slow, Upload, close_code, peer,
 };
 
 /// The routes of the reference servers. Every answer, also an error, carries `x-pid` and
@@ -40,6 +41,7 @@ pub fn app(
     App::new()
         .app_data(Data::new(info))
         .route("/", get_or_head().to(page))
+        .route("/peer", get_or_head().to(who))
         .route("/slow", get_or_head().to(slow))
         .route("/stream", get_or_head().to(letters))
         .service(web::resource("/upload").route(web::post().to(upload)))
@@ -75,6 +77,15 @@ async fn name_yourself(
 
 async fn page(info: Data<Info>) -> String {
     info.page()
+}
+
+async fn who(request: HttpRequest) -> String {
+    let extensions = request.extensions();
+    let connection = extensions.get::<Arc<Connection>>();
+    peer(
+        request.peer_addr(),
+        connection.map(|connection| &**connection),
+    )
 }
 
 async fn slow(info: Data<Info>, slow: Query<Slow>) -> String {

@@ -1,12 +1,12 @@
 //! The HTTP surface of the reference servers, for everything that serves an [`axum::Router`].
 
-use std::{convert::Infallible, future::pending};
+use std::{convert::Infallible, future::pending, net::SocketAddr, sync::Arc};
 
 use axum::{
     Extension, Router,
     body::{Body, Bytes},
     extract::{
-        Query, State,
+        ConnectInfo, Query, State,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
     },
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
@@ -18,11 +18,11 @@ use axum::{
     routing::{any, get, post},
 };
 use futures_util::{Stream, StreamExt, stream};
-use handover::Graceful;
+use handover::{Connection, Graceful};
 use tokio::time::timeout;
 
 use super::surface::{
-    CLOSE_REASON, CLOSED_WITHIN, Event, Info, Letters, Pace, Slow, Upload, close_code,
+    CLOSE_REASON, CLOSED_WITHIN, Event, Info, Letters, Pace, Slow, Upload, close_code, peer,
 };
 
 /// The routes of the reference servers. Every answer, also an error, carries `x-pid` and
@@ -33,6 +33,7 @@ use super::surface::{
 pub fn router(info: Info) -> Router {
     Router::new()
         .route("/", get(async move || info.page()))
+        .route("/peer", get(who))
         .route("/slow", get(slow))
         .route("/stream", get(letters))
         .route("/upload", post(upload))
@@ -57,6 +58,14 @@ async fn name_yourself(
         }
     }
     response
+}
+
+async fn who(
+    client: Option<Extension<ConnectInfo<SocketAddr>>>,
+    connection: Option<Extension<Arc<Connection>>>,
+) -> String {
+    let client = client.map(|Extension(ConnectInfo(client))| client);
+    peer(client, connection.as_ref().map(|connection| &***connection))
 }
 
 async fn slow(State(info): State<Info>, Query(slow): Query<Slow>) -> String {

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    os::fd::AsFd,
     process::ExitCode,
 };
 
@@ -14,6 +15,9 @@ use tokio::{
 };
 
 use super::{Flags, Info, app, filter, ready_line, router};
+
+/// In place of an address.
+const STDIN: &str = "stdin";
 
 /// Told to stop by SIGTERM.
 type Stopped = watch::Receiver<bool>;
@@ -98,7 +102,7 @@ async fn run<F>(
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
-    let info = Info::new(0);
+    let info = Info::new(flags.bare_generation);
     let mut term = signal(SignalKind::terminate())?;
     let listeners = listen(flags, info).await?;
     let (stop, stopped) = watch::channel(false);
@@ -114,6 +118,17 @@ where
     Ok(ExitCode::SUCCESS)
 }
 
+/// The listening socket that a parent has put in place of standard input.
+///
+/// # Errors
+///
+/// If it is none.
+pub fn stdin() -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
 /// Opens the listeners and says that this process is ready.
 pub(super) async fn listen(flags: &Flags, info: Info) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
@@ -123,7 +138,10 @@ pub(super) async fn listen(flags: &Flags, info: Info) -> anyhow::Result<Vec<TcpL
             !listen.address.starts_with("unix:"),
             "--no-handover serves TCP only"
         );
-        let listener = TcpListener::bind(&listen.address).await;
+        let listener = match &*listen.address {
+            STDIN => stdin(),
+            address => TcpListener::bind(address).await,
+        };
         let listener = listener.with_context(|| format!("cannot listen on {listen}"))?;
         sockets.push((listen.name(), listener.local_addr()?));
         listeners.push(listener);

@@ -64,9 +64,16 @@ pub struct Flags {
     /// Do not move idle connections to the successor
     #[arg(long)]
     pub no_move: bool,
+    /// Take only connections that begin with a header of the PROXY protocol
+    #[arg(long)]
+    pub proxy_protocol: bool,
     /// Serve with the framework's own graceful shutdown, for comparison
     #[arg(long)]
     pub no_handover: bool,
+    /// The number that the bare framework gives itself. It listens on `stdin`, too, for a parent that
+    /// keeps the socket
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "no_handover")]
+    pub bare_generation: u64,
 }
 
 impl Flags {

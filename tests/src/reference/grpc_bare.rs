@@ -19,7 +19,7 @@ use super::{Flags, Info, bare, routes};
 ///
 /// If an address is no TCP address, or cannot be listened on.
 pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    let info = Info::new(0);
+    let info = Info::new(flags.bare_generation);
     let mut term = signal(SignalKind::terminate())?;
     let (stop, stopped) = watch::channel(false);
     let mut servers = JoinSet::new();

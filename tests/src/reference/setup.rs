@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use handover::{Address, Generation, Graceful, Listener, Policy, Report};
+use handover::{
+    Accept as _, Address, Generation, Graceful, Listener, Policy, Report,
+    accept::{ProxyPolicy, ProxyProtocol},
+};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -15,6 +18,9 @@ use tokio::{
 };
 
 use super::{Fault, Flags, Info, ready_line};
+
+/// What the reference servers serve on.
+pub type Socket = ProxyProtocol<Listener>;
 
 /// The name of the listener of `--admin`.
 const ADMIN: &str = "admin";
@@ -28,7 +34,7 @@ pub struct Setup {
     /// The generation.
     pub generation: Generation,
     /// A listener for each `--listen`.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<Socket>,
     /// Who answers.
     pub info: Info,
     fault: Option<Fault>,
@@ -74,7 +80,12 @@ impl Setup {
         }
         let mut listeners = Vec::new();
         for listen in &flags.listen {
-            listeners.push(generation.listen(listen.to_string()).await?);
+            let listener = generation.listen(listen.to_string()).await?;
+            let listener = ProxyProtocol::new(listener, &generation.graceful());
+            listeners.push(listener.policy(match flags.proxy_protocol {
+                true => ProxyPolicy::Require,
+                false => ProxyPolicy::Off,
+            }));
         }
         let admin = match &flags.admin {
             Some(address) => Some(admin(&generation, address, flags.admin_token.as_deref()).await?),
@@ -106,7 +117,7 @@ impl Setup {
     /// As for [`serve_with`](Self::serve_with), or if there is no listener.
     pub async fn serve<S>(
         self,
-        server: impl Fn(Listener, Graceful, Info) -> S,
+        server: impl Fn(Socket, Graceful, Info) -> S,
     ) -> anyhow::Result<ExitCode>
     where
         S: IntoFuture<Output = io::Result<Report>>,
@@ -130,7 +141,7 @@ impl Setup {
     /// As for [`serve_with`](Self::serve_with).
     pub async fn serve_foreign<I, S, T, E>(
         self,
-        incoming: impl Fn(Listener, &Graceful) -> I,
+        incoming: impl Fn(Socket, &Graceful) -> I,
         server: impl Fn(I, Graceful, Info) -> S,
     ) -> anyhow::Result<ExitCode>
     where
@@ -164,7 +175,7 @@ impl Setup {
     /// server fails.
     pub async fn serve_with<F, E>(
         self,
-        start: impl AsyncFnOnce(Vec<Listener>, Graceful, Info) -> anyhow::Result<F>,
+        start: impl AsyncFnOnce(Vec<Socket>, Graceful, Info) -> anyhow::Result<F>,
     ) -> anyhow::Result<ExitCode>
     where
         F: IntoFuture<Output = Result<Report, E>>,
@@ -194,9 +205,10 @@ impl Setup {
     ///
     /// If the kernel does not tell an address.
     fn sockets(&self) -> io::Result<Vec<(String, String)>> {
-        let socket = |listener: &Listener| {
+        let socket = |listener: &Socket| {
             let address = listener.local_addr()?.to_string();
-            Ok((listener.name().to_owned(), address))
+            let name = listener.get_ref().map_or("", Listener::name);
+            Ok((name.to_owned(), address))
         };
         let admin = self.admin.iter();
         let admin = admin.map(|address| Ok((ADMIN.to_owned(), address.to_string())));

@@ -1,10 +1,10 @@
 //! What the reference servers answer, whatever framework they answer with.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use handover::Graceful;
+use handover::{Connection, Graceful, accept::Proxied};
 use serde::Deserialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
 
@@ -52,6 +52,16 @@ impl Info {
             ("x-generation", self.generation.to_string()),
         ]
     }
+}
+
+/// The body of `/peer`: the client, as the framework tells it, and what of a balancer is known.
+pub(crate) fn peer(client: Option<SocketAddr>, connection: Option<&Connection>) -> String {
+    let client = client.map_or("unknown".to_owned(), |client| client.to_string());
+    let socket = connection.map_or("unknown".to_owned(), |c| c.socket_peer().to_string());
+    let said = connection.and_then(Connection::proxied);
+    let id = said.and_then(Proxied::unique_id).unwrap_or_default();
+    let id = String::from_utf8_lossy(id);
+    format!("client={client} socket={socket} id={id}\n")
 }
 
 /// The query of `/slow`.

@@ -1,10 +1,10 @@
 //! The HTTP surface of the reference servers, as filters of warp.
 
-use std::{convert::Infallible, future::pending};
+use std::{convert::Infallible, future::pending, sync::Arc};
 
 use bytes::Buf;
 use futures_util::{SinkExt, Stream, StreamExt, stream};
-use handover::Graceful;
+use handover::{Connection, Graceful};
 use tokio::time::timeout;
 use warp::{
     Filter, Rejection, Reply,
@@ -15,7 +15,7 @@ use warp::{
 };
 
 use super::surface::{
-    CLOSE_REASON, CLOSED_WITHIN, Event, Info, Letters, Pace, Slow, Upload, close_code,
+    CLOSE_REASON, CLOSED_WITHIN, Event, Info, Letters, Pace, Slow, Upload, close_code, peer,
 };
 
 /// The routes of the reference servers. Every answer, also an error, carries `x-pid` and
@@ -26,6 +26,10 @@ pub fn filter(
     info: Info,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
     let page = warp::path::end().map(move || info.page());
+    let who = warp::path!("peer")
+        .and(handover_warp::remote())
+        .and(warp::ext::optional())
+        .map(|client, connection: Option<Arc<Connection>>| peer(client, connection.as_deref()));
     let slow = warp::path!("slow")
         .and(warp::query())
         .then(move |slow: Slow| async move {
@@ -52,7 +56,8 @@ pub fn filter(
     let hold = warp::path!("hold").then(async || pending::<StatusCode>().await);
     let hang_body = warp::path!("hang-body")
         .map(|| warp::reply::stream(stream::pending::<Result<Vec<u8>, Infallible>>()));
-    page.or(slow)
+    page.or(who)
+        .or(slow)
         .or(letters)
         .or(upload)
         .or(websocket)

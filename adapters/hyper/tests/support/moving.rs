@@ -14,7 +14,7 @@ use std::{
 
 use handover::{
     Accept, Address, Connection, Graceful, Kind, Policy, Reason, Report,
-    accept::{Arrival, Giving, Mover, Parcel},
+    accept::{Arrival, Departures, Giving, Mover, Parcel},
 };
 use handover_hyper::Serve;
 use tokio::{
@@ -35,6 +35,8 @@ pub struct Way {
     pub refuses: AtomicBool,
     /// Neither takes nor refuses, until it is let go.
     pub silent: Mutex<Option<Arc<Semaphore>>>,
+    /// The turns of idle connections.
+    pub departures: Mutex<Departures>,
     pub moved: AtomicUsize,
     pub asked: AtomicUsize,
 }
@@ -54,6 +56,10 @@ struct ToNext(Arc<Way>);
 impl Mover<TcpStream> for ToNext {
     fn is_open(&self) -> bool {
         self.0.to.lock().unwrap().is_some()
+    }
+
+    fn departures(&self) -> Departures {
+        self.0.departures.lock().unwrap().clone()
     }
 
     fn give(&self, parcel: Parcel<TcpStream>) -> Giving<TcpStream> {
@@ -208,10 +214,15 @@ impl Generation {
 
     /// A connection that has had an answer.
     pub async fn idle(&self) -> Client {
+        self.idle_beside(0).await
+    }
+
+    /// The same, where there are so many already.
+    pub async fn idle_beside(&self, others: usize) -> Client {
         let mut client = self.connect().await;
         client.get("/").await;
         client.until("hello").await;
-        self.until(Kind::Idle).await;
+        self.until_there_are(others + 1, Kind::Idle).await;
         client
     }
 

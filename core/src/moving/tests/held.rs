@@ -222,3 +222,27 @@ async fn claims_go_together() {
         timeout(BOUND, claim).await.unwrap().unwrap();
     }
 }
+
+/// What is held is not on its way any more, although it is not claimed.
+#[tokio::test]
+async fn a_held_connection_makes_room_for_the_next_to_leave() {
+    let old = lazily();
+    let departures = old.route.departures();
+    let mut turns = Vec::new();
+    while let Ok(turn) = timeout(Duration::from_millis(100), departures.next()).await {
+        turns.push(turn);
+    }
+    // Few, beside what a large service has.
+    assert!((1..=128).contains(&turns.len()), "{}", turns.len());
+    let (_client, mut given) = connection("web", b"");
+    given.departure = turns.pop();
+    let route = old.route.clone();
+    let giving = tokio::spawn(async move { route.give(given).await });
+    let next = timeout(BOUND, departures.next());
+    tokio::pin!(next);
+    assert!(!ends(async { drop(next.as_mut().await) }).await);
+    let mut new = New::start(&old.theirs);
+    let _arrival = new.arrival().await;
+    next.await.expect("a turn");
+    assert!(!giving.is_finished());
+}

@@ -178,12 +178,14 @@ fn connection(listener: &str, unread: &[u8]) -> (UnixStream, Given) {
         protocol: String::new(),
         version: 0,
         state: 0,
+        proxied: None,
     };
     let given = Given {
         fd: server.into(),
         unread: unread.to_vec(),
         state: Vec::new(),
         record,
+        departure: None,
     };
     (client, given)
 }
@@ -496,6 +498,20 @@ async fn a_listener_that_nobody_serves_refuses_after_a_moment() {
     let given = old.route.give(given).await;
     assert!(began.elapsed() < Duration::from_millis(100));
     assert_open(&client, given.expect_err("nobody serves it").0);
+}
+
+/// Nobody has read yet that it has gone.
+#[tokio::test]
+async fn what_cannot_be_sent_has_failed_and_comes_back() {
+    let (_link, _graceful, route, theirs) = link(false);
+    drop(theirs);
+    let (client, given) = connection("web", b"x");
+    let (given, why) = timeout(BOUND, route.give(given))
+        .await
+        .unwrap()
+        .expect_err("nobody is there");
+    assert_eq!((why, &*given.unread), (Stays::Failed, &b"x"[..]));
+    assert_open(&client, given);
 }
 
 #[tokio::test]

@@ -1,24 +1,15 @@
 //! Plain axum: `axum::serve` with its own graceful shutdown, on an inherited socket.
 
-use std::{
-    io::{self, Write},
-    net::TcpListener,
-    os::fd::AsFd,
-};
+use std::io::{self, Write};
 
 use anyhow::Context as _;
-use handover_tests::reference::{Info, ready_line, router};
+use handover_tests::reference::{Info, bare, ready_line, router};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves on the listening socket that is stdin, until SIGTERM and what is under way then.
 pub(crate) async fn run(generation: u64) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
-    let fd = io::stdin().as_fd().try_clone_to_owned()?;
-    let listener = TcpListener::from(fd);
-    listener
-        .set_nonblocking(true)
-        .context("stdin is no listening socket")?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = bare::stdin().context("stdin is no listening socket")?;
     let info = Info::new(generation);
     let line = ready_line(info, [("http", listener.local_addr()?)]);
     let server = axum::serve(listener, router(info)).with_graceful_shutdown(async move {
