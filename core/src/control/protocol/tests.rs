@@ -45,6 +45,7 @@ fn status() -> Status {
             error: Some("the successor (pid 75) ended before it was ready".into()),
             ago: Duration::from_secs(60),
         }),
+        workers: Vec::new(),
         listeners: vec![Socket {
             name: "web".into(),
             address: "127.0.0.1:8080".into(),
@@ -112,6 +113,7 @@ fn events() -> BTreeMap<&'static str, Event> {
             },
         ),
         ("cut", Event::Cut { pids: vec![75, 76] }),
+        ("reexecuted", Event::reexecuted(77, "0.1.0")),
         (
             "failed",
             Event::Failed {
@@ -141,6 +143,7 @@ fn requests() -> BTreeMap<&'static str, Request> {
         ("request-status", Request::Status),
         ("request-drain", Request::Drain),
         ("request-cut", Request::Cut),
+        ("request-reexec", Request::Reexec),
         ("request-upgrade", Request::Upgrade(upgrade.clone())),
         (
             "request-upgrade-all",
