@@ -3,7 +3,10 @@
 mod check;
 mod status;
 
-use std::time::{Duration, Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use handover::control::{Event, Failure, Request, UpgradeRequest};
 use handover_supervisor::{Client, Error};
@@ -15,8 +18,20 @@ use crate::{
 };
 
 /// Runs one.
-pub(crate) fn run(args: Args) -> Exit {
+pub(crate) fn run(args: Args) -> ExitCode {
     match args.command {
+        #[cfg(target_os = "linux")]
+        Command::Run(run) => crate::run::run(run.config()),
+        command => ask(command).into(),
+    }
+}
+
+fn ask(command: Command) -> Exit {
+    match command {
+        // Above.
+        #[cfg(target_os = "linux")]
+        Command::Run(_) => Exit::Done,
+        Command::Reexec(args) => follow(&args.service, &Request::Reexec, args.timeout, |_| false),
         Command::Upgrade(upgrade) => {
             let mut request = UpgradeRequest::default().check(upgrade.check);
             if let Some(generation) = upgrade.if_generation {
@@ -68,7 +83,7 @@ fn follow(
 fn outcome(event: &Event) -> Option<Exit> {
     Some(match event {
         Event::Drained { cut, abandoned, .. } if cut + abandoned > 0 => Exit::Incomplete,
-        Event::Drained { .. } | Event::Cut { .. } | Event::Status { .. } => Exit::Done,
+        Event::Drained { .. } | Event::Cut { .. } | Event::Reexecuted { .. } | Event::Status { .. } => Exit::Done,
         Event::Failed {
             kind: Failure::Lost,
             ..
