@@ -34,6 +34,14 @@ pub(crate) enum Command {
     /// Hold the sockets of a program, start it, and replace it without losing a connection
     #[cfg(target_os = "linux")]
     Run(Box<crate::run::args::Run>),
+    /// Be socketmaster or start_server, with their flags: `compat socketmaster -command …`
+    #[cfg(target_os = "linux")]
+    #[command(disable_help_flag = true)]
+    Compat {
+        /// socketmaster or start_server, and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Try whether a program could start, without starting the service
     #[command(after_help = exit::HELP)]
     Check(Check),

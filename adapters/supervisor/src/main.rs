@@ -3,6 +3,8 @@
 
 mod args;
 mod commands;
+#[cfg(target_os = "linux")]
+mod compat;
 mod exit;
 #[cfg(target_os = "linux")]
 mod run;
@@ -27,14 +29,23 @@ fn inner(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     if first == run::shim::NAME {
         return Some(run::shim::run(args));
     }
+    // As the supervisor was called: with its name first.
     if first == run::reexec::CHECK {
         // It ends with an error if these cannot be read.
-        let _ = args::Args::parse_from(args);
+        let args: Vec<_> = args.collect();
+        match compat::Called::by(&args) {
+            Some(called) => drop(called.config()),
+            None => drop(args::Args::parse_from(args)),
+        }
         return Some(run::reexec::answer());
     }
     None
 }
 
 fn match_command(args: Vec<OsString>) -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if let Some(called) = compat::Called::by(&args) {
+        return called.run();
+    }
     commands::run(args::Args::parse_from(args))
 }

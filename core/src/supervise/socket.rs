@@ -18,6 +18,7 @@ use crate::{
         record::{self, Record, SocketKind},
         spec::Spec,
     },
+    sys,
 };
 
 /// A listener, or a socket of datagrams, that this process holds for the programs it starts.
@@ -60,13 +61,17 @@ impl ServiceSocket {
     /// Opens a socket at `[NAME=]ADDRESS`, where `ADDRESS` is what
     /// [`Generation::listen`](crate::Generation::listen) takes (`127.0.0.1:80`, `[::1]:80`,
     /// `unix:/path`, `unix:@name`), or the same after `udp:`, or a path or `@name` after
-    /// `seqpacket:` or `datagram:`. Relative paths are taken from `dir`.
+    /// `seqpacket:` or `datagram:`. Relative paths are taken from `dir`. `fd:N` is a socket that this
+    /// process was started with; nothing else in it may use that number.
     ///
     /// # Errors
     ///
     /// If the address cannot be read or resolved, or no socket can be opened there.
     pub async fn open(text: &str, options: &SocketOptions, dir: &Path) -> Result<Self, Error> {
         let (kind, text) = kind(text);
+        if let Some((name, number)) = numbered(&text) {
+            return Self::adopt(name, number);
+        }
         let spec = Spec::parse(&text)?;
         let target = Target::resolve(&spec, dir).await?;
         let kind = kind.unwrap_or_else(|| target.stream_kind());
@@ -146,6 +151,31 @@ impl ServiceSocket {
             Ok(Self { label, fd })
         };
         adopted.map(socket).collect()
+    }
+
+    fn adopt(name: Option<&str>, number: i32) -> Result<Self, Error> {
+        let failed = |why: String| {
+            let message = format!("cannot use descriptor {number} as a socket: it {why}");
+            Error::new(Kind::Inherited, message)
+        };
+        let (fd, kind) = sys::adopt(number, record::inspect).map_err(failed)?;
+        let address = record::address(&fd).map_err(|err| failed(format!("has no address: {err}")))?;
+        blocking(&fd).map_err(|err| failed(format!("cannot be made blocking: {err}")))?;
+        let address = address.to_string();
+        let record = Record {
+            name: name.unwrap_or(&address).to_owned(),
+            address: address.clone(),
+            kind,
+            foreign: true,
+            path: None,
+            access: Default::default(),
+        };
+        let label = Label {
+            named: name.is_some(),
+            asked: address,
+            record,
+        };
+        Ok(Self { label, fd })
     }
 
     /// What is to be known of it in another process, as text, beside its descriptor.
@@ -240,6 +270,15 @@ impl AsFd for ServiceSocket {
 /// Nobody accepts from it here.
 fn blocking(fd: &OwnedFd) -> io::Result<()> {
     socket2::SockRef::from(fd).set_nonblocking(false)
+}
+
+/// Reads `[NAME=]fd:N`.
+fn numbered(text: &str) -> Option<(Option<&str>, i32)> {
+    let (name, number) = match text.split_once("=fd:") {
+        Some((name, number)) => (Some(name), number),
+        None => (None, text.strip_prefix("fd:")?),
+    };
+    Some((name, number.parse().ok()?))
 }
 
 /// Takes the kind out of an address, where it names one.

@@ -31,6 +31,13 @@ fn ask(command: Command) -> Exit {
         // Above.
         #[cfg(target_os = "linux")]
         Command::Run(_) => Exit::Done,
+        #[cfg(target_os = "linux")]
+        Command::Compat { args } => {
+            let name = args.first().map(|name| name.to_string_lossy().into_owned());
+            let name = name.unwrap_or_default();
+            eprintln!("handover: {name:?} is not known here; there are socketmaster and start_server");
+            Exit::Usage
+        }
         Command::Reexec(args) => follow(&args.service, &Request::Reexec, args.timeout, |_| false),
         Command::Upgrade(upgrade) => {
             let mut request = UpgradeRequest::default().check(upgrade.check);

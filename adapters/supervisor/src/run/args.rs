@@ -140,6 +140,7 @@ impl Run {
             replace_signal: self.replace_signal,
             stop_signal: self.stop_signal,
             meanings,
+            every: None,
             user: self.user,
             pid_file: self.pid_file,
             status_file: self.status_file,

@@ -1,6 +1,6 @@
 //! What is to be run, and how: made of a command line, this program's own or another's.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use handover::SocketOptions;
 use nix::sys::signal::Signal;
@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) stop_signal: Signal,
     /// What each signal means to us; any other that is caught is passed on.
     pub(crate) meanings: Vec<(Signal, Meaning)>,
+    /// All processes are replaced so often though nobody asks.
+    pub(crate) every: Option<Duration>,
     pub(crate) user: Option<String>,
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) status_file: Option<PathBuf>,

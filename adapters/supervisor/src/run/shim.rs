@@ -11,6 +11,8 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use nix::sys::signal::SigSet;
+
 use super::user;
 
 /// What makes this program the shim.
@@ -30,6 +32,10 @@ pub(crate) fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let (Some(identity), Some(pid), Some(program)) = (args.next(), args.next(), args.next()) else {
         return failed("it is not called by hand", 125);
     };
+    // Ours are blocked, and std passes that on. What has come since waits until here.
+    if let Err(err) = SigSet::empty().thread_set_mask() {
+        return failed(&format!("cannot unblock signals: {err}"), 126);
+    }
     let identity = identity.to_string_lossy();
     if identity != NONE
         && let Err(why) = user::become_it(&identity)

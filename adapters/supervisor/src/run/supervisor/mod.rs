@@ -208,6 +208,8 @@ impl Supervisor {
         self.reap();
         self.event(Event::Tick);
         let mut tell = Instant::now() + TELL;
+        let every = self.config.every;
+        let mut again = Instant::now() + every.unwrap_or_default();
         while self.outcome.is_none() {
             let wake = self.plan.next().map(|at| Instant::now() + at.saturating_sub(now()));
             let follows = !self.followers.is_empty();
@@ -217,6 +219,10 @@ impl Supervisor {
                 signal = self.signals.next() => self.signal(signal?),
                 Some(message) = self.messages.recv() => self.message(message).await,
                 () = sleep_until(wake) => self.event(Event::Tick),
+                () = sleep_until(again), if every.is_some() => {
+                    again = Instant::now() + every.unwrap_or_default();
+                    self.event(Event::Replace);
+                }
                 () = sleep_until(tell), if follows => {
                     tell = Instant::now() + TELL;
                     self.tell_draining();
