@@ -139,6 +139,7 @@ pub(crate) fn is_for_another(name: &str) -> bool {
             | "HANDOVER_CHANNEL"
             | "HANDOVER_STDERR"
             | "HANDOVER_REEXEC"
+            | "HANDOVER_DAEMON"
     ) || name.starts_with("EINHORN_")
         || name.starts_with("SERVER_STARTER_")
 }

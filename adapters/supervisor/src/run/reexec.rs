@@ -159,6 +159,8 @@ fn check(path: &Path, args: &[OsString], state: &File) -> io::Result<()> {
     let mut child = Command::new(path)
         .arg(CHECK)
         .args(args)
+        // Nothing is to be begun anew.
+        .env(VARIABLE, CHECK)
         .stdin(Stdio::from(input))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -111,8 +111,11 @@ impl Plan {
         };
         match process.state {
             State::Leaving { .. } => return,
-            State::Serving { since } if now.saturating_sub(since) >= self.settings.stable => {
-                self.workers[worker as usize].failures = 0;
+            // It could start: what made it die may be over, so pauses do not grow.
+            State::Serving { since } => {
+                let stable = now.saturating_sub(since) >= self.settings.stable;
+                let failures = &mut self.workers[worker as usize].failures;
+                *failures = (*failures).min(u32::from(!stable));
             }
             _ => {}
         }
