@@ -107,7 +107,10 @@ mod tests {
     #[test]
     fn what_was_kept_is_taken_once_and_only_by_its_process() {
         for value in ["", "1", "1:x:3", "2:1:3", "1:1"] {
-            assert!(kept(OsStr::new(value)).unwrap_err().is_inherited(), "{value}");
+            assert!(
+                kept(OsStr::new(value)).unwrap_err().is_inherited(),
+                "{value}"
+            );
         }
         assert!(kept(OsStr::new("1:1:3")).unwrap().is_none());
 

@@ -159,7 +159,8 @@ impl ServiceSocket {
             Error::new(Kind::Inherited, message)
         };
         let (fd, kind) = sys::adopt(number, record::inspect).map_err(failed)?;
-        let address = record::address(&fd).map_err(|err| failed(format!("has no address: {err}")))?;
+        let address =
+            record::address(&fd).map_err(|err| failed(format!("has no address: {err}")))?;
         blocking(&fd).map_err(|err| failed(format!("cannot be made blocking: {err}")))?;
         let address = address.to_string();
         let record = Record {
@@ -325,7 +326,11 @@ mod tests {
             ("datagram:grams", None, "datagram"),
         ] {
             let socket = open(text, dir.path()).await.unwrap();
-            assert_eq!((socket.name(), socket.kind().as_str()), (name, kind), "{text}");
+            assert_eq!(
+                (socket.name(), socket.kind().as_str()),
+                (name, kind),
+                "{text}"
+            );
             assert!(socket.is(text, dir.path()).await, "{text}");
             assert!(!socket.is("127.0.0.1:1", dir.path()).await, "{text}");
             let (label, address) = (socket.label(), socket.address().to_owned());
@@ -354,6 +359,9 @@ mod tests {
         let tcp = open(tcp, dir.path()).await.unwrap();
         let udp = open(udp, dir.path()).await.unwrap();
         let err = ServiceSocket::restore(&tcp.label(), udp.fd).unwrap_err();
-        assert!(err.is_inherited() && err.to_string().contains("udp"), "{err}");
+        assert!(
+            err.is_inherited() && err.to_string().contains("udp"),
+            "{err}"
+        );
     }
 }

@@ -35,7 +35,9 @@ fn ask(command: Command) -> Exit {
         Command::Compat { args } => {
             let name = args.first().map(|name| name.to_string_lossy().into_owned());
             let name = name.unwrap_or_default();
-            eprintln!("handover: {name:?} is not known here; there are socketmaster and start_server");
+            eprintln!(
+                "handover: {name:?} is not known here; there are socketmaster and start_server"
+            );
             Exit::Usage
         }
         Command::Reexec(args) => follow(&args.service, &Request::Reexec, args.timeout, |_| false),
@@ -90,7 +92,10 @@ fn follow(
 fn outcome(event: &Event) -> Option<Exit> {
     Some(match event {
         Event::Drained { cut, abandoned, .. } if cut + abandoned > 0 => Exit::Incomplete,
-        Event::Drained { .. } | Event::Cut { .. } | Event::Reexecuted { .. } | Event::Status { .. } => Exit::Done,
+        Event::Drained { .. }
+        | Event::Cut { .. }
+        | Event::Reexecuted { .. }
+        | Event::Status { .. } => Exit::Done,
         Event::Failed {
             kind: Failure::Lost,
             ..

@@ -92,7 +92,10 @@ impl Flags {
         if text == "--" {
             return Ok(None);
         }
-        let bare = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).unwrap_or(&text);
+        let bare = text
+            .strip_prefix("--")
+            .or_else(|| text.strip_prefix('-'))
+            .unwrap_or(&text);
         let (name, value) = match bare.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (bare, None),
@@ -108,18 +111,23 @@ impl Flags {
         }
         let next = self.args.next();
         let next = next.ok_or_else(|| format!("{} needs a value", self.name))?;
-        next.into_string().map_err(|_| format!("the value of {} is not UTF-8", self.name))
+        next.into_string()
+            .map_err(|_| format!("the value of {} is not UTF-8", self.name))
     }
 
     /// Its value, which is a number.
     fn number(&mut self) -> Result<u64, String> {
         let text = self.value()?;
-        text.parse().map_err(|_| format!("{}: {text:?} is not a number", self.name))
+        text.parse()
+            .map_err(|_| format!("{}: {text:?} is not a number", self.name))
     }
 
     /// Whether it is on, for one that needs no value.
     fn on(&mut self) -> bool {
-        !matches!(self.value.take().as_deref(), Some("false" | "0" | "f" | "F"))
+        !matches!(
+            self.value.take().as_deref(),
+            Some("false" | "0" | "f" | "F")
+        )
     }
 
     /// The program and its arguments.
@@ -129,7 +137,10 @@ impl Flags {
 }
 
 #[cfg(test)]
-fn config(read: fn(Vec<OsString>) -> Result<Task, String>, args: &[&str]) -> Result<Config, String> {
+fn config(
+    read: fn(Vec<OsString>) -> Result<Task, String>,
+    args: &[&str],
+) -> Result<Config, String> {
     match read(args.iter().map(Into::into).collect())? {
         Task::Run(config) => Ok(*config),
         Task::Done(_) => Err("done".to_owned()),

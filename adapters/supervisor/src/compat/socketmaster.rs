@@ -122,9 +122,21 @@ mod tests {
 
     #[test]
     fn its_flags_are_read() {
-        let args = ["-command", "app", "--listen=tcp4://:81", "-start", "7", "--user=nobody", "--", "-x"];
+        let args = [
+            "-command",
+            "app",
+            "--listen=tcp4://:81",
+            "-start",
+            "7",
+            "--user=nobody",
+            "--",
+            "-x",
+        ];
         let config = config(read, &args).unwrap();
-        assert_eq!((config.program, config.args), ("app".into(), vec!["-x".into()]));
+        assert_eq!(
+            (config.program, config.args),
+            ("app".into(), vec!["-x".into()])
+        );
         assert_eq!(config.listen, [Wish::new("0.0.0.0:81")]);
         assert_eq!(config.plan.ready_after, Some(Duration::from_millis(7)));
         assert_eq!(config.user.as_deref(), Some("nobody"));

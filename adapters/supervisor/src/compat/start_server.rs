@@ -58,7 +58,8 @@ pub(super) fn read(args: Vec<OsString>) -> Result<Task, String> {
     let config = config(&options, program, words.collect());
     log::redirect(&options)?;
     if let Some(dir) = &options.dir {
-        std::env::set_current_dir(dir).map_err(|err| format!("cannot go to {}: {err}", dir.display()))?;
+        std::env::set_current_dir(dir)
+            .map_err(|err| format!("cannot go to {}: {err}", dir.display()))?;
     }
     Ok(Task::Run(Box::new(config)))
 }
@@ -122,7 +123,9 @@ fn config(options: &Options, program: OsString, args: Vec<OsString>) -> Config {
         sockets = sockets.backlog(backlog);
     }
     let interval = Duration::from_secs(options.interval);
-    let delay = options.kill_old_delay.unwrap_or(if options.auto_restart { 5 } else { 0 });
+    let delay = options
+        .kill_old_delay
+        .unwrap_or(if options.auto_restart { 5 } else { 0 });
     Config {
         program,
         args,
@@ -165,7 +168,11 @@ fn config(options: &Options, program: OsString, args: Vec<OsString>) -> Config {
 
 /// Reads `[HOST:][u]PORT[=FD]`.
 fn port(text: &str) -> Result<Wish, String> {
-    let bad = || format!("--port {text:?}: write PORT, HOST:PORT or [IPV6]:PORT, u before PORT for UDP, =FD after it");
+    let bad = || {
+        format!(
+            "--port {text:?}: write PORT, HOST:PORT or [IPV6]:PORT, u before PORT for UDP, =FD after it"
+        )
+    };
     let (place, at) = match text.rsplit_once('=') {
         Some((place, fd)) => (place, Some(fd.parse().map_err(|_| bad())?)),
         None => (text, None),
@@ -203,10 +210,16 @@ mod tests {
             at,
         };
         assert_eq!(port("80"), Ok(wish("0.0.0.0:80", "80", None)));
-        assert_eq!(port("127.0.0.1:80=5"), Ok(wish("127.0.0.1:80", "127.0.0.1:80", Some(5))));
+        assert_eq!(
+            port("127.0.0.1:80=5"),
+            Ok(wish("127.0.0.1:80", "127.0.0.1:80", Some(5)))
+        );
         assert_eq!(port("[::1]:80"), Ok(wish("[::1]:80", "[::1]:80", None)));
         assert_eq!(port("u53"), Ok(wish("udp:0.0.0.0:53", "53", None)));
-        assert_eq!(port("127.0.0.1:u53"), Ok(wish("udp:127.0.0.1:53", "127.0.0.1:53", None)));
+        assert_eq!(
+            port("127.0.0.1:u53"),
+            Ok(wish("udp:127.0.0.1:53", "127.0.0.1:53", None))
+        );
         for text in ["", "x", "80=x", "80=2", "99999", "host:"] {
             assert!(port(text).is_err(), "{text}");
         }
@@ -226,7 +239,10 @@ mod tests {
             "--port=1",
         ];
         let config = super::super::config(read, &args).unwrap();
-        assert_eq!((config.program, config.args), ("app".into(), vec!["--port=1".into()]));
+        assert_eq!(
+            (config.program, config.args),
+            ("app".into(), vec!["--port=1".into()])
+        );
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.replace_signal, Signal::SIGQUIT);
         assert_eq!(config.plan.probation, Duration::from_secs(3));

@@ -105,7 +105,10 @@ async fn hear(stream: UnixStream, ready: UnboundedSender<u32>) {
 fn is_ack(line: &str) -> bool {
     let text = line.trim_end().replace("%0A", "\n").replace("%25", "%");
     let command = match serde_json::from_str::<serde_json::Value>(&text) {
-        Ok(value) => value.get("command").and_then(|one| one.as_str()).map(ToOwned::to_owned),
+        Ok(value) => value
+            .get("command")
+            .and_then(|one| one.as_str())
+            .map(ToOwned::to_owned),
         Err(_) => text.lines().find_map(|line| {
             let (key, value) = line.split_once(": ")?;
             let bare = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
@@ -130,7 +133,13 @@ mod tests {
         ] {
             assert!(is_ack(line), "{line}");
         }
-        for line in ["", "worker:ack", "{\"command\":\"state\"}", "{\"command\":7}", "a: b"] {
+        for line in [
+            "",
+            "worker:ack",
+            "{\"command\":\"state\"}",
+            "{\"command\":7}",
+            "a: b",
+        ] {
             assert!(!is_ack(line), "{line}");
         }
     }
@@ -141,7 +150,10 @@ mod tests {
         let (send, mut ready) = tokio::sync::mpsc::unbounded_channel();
         socket.listen(send).unwrap();
         let mut stream = UnixStream::connect(socket.path()).await.unwrap();
-        stream.write_all(b"{\"command\":\"worker:ack\",\"pid\":1}\n").await.unwrap();
+        stream
+            .write_all(b"{\"command\":\"worker:ack\",\"pid\":1}\n")
+            .await
+            .unwrap();
         assert_eq!(ready.recv().await, Some(std::process::id()));
         socket.remove();
         assert!(!socket.path().parent().unwrap().exists());

@@ -79,7 +79,11 @@ impl Dialects {
         let mut all = Vec::new();
         let mut set = |name: &str, value: String| all.push((name.to_owned(), value));
         let count = facts.sockets.len().to_string();
-        let numbers: Vec<_> = facts.sockets.iter().map(|socket| socket.fd.to_string()).collect();
+        let numbers: Vec<_> = facts
+            .sockets
+            .iter()
+            .map(|socket| socket.fd.to_string())
+            .collect();
         for dialect in &self.0 {
             match dialect {
                 Dialect::Systemd => {
@@ -100,7 +104,8 @@ impl Dialects {
                 }
                 Dialect::ServerStarter => {
                     let each = facts.sockets.iter();
-                    let each = each.map(|socket| format!("{}={}", starter(&socket.asked), socket.fd));
+                    let each =
+                        each.map(|socket| format!("{}={}", starter(&socket.asked), socket.fd));
                     set("SERVER_STARTER_PORT", each.collect::<Vec<_>>().join(";"));
                     let generation = facts.generation + 1;
                     set("SERVER_STARTER_GENERATION", generation.to_string());
@@ -193,7 +198,10 @@ mod tests {
     fn all_dialects_at_once() {
         let sockets = sockets();
         let all = Dialects::without(&[]).variables(facts(&sockets));
-        let all: Vec<_> = all.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let all: Vec<_> = all
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let expected = [
             "LISTEN_FDS=2",
             "LISTEN_FDNAMES=web:unknown",

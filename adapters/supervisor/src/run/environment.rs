@@ -16,7 +16,9 @@ pub(crate) type Environment = BTreeMap<OsString, OsString>;
 /// Ours, as it was when we were started.
 pub(crate) fn ours() -> Environment {
     let for_another = |name: &OsStr| name.to_str().is_some_and(is_for_another);
-    std::env::vars_os().filter(|(name, _)| !for_another(name)).collect()
+    std::env::vars_os()
+        .filter(|(name, _)| !for_another(name))
+        .collect()
 }
 
 /// Reads a directory in which each file is a variable, as `envdir` does: its first line is the
@@ -39,10 +41,18 @@ pub(crate) fn read(dir: &Path, into: &mut Environment) -> Result<(), String> {
             into.remove(&name);
             continue;
         }
-        let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let end = line.iter().rposition(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
+        let line = bytes
+            .split(|byte| *byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        let end = line
+            .iter()
+            .rposition(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
         let mut value = line[..end.map_or(0, |end| end + 1)].to_vec();
-        value.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b'\n');
+        value
+            .iter_mut()
+            .filter(|byte| **byte == 0)
+            .for_each(|byte| *byte = b'\n');
         into.insert(name, OsString::from_vec(value));
     }
     Ok(())
@@ -63,9 +73,15 @@ mod tests {
         write(".hidden", "x");
         write("A=B", "x");
         fs::create_dir(dir.path().join("sub")).unwrap();
-        let mut all = Environment::from([("GONE".into(), "here".into()), ("KEPT".into(), "1".into())]);
+        let mut all =
+            Environment::from([("GONE".into(), "here".into()), ("KEPT".into(), "1".into())]);
         read(dir.path(), &mut all).unwrap();
-        let expected = [("BLANK", ""), ("COLOUR", "red"), ("KEPT", "1"), ("LINES", "a\nb")];
+        let expected = [
+            ("BLANK", ""),
+            ("COLOUR", "red"),
+            ("KEPT", "1"),
+            ("LINES", "a\nb"),
+        ];
         let expected = expected.map(|(name, value)| (name.into(), value.into()));
         assert_eq!(all, Environment::from(expected));
         let err = read(&dir.path().join("none"), &mut all).unwrap_err();

@@ -130,9 +130,9 @@ fn read(text: &str) -> Vec<Said> {
     let said = |line: &str| match line.split_once('=')? {
         ("READY", "1") => Some(Said::Ready),
         ("STATUS", status) => Some(Said::Status(status.trim_end().to_owned())),
-        ("EXTEND_TIMEOUT_USEC", usec) => {
-            Some(Said::Extend(Duration::from_micros(usec.trim().parse().ok()?)))
-        }
+        ("EXTEND_TIMEOUT_USEC", usec) => Some(Said::Extend(Duration::from_micros(
+            usec.trim().parse().ok()?,
+        ))),
         _ => None,
     };
     text.lines().filter_map(said).collect()
@@ -159,7 +159,9 @@ mod tests {
         let us = rustix::process::geteuid().as_raw();
         let mailbox = Mailbox::open(7, us).unwrap();
         let fd = mailbox.connected().unwrap();
-        std::os::unix::net::UnixDatagram::from(fd).send(b"STATUS=one").unwrap();
+        std::os::unix::net::UnixDatagram::from(fd)
+            .send(b"STATUS=one")
+            .unwrap();
         let said = mailbox.next().await.unwrap();
         assert_eq!(said, [Said::Status("one".to_owned())]);
         let address = std::ffi::OsString::from(mailbox.address());

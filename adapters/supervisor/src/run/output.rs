@@ -21,11 +21,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::{
-    net::unix::pipe::Receiver,
-    sync::mpsc,
-    time::timeout,
-};
+use tokio::{net::unix::pipe::Receiver, sync::mpsc, time::timeout};
 
 /// A line is broken after so many bytes.
 const LONGEST: usize = 64 * 1024;
@@ -127,7 +123,10 @@ impl Writer {
 }
 
 fn to_log(log: &mut Option<UnixDatagram>, name: &str, bytes: &[u8]) -> io::Result<()> {
-    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+    for line in bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
         // Facility user, priority info.
         let mut message = format!("<14>{name}: ").into_bytes();
         message.extend_from_slice(line);
@@ -190,7 +189,11 @@ impl Pipe {
             fd,
             pid: self.pid,
             stream: self.stream,
-            partial: self.partial.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            partial: self
+                .partial
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         }
     }
 
@@ -203,7 +206,12 @@ impl Pipe {
     pub(crate) async fn carry(self: Arc<Self>, writer: Writer) {
         let mut buffer = vec![0; 16 * 1024];
         loop {
-            let length = match self.fd.readable().await.and_then(|()| self.fd.try_read(&mut buffer)) {
+            let length = match self
+                .fd
+                .readable()
+                .await
+                .and_then(|()| self.fd.try_read(&mut buffer))
+            {
                 Ok(length) => length,
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
                 // As its end: nothing can be read from it any more.

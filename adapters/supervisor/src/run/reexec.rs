@@ -139,7 +139,10 @@ fn try_exec(saved: &Saved, fds: &[BorrowedFd<'_>]) -> io::Result<std::convert::I
     let all = std::iter::once(state.as_fd()).chain(fds.iter().copied());
     let keeping = Keeping::new(all)?;
     let c_string = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::other);
-    let args = args.iter().map(|arg| c_string(arg)).collect::<io::Result<Vec<_>>>()?;
+    let args = args
+        .iter()
+        .map(|arg| c_string(arg))
+        .collect::<io::Result<Vec<_>>>()?;
     let mut env = Vec::new();
     for (name, value) in std::env::vars_os().filter(|(name, _)| name != VARIABLE) {
         let mut text = name;
@@ -147,9 +150,16 @@ fn try_exec(saved: &Saved, fds: &[BorrowedFd<'_>]) -> io::Result<std::convert::I
         text.push(value);
         env.push(c_string(&text)?);
     }
-    env.push(c_string(OsStr::new(&format!("{VARIABLE}={}", keeping.value())))?);
+    env.push(c_string(OsStr::new(&format!(
+        "{VARIABLE}={}",
+        keeping.value()
+    )))?);
     // It leaves the signals blocked, which std's does not.
-    Ok(nix::unistd::execve(&c_string(path.as_os_str())?, &args, &env)?)
+    Ok(nix::unistd::execve(
+        &c_string(path.as_os_str())?,
+        &args,
+        &env,
+    )?)
 }
 
 /// Asks the program whether it can go on from there.

@@ -52,7 +52,10 @@ pub(crate) fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         io::ErrorKind::NotFound => 127,
         _ => 126,
     };
-    failed(&format!("cannot start {}: {err}", program.display()), status)
+    failed(
+        &format!("cannot start {}: {err}", program.display()),
+        status,
+    )
 }
 
 fn failed(why: &str, status: u8) -> ExitCode {

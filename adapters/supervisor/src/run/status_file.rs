@@ -25,13 +25,16 @@ impl StatusFile {
 
     /// Writes it anew if anything has changed: complete at every moment.
     pub(crate) fn write(&mut self, processes: impl Iterator<Item = (u64, u32)>) -> io::Result<()> {
-        let text: String = processes.map(|(generation, pid)| format!("{generation}:{pid}\n")).collect();
+        let text: String = processes
+            .map(|(generation, pid)| format!("{generation}:{pid}\n"))
+            .collect();
         if self.text.as_ref() == Some(&text) {
             return Ok(());
         }
         let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let mut file = tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new(".")))?;
-        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        file.as_file()
+            .set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(text.as_bytes())?;
         file.persist(&self.path)?;
         self.text = Some(text);

@@ -37,7 +37,9 @@ impl Identity {
         let group = group.map(group_id).transpose()?;
         let gid = group.or(found.as_ref().map(|found| found.gid.as_raw()));
         let Some(gid) = gid else {
-            return Err(format!("user {user} has no name, and so no group; write {user}:GROUP"));
+            return Err(format!(
+                "user {user} has no name, and so no group; write {user}:GROUP"
+            ));
         };
         let Some(found) = found else {
             // A number without a name has no groups but the one that was named.
@@ -86,12 +88,16 @@ pub(crate) fn become_it(word: &str) -> Result<(), String> {
     let mut number = || parts.next()?.parse::<u32>().ok();
     let (uid, gid) = (number().ok_or_else(bad)?, number().ok_or_else(bad)?);
     let groups = parts.next().ok_or_else(bad)?.split(',');
-    let groups: Result<Vec<_>, _> = groups.map(|group| group.parse().map(Gid::from_raw)).collect();
+    let groups: Result<Vec<_>, _> = groups
+        .map(|group| group.parse().map(Gid::from_raw))
+        .collect();
     let groups = groups.map_err(|_| bad())?;
     // In this order: without the user's rights the groups could not be changed any more.
     let failed = |what: &str| {
         let what = what.to_owned();
-        move |err: nix::Error| format!("cannot set {what}: {err}; only root may run a program as another user")
+        move |err: nix::Error| {
+            format!("cannot set {what}: {err}; only root may run a program as another user")
+        }
     };
     setgroups(&groups).map_err(failed("the groups"))?;
     setgid(Gid::from_raw(gid)).map_err(failed("the group"))?;

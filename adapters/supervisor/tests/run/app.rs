@@ -5,8 +5,7 @@ use std::{
     io::Write,
     os::{fd::AsFd, unix::net::UnixStream},
     path::{Path, PathBuf},
-    process,
-    thread,
+    process, thread,
     time::Duration,
 };
 
@@ -45,12 +44,19 @@ fn runs_if_asked() {
     if mode("orphan") {
         // Its parent ends at once: it comes to whoever reaps.
         let mut shell = process::Command::new("sh");
-        shell.args(["-c", "(sleep 0.2; exit 7) & exit 0"]).status().unwrap();
+        shell
+            .args(["-c", "(sleep 0.2; exit 7) & exit 0"])
+            .status()
+            .unwrap();
     }
     if mode("handover") {
-        return tokio::runtime::Runtime::new().unwrap().block_on(with_handover(&dir));
+        return tokio::runtime::Runtime::new()
+            .unwrap()
+            .block_on(with_handover(&dir));
     }
-    tokio::runtime::Runtime::new().unwrap().block_on(without(&dir, &mode));
+    tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(without(&dir, &mode));
 }
 
 /// As a program does that knows nothing of Handover: the socket is the first of the environment.
@@ -144,7 +150,9 @@ async fn answer(mut stream: TcpStream, _work: mpsc::Sender<()>) {
 
 fn response(path: &str) -> String {
     let body = match path {
-        "/env" => env::vars().map(|(name, value)| format!("{name}={value}\n")).collect(),
+        "/env" => env::vars()
+            .map(|(name, value)| format!("{name}={value}\n"))
+            .collect(),
         "/status" => fs::read_to_string("/proc/self/status").unwrap(),
         "/sockets" => {
             let links = fs::read_dir("/proc/self/fd").unwrap();

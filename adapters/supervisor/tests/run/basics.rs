@@ -11,14 +11,24 @@ fn every_dialect_names_the_sockets_and_each_can_be_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let unix = format!("api=unix:{}", path.display());
-    let run = Run::start_in(dir, &["--listen", &unix, "--listen", "dns=udp:127.0.0.1:0"], "notify");
+    let run = Run::start_in(
+        dir,
+        &["--listen", &unix, "--listen", "dns=udp:127.0.0.1:0"],
+        "notify",
+    );
     let pid = run.answers();
     let env = get(run.address(), "/env").unwrap();
     let value = |name: &str| variable(&env, name).unwrap_or_default();
     assert_eq!(value("LISTEN_PID"), pid.to_string());
-    assert_eq!((value("LISTEN_FDS"), value("LISTEN_FDNAMES")), ("3".into(), "web:api:dns".into()));
+    assert_eq!(
+        (value("LISTEN_FDS"), value("LISTEN_FDNAMES")),
+        ("3".into(), "web:api:dns".into())
+    );
     assert_eq!(value("EINHORN_MASTER_PID"), run.pid().to_string());
-    assert_eq!((value("EINHORN_FDS"), value("EINHORN_FD_2")), ("3 4 5".into(), "5".into()));
+    assert_eq!(
+        (value("EINHORN_FDS"), value("EINHORN_FD_2")),
+        ("3 4 5".into(), "5".into())
+    );
     let starter = format!("127.0.0.1:0=3;{}=4;127.0.0.1:0=5", path.display());
     assert_eq!(value("SERVER_STARTER_PORT"), starter);
     assert_eq!(value("SERVER_STARTER_GENERATION"), "1");
@@ -26,13 +36,23 @@ fn every_dialect_names_the_sockets_and_each_can_be_left_out() {
     assert!(value("NOTIFY_SOCKET").starts_with('@'));
 
     let all = ["systemd", "einhorn", "server-starter", "notify", "crank"];
-    let marks = ["LISTEN_FDS", "EINHORN_FDS", "SERVER_STARTER_PORT", "NOTIFY_SOCKET", "NOTIFY_FD"];
+    let marks = [
+        "LISTEN_FDS",
+        "EINHORN_FDS",
+        "SERVER_STARTER_PORT",
+        "NOTIFY_SOCKET",
+        "NOTIFY_FD",
+    ];
     for (dialect, mark) in all.into_iter().zip(marks) {
         let run = Run::start(&["--no-env", dialect, "--ready-after", "0.1"], "");
         run.answers();
         let env = get(run.address(), "/env").unwrap();
         for other in marks {
-            assert_eq!(variable(&env, other).is_some(), other != mark, "{dialect}: {other}");
+            assert_eq!(
+                variable(&env, other).is_some(),
+                other != mark,
+                "{dialect}: {other}"
+            );
         }
     }
 }
@@ -43,11 +63,21 @@ fn what_was_meant_for_us_is_not_passed_on() {
     let notify = dir.path().join("notify");
     let manager = UnixDatagram::bind(&notify).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_handover"));
-    command.args(["run", "--listen", "127.0.0.1:0", "--no-env", "notify", "--ready-after", "0.1", "--"]);
+    command.args([
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--no-env",
+        "notify",
+        "--ready-after",
+        "0.1",
+        "--",
+    ]);
     command.args(crate::support::app());
     // `spawn` takes it away, for the test may run under a manager itself.
     let mut with = std::process::Command::new("env");
-    with.arg(format!("NOTIFY_SOCKET={}", notify.display())).args(["WATCHDOG_USEC=1", "LISTEN_PID=1"]);
+    with.arg(format!("NOTIFY_SOCKET={}", notify.display()))
+        .args(["WATCHDOG_USEC=1", "LISTEN_PID=1"]);
     with.arg(command.get_program()).args(command.get_args());
     let mut run = Run::spawn(dir, with, "");
     run.answers();
@@ -94,11 +124,17 @@ fn the_environment_is_read_anew_for_each_generation() {
     let run = Run::start_in(dir, &["--env-dir", vars.to_str().unwrap()], "notify");
     run.answers();
     let value = |name: &str| variable(&get(run.address(), "/env").unwrap(), name);
-    assert_eq!((value("COLOUR"), value("SHAPE")), (Some("red".into()), Some("round".into())));
+    assert_eq!(
+        (value("COLOUR"), value("SHAPE")),
+        (Some("red".into()), Some("round".into()))
+    );
     fs::write(vars.join("COLOUR"), "blue").unwrap();
     fs::remove_file(vars.join("SHAPE")).unwrap();
     run.replace();
-    assert_eq!((value("COLOUR"), value("SHAPE")), (Some("blue".into()), None));
+    assert_eq!(
+        (value("COLOUR"), value("SHAPE")),
+        (Some("blue".into()), None)
+    );
 }
 
 #[test]
@@ -106,7 +142,11 @@ fn signals_are_passed_on() {
     let run = Run::start(&[], "notify");
     let pid = run.answers();
     run.signal(Signal::USR2);
-    run.until("the signal", || run.read("stdout").contains(&format!("usr2 {pid}")).then_some(()));
+    run.until("the signal", || {
+        run.read("stdout")
+            .contains(&format!("usr2 {pid}"))
+            .then_some(())
+    });
     assert_eq!(run.answers(), pid);
 }
 
@@ -121,7 +161,10 @@ fn lines_have_their_process_and_none_is_lost() {
     let out = run.read("stdout");
     for pid in [first, second] {
         // The last one has no end, and its writer has gone.
-        for line in [format!("[{pid}] first line of {pid}\n"), format!("[{pid}] last line of {pid}\n")] {
+        for line in [
+            format!("[{pid}] first line of {pid}\n"),
+            format!("[{pid}] last line of {pid}\n"),
+        ] {
             assert!(out.contains(&line), "{line}{out}");
         }
     }

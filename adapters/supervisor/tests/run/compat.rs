@@ -15,8 +15,14 @@ use crate::support::{Run, app, get, send, variable};
 fn socketmaster(dir: TempDir, flags: &[&str], what: &str) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
     let [program, rest @ ..] = app();
-    command.arg0("socketmaster").args(["-listen", "tcp4://127.0.0.1:0"]).args(flags);
-    command.arg(format!("-command={program}")).arg("--").args(rest);
+    command
+        .arg0("socketmaster")
+        .args(["-listen", "tcp4://127.0.0.1:0"])
+        .args(flags);
+    command
+        .arg(format!("-command={program}"))
+        .arg("--")
+        .args(rest);
     Run::spawn(dir, command, what)
 }
 
@@ -51,7 +57,9 @@ fn a_new_process_that_crashes_while_an_older_one_drains_costs_nothing() {
     let run = master(&["-start", "300"], "drains");
     let first = run.answers();
     run.signal(Signal::HUP);
-    run.until("the first drains", || run.path(&format!("drains-{first}")).exists().then_some(()));
+    run.until("the first drains", || {
+        run.path(&format!("drains-{first}")).exists().then_some(())
+    });
     let second = run.answers();
     run.app("exit");
     run.signal(Signal::HUP);
@@ -88,7 +96,11 @@ fn it_replaces_itself_and_keeps_its_processes() {
     run.signal(Signal::INT);
     assert!(run.ended().success());
     assert!(!std::path::Path::new(&format!("/proc/{next}")).exists());
-    assert!(run.log().contains(&format!("int {next}")), "signals go on as they are: {}", run.log());
+    assert!(
+        run.log().contains(&format!("int {next}")),
+        "signals go on as they are: {}",
+        run.log()
+    );
 }
 
 /// It hangs for ever after one start that fails, there.
@@ -99,7 +111,13 @@ fn it_ends_although_a_start_has_failed() {
     let [program, rest @ ..] = app();
     std::os::unix::fs::symlink(&program, &link).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
-    command.args(["compat", "socketmaster", "-start=100", "-listen=tcp4://127.0.0.1:0", "-command"]);
+    command.args([
+        "compat",
+        "socketmaster",
+        "-start=100",
+        "-listen=tcp4://127.0.0.1:0",
+        "-command",
+    ]);
     command.arg(&link).arg("--").args(rest);
     let mut run = Run::spawn(dir, command, "");
     run.answers();
@@ -140,7 +158,11 @@ fn what_dies_is_started_again_and_its_last_words_are_heard() {
 
 fn start_server(dir: TempDir, flags: &[&str], what: &str) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
-    command.arg0("/usr/bin/start_server").args(flags).arg("--").args(app());
+    command
+        .arg0("/usr/bin/start_server")
+        .args(flags)
+        .arg("--")
+        .args(app());
     Run::spawn(dir, command, what)
 }
 
@@ -152,7 +174,13 @@ fn start_server_keeps_its_files_and_takes_its_commands() {
     let pid_flag = format!("--pid-file={}", pid.display());
     let status_flag = format!("--status-file={}", status.display());
     let unix = format!("--path={}", path.display());
-    let flags = ["--port=127.0.0.1:0", &unix, "--interval=1", &pid_flag, &status_flag];
+    let flags = [
+        "--port=127.0.0.1:0",
+        &unix,
+        "--interval=1",
+        &pid_flag,
+        &status_flag,
+    ];
     let mut run = start_server(dir, &flags, "");
     let first = run.answers();
     let env = get(run.address(), "/env").unwrap();
@@ -170,7 +198,10 @@ fn start_server_keeps_its_files_and_takes_its_commands() {
     assert!(restarted.status.success(), "{restarted:?}");
     let second = run.answers();
     assert_ne!(first, second);
-    assert_eq!(fs::read_to_string(&status).unwrap(), format!("2:{second}\n"));
+    assert_eq!(
+        fs::read_to_string(&status).unwrap(),
+        format!("2:{second}\n")
+    );
     let stopped = command("--stop");
     assert!(stopped.status.success(), "{stopped:?}");
     assert!(run.ended().success());
@@ -183,14 +214,21 @@ fn start_server_keeps_its_files_and_takes_its_commands() {
 fn start_server_writes_to_a_log_that_has_no_socket() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let log = format!("--log-file=| ls -l /proc/self/fd > {0}.fds; cat > {0}", out.display());
+    let log = format!(
+        "--log-file=| ls -l /proc/self/fd > {0}.fds; cat > {0}",
+        out.display()
+    );
     let mut run = start_server(dir, &["--port=127.0.0.1:0", "--interval=1", &log], "");
     let read = |name: &str| fs::read_to_string(run.path(name)).unwrap_or_default();
-    run.until("the log", || read("out").contains("first line of").then_some(()));
+    run.until("the log", || {
+        read("out").contains("first line of").then_some(())
+    });
     run.until("the log", || read("out").contains("is ready").then_some(()));
     let fds = read("out.fds");
     assert!(fds.contains("pipe:") && !fds.contains("socket:"), "{fds}");
     run.signal(Signal::TERM);
     assert!(run.ended().success());
-    run.until("the last line", || run.read("out").contains("last line of").then_some(()));
+    run.until("the last line", || {
+        run.read("out").contains("last line of").then_some(())
+    });
 }

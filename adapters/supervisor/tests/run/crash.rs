@@ -1,10 +1,6 @@
 //! Programs that die.
 
-use std::{
-    net::TcpStream,
-    sync::atomic::Ordering,
-    thread,
-};
+use std::{net::TcpStream, sync::atomic::Ordering, thread};
 
 use rustix::process::Signal;
 
@@ -30,8 +26,12 @@ fn what_the_kernel_had_queued_is_served_by_the_next_process() {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             stat.contains(") T ").then_some(())
         });
-        let queued: Vec<_> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
-        let asked = queued.into_iter().map(|stream| thread::spawn(move || ask(stream, "/")));
+        let queued: Vec<_> = (0..5)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        let asked = queued
+            .into_iter()
+            .map(|stream| thread::spawn(move || ask(stream, "/")));
         let asked: Vec<_> = asked.collect();
         send(pid, Signal::KILL);
         for one in asked {
@@ -52,7 +52,9 @@ fn under_load_nobody_is_refused_and_only_the_accepted_are_broken_off() {
         let before = load.answered();
         send(pid, Signal::KILL);
         pid = run.answers_not(pid);
-        run.until("more answers", || (load.answered() > before + 10).then_some(()));
+        run.until("more answers", || {
+            (load.answered() > before + 10).then_some(())
+        });
     }
     let counts = load.stop();
     assert!(counts.refused.lock().unwrap().is_empty(), "{counts:?}");
@@ -84,7 +86,9 @@ fn nothing_is_left_of_what_has_ended() {
         let mut zombies = 0;
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            let Some((_, rest)) = stat.rsplit_once(')') else { continue };
+            let Some((_, rest)) = stat.rsplit_once(')') else {
+                continue;
+            };
             let fields: Vec<_> = rest.split_whitespace().collect();
             zombies += usize::from(fields[0] == "Z" && fields[1] == pid.to_string());
         }

@@ -45,7 +45,9 @@ fn the_process_id_stays_over_a_hundred_replacements_and_our_own() {
     assert_eq!(run.answers(), old);
     load.stop().nothing_lost();
     assert_eq!(fs::metadata(&file).unwrap().ino(), before);
-    run.until("the status file", || (fs::read_to_string(&status).unwrap() == format!("101:{old}\n")).then_some(()));
+    run.until("the status file", || {
+        (fs::read_to_string(&status).unwrap() == format!("101:{old}\n")).then_some(())
+    });
     // What it has started before and after is stopped, and nothing is left behind.
     run.signal(Signal::TERM);
     assert!(run.ended().success(), "{}", run.log());
@@ -63,7 +65,10 @@ fn a_program_of_ours_that_cannot_go_on_is_not_taken() {
     fs::copy(env!("CARGO_BIN_EXE_handover"), &ours).unwrap();
     let mut command = std::process::Command::new(&ours);
     let control = dir.path().join("control");
-    command.args(["run", "--listen", "127.0.0.1:0", "--control"]).arg(control).arg("--");
+    command
+        .args(["run", "--listen", "127.0.0.1:0", "--control"])
+        .arg(control)
+        .arg("--");
     command.args(crate::support::app());
     let run = Run::spawn(dir, command, "notify");
     let old = run.answers();
@@ -95,15 +100,29 @@ fn rights_are_dropped_for_good() {
     let [app, rest @ ..] = crate::support::app();
     fs::copy(app, &program).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_handover"));
-    command.args(["run", "--listen", "127.0.0.1:0", "--user", "nobody", "--ready", "said", "--"]);
+    command.args([
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--user",
+        "nobody",
+        "--ready",
+        "said",
+        "--",
+    ]);
     command.arg(&program).args(rest);
     let run = Run::spawn(dir, command, "notify");
     run.logged("is ready", 1);
     let address = run.address();
     let status = get(address, "/status").unwrap();
     let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>()
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
+        line.split_whitespace()
+            .map(ToOwned::to_owned)
+            .collect::<Vec<_>>()
     };
     let nobody = "65534".to_owned();
     assert_eq!(field("Uid:"), vec![nobody.clone(); 4]);
@@ -111,5 +130,8 @@ fn rights_are_dropped_for_good() {
     assert_eq!(field("CapEff:"), ["0000000000000000"]);
     assert_eq!(field("SigBlk:"), ["0000000000000000"]);
     let env = get(address, "/env").unwrap();
-    assert_eq!(crate::support::variable(&env, "USER").as_deref(), Some("nobody"));
+    assert_eq!(
+        crate::support::variable(&env, "USER").as_deref(),
+        Some("nobody")
+    );
 }

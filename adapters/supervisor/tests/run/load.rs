@@ -51,7 +51,11 @@ impl Load {
             })
         };
         let threads = (0..clients).map(client).collect();
-        Self { stop, counts, threads }
+        Self {
+            stop,
+            counts,
+            threads,
+        }
     }
 
     /// How many were answered so far.
@@ -61,7 +65,9 @@ impl Load {
 
     pub(crate) fn stop(self) -> Arc<Counts> {
         self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        self.threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         self.counts
     }
 }
@@ -70,7 +76,10 @@ impl Counts {
     /// Fails if any request was lost.
     pub(crate) fn nothing_lost(&self) {
         let (refused, broken) = (self.refused.lock().unwrap(), self.broken.lock().unwrap());
-        assert!(refused.is_empty() && broken.is_empty(), "{self:?}");
+        assert!(
+            refused.is_empty() && broken.is_empty(),
+            "refused {refused:?}, broken off {broken:?}"
+        );
         assert!(self.answered.load(Ordering::Relaxed) > 0);
     }
 }

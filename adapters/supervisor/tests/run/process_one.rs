@@ -8,7 +8,9 @@ use crate::support::{Run, app, send};
 
 /// `None` if this machine lets us make no namespace.
 fn start(flags: &[&str], what: &str) -> Option<(Run, u32)> {
-    let can = Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "true"]).status();
+    let can = Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "true"])
+        .status();
     if !can.is_ok_and(|status| status.success()) {
         eprintln!("skipped: no pid namespace can be made here");
         return None;
@@ -17,13 +19,18 @@ fn start(flags: &[&str], what: &str) -> Option<(Run, u32)> {
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
     command.arg(env!("CARGO_BIN_EXE_handover"));
-    command.args(["run", "--listen", "web=127.0.0.1:0", "--probation", "0"]).args(flags).arg("--");
+    command
+        .args(["run", "--listen", "web=127.0.0.1:0", "--probation", "0"])
+        .args(flags)
+        .arg("--");
     command.args(app());
     let run = Run::spawn(dir, command, what);
     run.answers();
     // The only child of unshare.
     let tasks = format!("/proc/{0}/task/{0}/children", run.pid());
-    let one = run.until("process 1", || fs::read_to_string(&tasks).ok()?.trim().parse().ok());
+    let one = run.until("process 1", || {
+        fs::read_to_string(&tasks).ok()?.trim().parse().ok()
+    });
     Some((run, one))
 }
 

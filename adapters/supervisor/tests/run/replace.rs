@@ -51,7 +51,10 @@ fn a_program_that_is_gone_is_no_end() {
     let [program, rest @ ..] = crate::support::app();
     std::os::unix::fs::symlink(&program, &link).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_handover"));
-    command.args(["run", "--listen", "127.0.0.1:0", "--probation", "0", "--"]).arg(&link).args(rest);
+    command
+        .args(["run", "--listen", "127.0.0.1:0", "--probation", "0", "--"])
+        .arg(&link)
+        .args(rest);
     let mut run = Run::spawn(dir, command, "notify");
     let old = run.answers();
     std::fs::remove_file(&link).unwrap();
@@ -73,7 +76,10 @@ fn who_speaks_is_ready_when_it_says_so() {
     run.logged("is ready", 1);
     assert!(begun.elapsed() >= Duration::from_secs(2), "not by time");
     let (_, status) = run.handover(&["status"]);
-    assert!(status.contains("loading") || status.contains("running"), "{status}");
+    assert!(
+        status.contains("loading") || status.contains("running"),
+        "{status}"
+    );
 }
 
 #[test]
@@ -84,7 +90,18 @@ fn who_acks_or_writes_to_cranks_descriptor_is_ready() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_handover"));
     let script = "printf 'READY=1\\n' >&$NOTIFY_FD; exec \"$@\"";
-    command.args(["run", "--listen", "127.0.0.1:0", "--ready", "said", "--", "sh", "-c", script, "sh"]);
+    command.args([
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--ready",
+        "said",
+        "--",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ]);
     command.args(crate::support::app());
     let run = Run::spawn(dir, command, "");
     run.logged("is ready", 1);
@@ -116,7 +133,10 @@ fn the_end_is_bounded_and_wins_over_a_replacement() {
     run.signal(Signal::TERM);
     assert_eq!(run.ended().code(), Some(7), "{}", run.log());
     let took = begun.elapsed();
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
+    assert!(
+        took >= Duration::from_secs(1) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
 }
 
 #[test]
@@ -124,7 +144,9 @@ fn a_second_signal_ends_at_once() {
     let mut run = Run::start(&["--stop-timeout", "60"], "notify stays");
     let pid = run.answers();
     run.signal(Signal::TERM);
-    run.until("it was told", || run.path(&format!("told-{pid}")).exists().then_some(()));
+    run.until("it was told", || {
+        run.path(&format!("told-{pid}")).exists().then_some(())
+    });
     run.signal(Signal::INT);
     assert_eq!(run.ended().code(), Some(7));
 }
@@ -139,11 +161,22 @@ fn workers_are_replaced_one_by_one_under_load() {
     run.replace();
     load.stop().nothing_lost();
     let (_, status) = run.handover(&["status"]);
-    assert_eq!(status.matches("generation 2, running").count(), 3, "{status}");
+    assert_eq!(
+        status.matches("generation 2, running").count(),
+        3,
+        "{status}"
+    );
     assert!(!status.contains("still drains"), "{status}");
     // Each can tell which one it is.
     let indices: std::collections::BTreeSet<_> = (0..200)
-        .filter_map(|_| crate::support::variable(&get(address, "/env").ok()?, "EINHORN_CHILD_INDEX"))
+        .filter_map(|_| {
+            crate::support::variable(&get(address, "/env").ok()?, "EINHORN_CHILD_INDEX")
+        })
         .collect();
-    assert!(indices.len() > 1 && indices.iter().all(|index| ["0", "1", "2"].contains(&&**index)));
+    assert!(
+        indices.len() > 1
+            && indices
+                .iter()
+                .all(|index| ["0", "1", "2"].contains(&&**index))
+    );
 }

@@ -61,7 +61,11 @@ impl Run {
         fs::write(dir.path().join("app"), app).unwrap();
         let log = |name: &str| {
             let path = dir.path().join(name);
-            File::options().create(true).append(true).open(path).unwrap()
+            File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .unwrap()
         };
         let child = command
             .env(DIR, dir.path())
@@ -112,7 +116,9 @@ impl Run {
     /// Waits until a text has been logged so many times.
     pub(crate) fn logged(&self, text: &str, times: usize) {
         let what = format!("{text:?}, {times} times");
-        self.until(&what, || (self.log().matches(text).count() >= times).then_some(()));
+        self.until(&what, || {
+            (self.log().matches(text).count() >= times).then_some(())
+        });
     }
 
     /// The address of its first TCP socket.
@@ -145,7 +151,11 @@ impl Run {
     /// Runs `handover` against its control socket.
     pub(crate) fn handover(&self, args: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
-        let output = command.args(args).env("HANDOVER_CONTROL", self.path("control")).output().unwrap();
+        let output = command
+            .args(args)
+            .env("HANDOVER_CONTROL", self.path("control"))
+            .output()
+            .unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(text).unwrap())
     }
@@ -174,14 +184,21 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("---- stdout\n{}\n---- stderr\n{}", self.read("stdout"), self.log());
+            eprintln!(
+                "---- stdout\n{}\n---- stderr\n{}",
+                self.read("stdout"),
+                self.log()
+            );
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
         // Every process that has our directory in its environment is ours.
         let mark = format!("{DIR}={}", self.dir.path().display()).into_bytes();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let pid = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
             let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
             let ours = environ.split(|byte| *byte == 0).any(|one| one == mark);
             if let (Some(pid), true) = (pid, ours) {
@@ -205,7 +222,9 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
 /// Asks once on a connection.
 pub(crate) fn ask(mut stream: TcpStream, path: &str) -> io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     match text.split_once("\r\n\r\n") {
@@ -216,5 +235,7 @@ pub(crate) fn ask(mut stream: TcpStream, path: &str) -> io::Result<String> {
 
 /// The value of a variable in an answer to `/env`.
 pub(crate) fn variable(env: &str, name: &str) -> Option<String> {
-    env.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(ToOwned::to_owned)
+    env.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+        .map(ToOwned::to_owned)
 }

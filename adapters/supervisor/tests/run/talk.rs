@@ -11,15 +11,29 @@ fn it_is_asked_as_a_service_is() {
     run.logged("serves\n", 1);
     let (code, status) = run.handover(&["status"]);
     assert_eq!(code, Some(0));
-    assert!(status.starts_with(&format!("generation 0 (pid {}): running", run.pid())), "{status}");
-    assert!(status.contains(&format!("0 (pid {pid}): generation 0, running")), "{status}");
-    assert!(status.contains("(web)") && status.contains("warming up"), "{status}");
+    assert!(
+        status.starts_with(&format!("generation 0 (pid {}): running", run.pid())),
+        "{status}"
+    );
+    assert!(
+        status.contains(&format!("0 (pid {pid}): generation 0, running")),
+        "{status}"
+    );
+    assert!(
+        status.contains("(web)") && status.contains("warming up"),
+        "{status}"
+    );
 
     let (code, text) = run.handover(&["upgrade", "--if-generation", "7"]);
     assert_eq!(code, Some(3), "{text}");
     let (code, text) = run.handover(&["upgrade", "--if-generation", "0"]);
     assert_eq!(code, Some(0), "{text}");
-    for part in ["starts, generation 1", "warming up", "is ready", "serves, generation 1"] {
+    for part in [
+        "starts, generation 1",
+        "warming up",
+        "is ready",
+        "serves, generation 1",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let (code, text) = run.handover(&["cut"]);
@@ -43,7 +57,10 @@ fn what_drains_can_be_cut_and_an_upgrade_is_followed_over_our_own() {
         let (code, text) = run.handover(&["reexec"]);
         assert_eq!(code, Some(0), "{text}");
         let (_, status) = run.handover(&["status"]);
-        assert!(status.contains(&format!("generation 0 (pid {old})")), "{status}");
+        assert!(
+            status.contains(&format!("generation 0 (pid {old})")),
+            "{status}"
+        );
         let (code, text) = run.handover(&["cut"]);
         assert_eq!(code, Some(0), "{text}");
         let (code, text) = upgrade.join().unwrap();

@@ -62,7 +62,10 @@ impl Master {
         let master = Self { pid, file };
         match master.lives() {
             true => Ok(master),
-            false => Err(format!("nobody holds the pid file {}: it does not run", path.display())),
+            false => Err(format!(
+                "nobody holds the pid file {}: it does not run",
+                path.display()
+            )),
         }
     }
 
@@ -84,7 +87,8 @@ impl Master {
 /// The generations in a status file.
 fn generations(path: &Path) -> Result<Vec<u64>, String> {
     let text = fs::read_to_string(path);
-    let text = text.map_err(|err| format!("cannot read the status file {}: {err}", path.display()))?;
+    let text =
+        text.map_err(|err| format!("cannot read the status file {}: {err}", path.display()))?;
     let generation = |line: &str| line.split_once(':')?.0.parse().ok();
     Ok(text.lines().filter_map(generation).collect())
 }

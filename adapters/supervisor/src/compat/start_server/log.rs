@@ -33,7 +33,10 @@ pub(super) fn redirect(options: &Options) -> Result<(), String> {
         Some(command) => {
             let (read, write) = io::pipe().map_err(failed)?;
             let mut shell = Command::new("/bin/sh");
-            shell.args(["-c", command]).stdin(Stdio::from(read)).process_group(0);
+            shell
+                .args(["-c", command])
+                .stdin(Stdio::from(read))
+                .process_group(0);
             // It ends when the last who writes to it has, and is reaped as all others are.
             drop(shell.spawn().map_err(failed)?);
             to(write.as_fd()).map_err(failed)

@@ -21,7 +21,9 @@ impl Plan {
         self.actions.push(Action::Tell(id, why));
         let alive = |state: &State| matches!(state, State::Leaving { killed: false, .. });
         let leaving = self.ids(|process| process.worker == worker && alive(&process.state));
-        let surplus = leaving.len().saturating_sub(self.settings.max_draining.max(1));
+        let surplus = leaving
+            .len()
+            .saturating_sub(self.settings.max_draining.max(1));
         for id in leaving.into_iter().take(surplus) {
             self.overdue(id);
         }
@@ -32,7 +34,10 @@ impl Plan {
         if self.stop.is_some() {
             return self.cut();
         }
-        let deadline = self.settings.stop_timeout.map(|after| now.saturating_add(after));
+        let deadline = self
+            .settings
+            .stop_timeout
+            .map(|after| now.saturating_add(after));
         self.stop = Some(Stop {
             since: now,
             deadline,
@@ -55,7 +60,8 @@ impl Plan {
         }
         // One deadline for all: those that drain from before have no more time.
         for process in self.processes.values_mut() {
-            if let (State::Leaving { kill_at, .. }, Some(deadline)) = (&mut process.state, deadline) {
+            if let (State::Leaving { kill_at, .. }, Some(deadline)) = (&mut process.state, deadline)
+            {
                 *kill_at = Some(kill_at.map_or(deadline, |at| at.min(deadline)));
             }
         }

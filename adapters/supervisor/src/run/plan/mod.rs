@@ -93,7 +93,11 @@ pub(crate) enum Exit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Start the program.
-    Spawn { id: Id, worker: u32, generation: u64 },
+    Spawn {
+        id: Id,
+        worker: u32,
+        generation: u64,
+    },
     /// Tell it to leave.
     Tell(Id, Leave),
     /// Kill it, and whatever is in its process group.
@@ -123,7 +127,11 @@ pub(crate) enum Note {
     /// All workers have been replaced.
     Replaced { generation: u64 },
     /// They have not: the rest is what it was.
-    NotReplaced { generation: u64, why: String, timed_out: bool },
+    NotReplaced {
+        generation: u64,
+        why: String,
+        timed_out: bool,
+    },
     /// Another replacement follows this one.
     Pending,
     /// It has ended though nobody has told it to.
@@ -266,7 +274,11 @@ impl Plan {
         for id in surplus {
             self.leave(id, Leave::Replaced, now);
         }
-        if self.rollout.as_ref().is_some_and(|rollout| rollout.worker as usize >= wanted) {
+        if self
+            .rollout
+            .as_ref()
+            .is_some_and(|rollout| rollout.worker as usize >= wanted)
+        {
             self.rollout = None;
         }
         let actions = std::mem::take(&mut self.actions);
@@ -284,7 +296,10 @@ impl Plan {
                 }
             }
             Event::Extend(id, time) => {
-                if let Some(State::Starting { until: Some(until), .. }) = self.state(id) {
+                if let Some(State::Starting {
+                    until: Some(until), ..
+                }) = self.state(id)
+                {
                     *until = (*until).max(now.saturating_add(time));
                 }
             }
@@ -300,12 +315,19 @@ impl Plan {
 
     /// When it wants to be called at the latest.
     pub(crate) fn next(&self) -> Option<Time> {
-        let processes = self.processes.values().filter_map(|process| match process.state {
-            State::Starting { until, ready_at } => [until, ready_at].into_iter().flatten().min(),
-            State::Probation { until } => Some(until),
-            State::Serving { .. } => None,
-            State::Leaving { kill_at, killed, .. } => kill_at.filter(|_| !killed),
-        });
+        let processes = self
+            .processes
+            .values()
+            .filter_map(|process| match process.state {
+                State::Starting { until, ready_at } => {
+                    [until, ready_at].into_iter().flatten().min()
+                }
+                State::Probation { until } => Some(until),
+                State::Serving { .. } => None,
+                State::Leaving {
+                    kill_at, killed, ..
+                } => kill_at.filter(|_| !killed),
+            });
         let workers = self.workers.iter().filter_map(|worker| worker.restart_at);
         processes.chain(workers).min()
     }
@@ -325,7 +347,9 @@ impl Plan {
                     self.actions.push(Action::Kill(id));
                 }
                 State::Probation { until } if *until <= now => self.commit(id, now),
-                State::Leaving { kill_at, killed, .. } if due(*kill_at) && !*killed => {
+                State::Leaving {
+                    kill_at, killed, ..
+                } if due(*kill_at) && !*killed => {
                     self.overdue(id);
                 }
                 _ => {}
@@ -349,7 +373,10 @@ impl Plan {
         self.workers[worker as usize].restart_at = None;
         let state = State::Starting {
             until: Some(now.saturating_add(self.settings.start_timeout)),
-            ready_at: self.settings.ready_after.map(|after| now.saturating_add(after)),
+            ready_at: self
+                .settings
+                .ready_after
+                .map(|after| now.saturating_add(after)),
         };
         let process = Process {
             worker,
@@ -366,12 +393,16 @@ impl Plan {
     }
 
     fn state(&mut self, id: Id) -> Option<&mut State> {
-        self.processes.get_mut(&id).map(|process| &mut process.state)
+        self.processes
+            .get_mut(&id)
+            .map(|process| &mut process.state)
     }
 
     fn ids(&self, which: impl Fn(&Process) -> bool) -> Vec<Id> {
         let all = self.processes.iter();
-        all.filter(|(_, process)| which(process)).map(|(id, _)| *id).collect()
+        all.filter(|(_, process)| which(process))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// All processes, the oldest first.

@@ -43,7 +43,8 @@ impl Plan {
             }
             None => {
                 self.rollout = None;
-                self.actions.push(Action::Say(Note::Replaced { generation }));
+                self.actions
+                    .push(Action::Say(Note::Replaced { generation }));
                 self.next_rollout(now);
             }
         }
@@ -93,7 +94,8 @@ impl Plan {
         for older in older {
             self.leave(older, Leave::Replaced, now);
         }
-        let of_rollout = |rollout: &&Rollout| (rollout.worker, rollout.generation) == (worker, generation);
+        let of_rollout =
+            |rollout: &&Rollout| (rollout.worker, rollout.generation) == (worker, generation);
         if self.rollout.as_ref().filter(of_rollout).is_some() {
             self.advance(worker + 1, now);
         }
@@ -119,7 +121,10 @@ impl Plan {
             }
             _ => {}
         }
-        let note = Note::Ended { id, why: why.clone() };
+        let note = Note::Ended {
+            id,
+            why: why.clone(),
+        };
         self.actions.push(Action::Say(note));
         // Whoever waits in its probation is all there is now.
         let next = self.processes.iter().rev();
@@ -136,7 +141,8 @@ impl Plan {
                 }
             }
         }
-        let of_rollout = |rollout: &&Rollout| (rollout.worker, rollout.generation) == (worker, generation);
+        let of_rollout =
+            |rollout: &&Rollout| (rollout.worker, rollout.generation) == (worker, generation);
         if !matches!(process.state, State::Serving { .. })
             && self.rollout.as_ref().filter(of_rollout).is_some()
         {
@@ -158,11 +164,15 @@ impl Plan {
             0 => Duration::ZERO,
             failures => {
                 let factor = 1u32 << (failures - 1).min(16);
-                settings.backoff.saturating_mul(factor).min(settings.backoff_max)
+                settings
+                    .backoff
+                    .saturating_mul(factor)
+                    .min(settings.backoff_max)
             }
         };
         state.failures = state.failures.saturating_add(1);
         state.restart_at = Some(now.saturating_add(pause));
-        self.actions.push(Action::Say(Note::Waits { worker, pause }));
+        self.actions
+            .push(Action::Say(Note::Waits { worker, pause }));
     }
 }

@@ -53,7 +53,10 @@ impl Run {
     /// What was asked for, without the notes.
     fn done(&mut self) -> Vec<Action> {
         let actions = std::mem::take(&mut self.actions);
-        actions.into_iter().filter(|one| !matches!(one, Action::Say(_))).collect()
+        actions
+            .into_iter()
+            .filter(|one| !matches!(one, Action::Say(_)))
+            .collect()
     }
 
     fn said(&mut self) -> Vec<Note> {
@@ -61,7 +64,10 @@ impl Run {
             Action::Say(note) => Some(note),
             _ => None,
         };
-        std::mem::take(&mut self.actions).into_iter().filter_map(say).collect()
+        std::mem::take(&mut self.actions)
+            .into_iter()
+            .filter_map(say)
+            .collect()
     }
 }
 
@@ -111,7 +117,8 @@ fn a_new_one_that_fails_changes_nothing() {
         run.actions.clear();
         run.dies(1);
         let said = run.said();
-        let failed = |note: &Note| matches!(note, Note::NotReplaced { timed_out, .. } if *timed_out == late);
+        let failed =
+            |note: &Note| matches!(note, Note::NotReplaced { timed_out, .. } if *timed_out == late);
         assert!(said.iter().any(failed), "{said:?}");
         assert_eq!((run.done(), run.plan.next()), (vec![], None));
         assert!(run.plan.is_complete());
@@ -150,12 +157,18 @@ fn probation_is_lived_through_before_the_old_one_is_told() {
     run.done();
     run.dies(0);
     assert_eq!(run.done(), []);
-    assert!(matches!(run.plan.process(2).unwrap().state, State::Serving { .. }), "it is all there is");
+    assert!(
+        matches!(run.plan.process(2).unwrap().state, State::Serving { .. }),
+        "it is all there is"
+    );
 
     run.event(Event::Replace);
     run.event(Event::Ready(3));
     run.after(3 * S);
-    assert_eq!(run.done(), [spawn(3, 0, 3), Action::Tell(2, Leave::Replaced)]);
+    assert_eq!(
+        run.done(),
+        [spawn(3, 0, 3), Action::Tell(2, Leave::Replaced)]
+    );
 }
 
 #[test]
@@ -170,7 +183,10 @@ fn who_says_nothing_is_ready_by_time_and_who_speaks_is_not() {
     run.event(Event::Replace);
     run.event(Event::Speaks(1));
     run.after(30 * S);
-    assert!(matches!(run.plan.process(1).unwrap().state, State::Starting { .. }));
+    assert!(matches!(
+        run.plan.process(1).unwrap().state,
+        State::Starting { .. }
+    ));
     run.event(Event::Extend(1, 100 * S));
     run.after(99 * S);
     run.done();
@@ -224,7 +240,10 @@ fn of_many_wishes_one_is_kept() {
     }
     assert_eq!(run.done(), [spawn(1, 0, 1)]);
     run.event(Event::Ready(1));
-    assert_eq!(run.done(), [Action::Tell(0, Leave::Replaced), spawn(2, 0, 2)]);
+    assert_eq!(
+        run.done(),
+        [Action::Tell(0, Leave::Replaced), spawn(2, 0, 2)]
+    );
     run.dies(2);
     assert_eq!(run.done(), []);
     // Also after a failure.
@@ -312,7 +331,11 @@ fn no_more_drain_than_may() {
         run.event(Event::Replace);
         run.event(Event::Ready(id));
     }
-    let killed: Vec<_> = run.done().into_iter().filter(|one| matches!(one, Action::Kill(_))).collect();
+    let killed: Vec<_> = run
+        .done()
+        .into_iter()
+        .filter(|one| matches!(one, Action::Kill(_)))
+        .collect();
     assert_eq!(killed, [Action::Kill(0)]);
 }
 
@@ -388,7 +411,10 @@ fn explore(plan: &Plan, now: Time, depth: u32, seen: &mut u32) {
         let mut next = plan.clone();
         let actions = next.handle(event, now);
         check(plan, &next, &actions);
-        if !actions.iter().any(|action| matches!(action, Action::Finish(_))) {
+        if !actions
+            .iter()
+            .any(|action| matches!(action, Action::Finish(_)))
+        {
             explore(&next, now, depth - 1, seen);
         }
     }
@@ -429,10 +455,14 @@ fn ends(mut plan: Plan, mut now: Time) {
         None => plan.handle(Event::Stop, now),
     };
     for _ in 0..100 {
-        if actions.iter().any(|action| matches!(action, Action::Finish(_))) {
+        if actions
+            .iter()
+            .any(|action| matches!(action, Action::Finish(_)))
+        {
             return;
         }
-        let killed = |process: &Process| matches!(process.state, State::Leaving { killed: true, .. });
+        let killed =
+            |process: &Process| matches!(process.state, State::Leaving { killed: true, .. });
         actions = match plan.ids(killed).first() {
             Some(id) => plan.handle(Event::Exited(*id, Exit::Signal(9)), now),
             None => {

@@ -75,7 +75,10 @@ impl Supervisor {
             passed.push(Passed {
                 fd,
                 name: bound.socket.name().map(ToOwned::to_owned),
-                asked: bound.said.clone().unwrap_or_else(|| bound.socket.asked().to_owned()),
+                asked: bound
+                    .said
+                    .clone()
+                    .unwrap_or_else(|| bound.socket.asked().to_owned()),
             });
         }
         let notify_fd = match &mailbox {
@@ -87,7 +90,10 @@ impl Supervisor {
             _ => None,
         };
         let notify = mailbox.as_ref().map(|mailbox| mailbox.address());
-        let ack = self.ack.as_ref().map(|ack| ack.path().to_string_lossy().into_owned());
+        let ack = self
+            .ack
+            .as_ref()
+            .map(|ack| ack.path().to_string_lossy().into_owned());
         let variables = dialects.variables(Facts {
             sockets: &passed,
             worker,
@@ -105,7 +111,11 @@ impl Supervisor {
         if let Some(dir) = &self.config.env_dir {
             environment::read(dir, &mut all).map_err(super::super::other)?;
         }
-        all.extend(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+        all.extend(
+            variables
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into())),
+        );
         let (stdout, stderr, ends) = self.output()?;
         let pid = child::start(Start {
             program: &self.config.program,
@@ -161,7 +171,11 @@ impl Supervisor {
         };
         let one = |stream| -> io::Result<_> {
             let (read, write) = pipe()?;
-            Ok((Some(child::duplicate(&write)?), Some(write), vec![(read, stream)]))
+            Ok((
+                Some(child::duplicate(&write)?),
+                Some(write),
+                vec![(read, stream)],
+            ))
         };
         match self.config.output {
             Output::Inherit => Ok((None, None, Vec::new())),
@@ -182,15 +196,21 @@ impl Supervisor {
             Note::Ready(id) => self.say(&format!("process {} is ready", pid(id))),
             Note::Serving(id) => self.say(&format!("process {} serves", pid(id))),
             Note::Replaced { generation } => self.say(&format!("generation {generation} serves")),
-            Note::NotReplaced { generation, why, .. } => {
+            Note::NotReplaced {
+                generation, why, ..
+            } => {
                 self.say(&format!("generation {generation} does not serve: {why}"));
             }
             Note::Pending => self.say("another replacement follows this one"),
             Note::Ended { id, why } => {
-                let status = why.strip_prefix("exit status ").and_then(|text| text.parse().ok());
+                let status = why
+                    .strip_prefix("exit status ")
+                    .and_then(|text| text.parse().ok());
                 let hint = status.map_or("", shim::explain);
                 match self.children.get(id) {
-                    Some(child) => self.say(&format!("process {} has ended: {why}{hint}", child.pid)),
+                    Some(child) => {
+                        self.say(&format!("process {} has ended: {why}{hint}", child.pid))
+                    }
                     None => self.say(&format!("the program was not started: {why}")),
                 }
             }
@@ -201,8 +221,12 @@ impl Supervisor {
                 let pause = pause.as_secs_f64();
                 self.say(&format!("worker {worker} is started again in {pause:.1} s"));
             }
-            Note::Late(id) => self.say(&format!("process {} is not ready in time: killed", pid(id))),
-            Note::Overdue(id) => self.say(&format!("process {} did not end in time: killed", pid(id))),
+            Note::Late(id) => {
+                self.say(&format!("process {} is not ready in time: killed", pid(id)))
+            }
+            Note::Overdue(id) => {
+                self.say(&format!("process {} did not end in time: killed", pid(id)))
+            }
             Note::Stopping => self.say("ends"),
         }
         self.tell(&note);

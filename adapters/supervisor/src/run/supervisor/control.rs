@@ -46,7 +46,10 @@ pub(super) enum Wish {
 }
 
 /// Answers who connects, until the process ends.
-pub(super) fn listen(socket: &ServiceSocket, send: UnboundedSender<Message>) -> std::io::Result<()> {
+pub(super) fn listen(
+    socket: &ServiceSocket,
+    send: UnboundedSender<Message>,
+) -> std::io::Result<()> {
     let listener = UnixListener::from_std(socket.as_fd().try_clone_to_owned()?.into())?;
     let room = Arc::new(Semaphore::new(CALLERS));
     tokio::spawn(async move {
@@ -125,7 +128,10 @@ impl Supervisor {
                 self.say(&format!("goes on as it is: {why}"));
                 caller.tell(&Said::refused(kind, why));
             }
-            _ => caller.tell(&Said::refused(Refusal::UnknownCommand, "a supervisor cannot")),
+            _ => caller.tell(&Said::refused(
+                Refusal::UnknownCommand,
+                "a supervisor cannot",
+            )),
         }
     }
 
@@ -165,7 +171,9 @@ impl Supervisor {
     fn each(&self, generation: Option<u64>, event: &Said) {
         for follower in &self.followers {
             let wants = match follower.wish {
-                Wish::Upgrade { generation: one, .. } => generation == Some(one),
+                Wish::Upgrade {
+                    generation: one, ..
+                } => generation == Some(one),
                 Wish::Drain => false,
             };
             if wants {
@@ -211,7 +219,11 @@ impl Supervisor {
             }
             Note::Replaced { generation } => {
                 for follower in &mut self.followers {
-                    if let Wish::Upgrade { generation: one, serves } = &mut follower.wish {
+                    if let Wish::Upgrade {
+                        generation: one,
+                        serves,
+                    } = &mut follower.wish
+                    {
                         *serves |= one == generation;
                     }
                 }
@@ -232,7 +244,8 @@ impl Supervisor {
             }
             _ => {}
         }
-        self.followers.retain(|follower| !follower.caller.is_closed());
+        self.followers
+            .retain(|follower| !follower.caller.is_closed());
     }
 
     /// Tells those who wait for processes to end how far that is.
@@ -244,7 +257,10 @@ impl Supervisor {
                 Wish::Upgrade { generation, .. } => generation,
                 Wish::Drain => u64::MAX,
             };
-            let leaving = self.plan.processes().filter(|(_, one)| one.leaves() && one.generation < before);
+            let leaving = self
+                .plan
+                .processes()
+                .filter(|(_, one)| one.leaves() && one.generation < before);
             let mut held = Held::default();
             let mut deadline = None;
             for (_, process) in leaving {
@@ -270,7 +286,8 @@ impl Supervisor {
                 false => follower.caller.tell_if_idle(&event),
             }
         }
-        self.followers.retain(|follower| !follower.caller.is_closed());
+        self.followers
+            .retain(|follower| !follower.caller.is_closed());
     }
 
     pub(super) fn tell_the_end(&mut self, outcome: &Outcome) {
@@ -280,7 +297,9 @@ impl Supervisor {
                 0 => "all processes have ended".to_owned(),
                 killed => format!("{killed} processes had to be killed"),
             };
-            follower.caller.tell(&Said::processes_drained(took, outcome.killed, text));
+            follower
+                .caller
+                .tell(&Said::processes_drained(took, outcome.killed, text));
         }
     }
 
@@ -318,12 +337,18 @@ impl Supervisor {
                 true => Standing::Running,
                 false => Standing::Starting,
             };
-            worker.progress = self.children.get(&id).and_then(|child| child.progress.clone());
+            worker.progress = self
+                .children
+                .get(&id)
+                .and_then(|child| child.progress.clone());
             status.workers.push(worker);
         }
         status.upgrade = self.plan.rollout().map(|rollout| {
             let mut upgrade = Upgrade::default();
-            let new = self.plan.processes().filter(|(_, one)| one.generation == rollout.generation);
+            let new = self
+                .plan
+                .processes()
+                .filter(|(_, one)| one.generation == rollout.generation);
             upgrade.successor = new.last().map(|(id, _)| pid(&id));
             upgrade.age = now.saturating_sub(rollout.since);
             upgrade.step = Step::Starting;
@@ -336,7 +361,11 @@ impl Supervisor {
         });
         let socket = |bound: &super::Bound| {
             let mut socket = Socket::default();
-            socket.name = bound.socket.name().unwrap_or(bound.socket.asked()).to_owned();
+            socket.name = bound
+                .socket
+                .name()
+                .unwrap_or(bound.socket.asked())
+                .to_owned();
             socket.address = bound.socket.address().to_owned();
             socket.kind = bound.socket.kind();
             socket

@@ -28,7 +28,9 @@ impl Supervisor {
                 "serves".to_owned()
             }
             Note::Replaced { generation } => format!("generation {generation} serves"),
-            Note::NotReplaced { generation, why, .. } => {
+            Note::NotReplaced {
+                generation, why, ..
+            } => {
                 format!("generation {generation} does not serve: {why}")
             }
             Note::Ended { why, .. } => format!("a process has ended: {why}"),
@@ -42,7 +44,11 @@ impl Supervisor {
             text += "READY=1\n";
         }
         // Writing to a string does not fail.
-        let _ = writeln!(text, "STATUS={}", status.replace(|c: char| c.is_control(), " "));
+        let _ = writeln!(
+            text,
+            "STATUS={}",
+            status.replace(|c: char| c.is_control(), " ")
+        );
         self.notify_text(&text);
     }
 

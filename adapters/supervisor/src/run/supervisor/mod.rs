@@ -5,12 +5,7 @@ mod control;
 mod files;
 mod resume;
 
-use std::{
-    collections::BTreeMap,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 
 use handover::{
     control::{Caller, Request},
@@ -152,7 +147,10 @@ impl Supervisor {
             said: None,
             at: None,
         }));
-        let control = config.control.as_deref().map(|path| ServiceSocket::control(&dir.join(path)));
+        let control = config
+            .control
+            .as_deref()
+            .map(|path| ServiceSocket::control(&dir.join(path)));
         let control = control.transpose()?;
         let ack = match config.dialects.has(super::dialects::Dialect::Einhorn) {
             true => AckSocket::open().ok(),
@@ -211,7 +209,10 @@ impl Supervisor {
         let every = self.config.every;
         let mut again = Instant::now() + every.unwrap_or_default();
         while self.outcome.is_none() {
-            let wake = self.plan.next().map(|at| Instant::now() + at.saturating_sub(now()));
+            let wake = self
+                .plan
+                .next()
+                .map(|at| Instant::now() + at.saturating_sub(now()));
             let follows = !self.followers.is_empty();
             let wake = wake.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
@@ -273,7 +274,10 @@ impl Supervisor {
                 }
             }
             None => {
-                let serving = self.plan.processes().filter(|(_, process)| !process.leaves());
+                let serving = self
+                    .plan
+                    .processes()
+                    .filter(|(_, process)| !process.leaves());
                 for (id, _) in serving {
                     if let Some(child) = self.children.get(&id) {
                         super::child::signal(child.pid, signal as i32);
@@ -294,7 +298,11 @@ impl Supervisor {
             };
             let id = self.children.iter().find(|(_, child)| child.pid == pid);
             if let Some(id) = id.map(|(id, _)| *id) {
-                if self.plan.process(id).is_some_and(|process| !process.leaves()) {
+                if self
+                    .plan
+                    .process(id)
+                    .is_some_and(|process| !process.leaves())
+                {
                     // What it has started has lost its head, and may not serve beside the next.
                     super::child::signal_group(pid, self.config.stop_signal as i32);
                 }
@@ -344,7 +352,9 @@ impl Supervisor {
         match outcome {
             Outcome { killed: 1.., .. } => ExitCode::from(INCOMPLETE),
             Outcome { exit: None, .. } => ExitCode::SUCCESS,
-            Outcome { exit: Some(exit), .. } => {
+            Outcome {
+                exit: Some(exit), ..
+            } => {
                 let status = match exit {
                     Exit::Status(status) => status,
                     Exit::Signal(signal) => BY_SIGNAL + signal,

@@ -63,7 +63,11 @@ impl Supervisor {
             said: bound.said.clone(),
             at: bound.at,
         };
-        let sockets = self.sockets.iter().map(|bound| socket(bound, places)).collect();
+        let sockets = self
+            .sockets
+            .iter()
+            .map(|bound| socket(bound, places))
+            .collect();
         let mut children = Vec::new();
         for (id, child) in &self.children {
             let mailbox = child.mailbox.as_deref();
@@ -82,7 +86,11 @@ impl Supervisor {
             if let Wish::Upgrade { generation, .. } = follower.wish {
                 let fd = places.put(&*follower.caller);
                 let since = follower.since;
-                followers.push(SavedFollower { fd, generation, since });
+                followers.push(SavedFollower {
+                    fd,
+                    generation,
+                    since,
+                });
             }
         }
         Saved {
@@ -90,9 +98,18 @@ impl Supervisor {
             sockets,
             children,
             pipes,
-            pid_file: self.pid_file.as_ref().map(|file| (file.path().to_owned(), places.put(file))),
-            control: self.control.as_ref().map(|one| (one.label(), places.put(one))),
-            ack: self.ack.as_ref().map(|one| (one.path().to_owned(), places.put(one))),
+            pid_file: self
+                .pid_file
+                .as_ref()
+                .map(|file| (file.path().to_owned(), places.put(file))),
+            control: self
+                .control
+                .as_ref()
+                .map(|one| (one.label(), places.put(one))),
+            ack: self
+                .ack
+                .as_ref()
+                .map(|one| (one.path().to_owned(), places.put(one))),
             caller: Some(places.put(&**caller)),
             followers,
             announced: self.announced,
@@ -144,7 +161,10 @@ impl Supervisor {
             let generation = saved.generation;
             supervisor.followers.push(Follower {
                 caller,
-                wish: Wish::Upgrade { generation, serves: true },
+                wish: Wish::Upgrade {
+                    generation,
+                    serves: true,
+                },
                 since: saved.since,
             });
         }
