@@ -6,6 +6,8 @@
 //! process by itself, so that it can replace its own program and keep its process id. [`PidFile`]
 //! and [`Notifier`] are what a generation uses for the same.
 
+use std::ffi::OsStr;
+
 mod keeping;
 mod socket;
 
@@ -14,3 +16,38 @@ pub use self::{
     socket::ServiceSocket,
 };
 pub use crate::{pidfile::PidFile, systemd::Notifier};
+
+/// The variable by which a supervisor tells the processes that it has started that they are its own:
+/// its process id.
+///
+/// Such a process is replaced by one that the supervisor starts beside it. So a
+/// [`Generation`](crate::Generation) leaves it the pid file and the control socket, of which there
+/// is one.
+pub const VARIABLE: &str = "HANDOVER_SUPERVISOR";
+
+/// Whether this process was started by a supervisor.
+pub(crate) fn is_supervised() -> bool {
+    let value = std::env::var_os(VARIABLE);
+    names(value.as_deref(), std::os::unix::process::parent_id())
+}
+
+/// A variable that was inherited from a process of a supervisor names another than our parent.
+fn names(value: Option<&OsStr>, parent: u32) -> bool {
+    value
+        .and_then(OsStr::to_str)
+        .and_then(|text| text.parse().ok())
+        == Some(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_parent_is_our_supervisor() {
+        assert!(names(Some(OsStr::new("77")), 77));
+        for value in [None, Some("7"), Some(""), Some("x"), Some("-77")] {
+            assert!(!names(value.map(OsStr::new), 77), "{value:?}");
+        }
+    }
+}

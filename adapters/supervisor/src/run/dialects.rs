@@ -145,6 +145,7 @@ pub(crate) fn is_for_another(name: &str) -> bool {
             | "HANDOVER_STDERR"
             | "HANDOVER_REEXEC"
             | "HANDOVER_DAEMON"
+            | handover::supervise::VARIABLE
     ) || name.starts_with("EINHORN_")
         || name.starts_with("SERVER_STARTER_")
 }

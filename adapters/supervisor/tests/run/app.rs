@@ -52,7 +52,7 @@ fn runs_if_asked() {
     if mode("handover") {
         return tokio::runtime::Runtime::new()
             .unwrap()
-            .block_on(with_handover(&dir));
+            .block_on(with_handover(&dir, mode("files")));
     }
     tokio::runtime::Runtime::new()
         .unwrap()
@@ -67,26 +67,24 @@ async fn without(dir: &Path, mode: &dyn Fn(&str) -> bool) {
     let (stop, stopped) = watch::channel(false);
     let (work, mut done) = mpsc::channel::<()>(1);
     for socket in ServiceSocket::inherited().unwrap() {
-        let fd = socket.as_fd().try_clone_to_owned().unwrap();
-        match socket.kind().as_str() {
-            "tcp" => {
-                let listener = std::net::TcpListener::from(fd);
-                listener.set_nonblocking(true).unwrap();
-                let listener = TcpListener::from_std(listener).unwrap();
-                let (mut stopped, work) = (stopped.clone(), work.clone());
-                tokio::spawn(async move {
-                    loop {
-                        let stream = tokio::select! {
-                            biased;
-                            _ = stopped.wait_for(|stopped| *stopped) => return,
-                            Ok((stream, _)) = listener.accept() => stream,
-                        };
-                        tokio::spawn(answer(stream, work.clone()));
-                    }
-                });
-            }
-            _ => {}
+        if socket.kind() != "tcp" {
+            continue;
         }
+        let fd = socket.as_fd().try_clone_to_owned().unwrap();
+        let listener = std::net::TcpListener::from(fd);
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let (mut stopped, work) = (stopped.clone(), work.clone());
+        tokio::spawn(async move {
+            loop {
+                let stream = tokio::select! {
+                    biased;
+                    _ = stopped.wait_for(|stopped| *stopped) => return,
+                    Ok((stream, _)) = listener.accept() => stream,
+                };
+                tokio::spawn(answer(stream, work.clone()));
+            }
+        });
     }
     drop(work);
     if mode("notify") {
@@ -167,8 +165,15 @@ fn response(path: &str) -> String {
 }
 
 /// As a program does that uses Handover: nothing in it is of supervisors.
-async fn with_handover(dir: &Path) {
-    let generation = Generation::start().unwrap();
+async fn with_handover(dir: &Path, files: bool) {
+    let mut builder = Generation::builder();
+    if files {
+        // Of which there can be one, while two processes live.
+        builder = builder
+            .pid_file(dir.join("app.pid"))
+            .control(dir.join("app.control"));
+    }
+    let generation = builder.start().unwrap();
     let address = fs::read_to_string(dir.join("address"));
     let address = address.unwrap_or_else(|_| "web=127.0.0.1:0".to_owned());
     let mut listener = generation.listen(&address).await.unwrap();

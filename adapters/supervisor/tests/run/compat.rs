@@ -38,9 +38,7 @@ fn a_program_of_socketmaster_finds_one_descriptor() {
     assert_eq!(variable(&env, "EINHORN_FDS").as_deref(), Some("3"));
     assert_eq!(variable(&env, "LISTEN_FDS"), None);
     // The socket has no name there, so a program asks for it by its address.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let address = crate::support::free_address();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("address"), address.to_string()).unwrap();
     let listen = format!("-listen=tcp4://{address}");

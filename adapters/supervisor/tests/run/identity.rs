@@ -92,9 +92,8 @@ fn rights_are_dropped_for_good() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    for path in [dir.path()] {
-        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    }
+    let anybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(dir.path(), anybody).unwrap();
     // The test's own binary may lie where nobody else can go.
     let program = dir.path().join("program");
     let [app, rest @ ..] = crate::support::app();

@@ -124,9 +124,7 @@ process.on("SIGTERM", () => server.close(() => process.exit(0)));
 #[ignore = "needs nginx"]
 fn nginx() {
     // It takes sockets by a variable of its own, from a predecessor; for that it needs their address.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    let address = crate::support::free_address().to_string();
     let dir = tempfile::tempdir().unwrap();
     let here = dir.path().display().to_string();
     let text = format!(
@@ -213,9 +211,7 @@ fn starman_under_start_server() {
 #[ignore = "needs Server::Starter, Python"]
 fn a_program_that_uses_handover_runs_under_the_real_start_server() {
     let dir = tempfile::tempdir().unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let address = crate::support::free_address();
     fs::write(dir.path().join("address"), address.to_string()).unwrap();
     let mut command = Command::new("/usr/bin/start_server");
     assert!(Path::new("/usr/bin/start_server").exists());

@@ -11,7 +11,7 @@ use crate::{
 
 #[test]
 fn twenty_replacements_under_load_lose_nothing() {
-    for app in ["notify", "handover"] {
+    for app in ["notify", "handover files"] {
         let run = Run::start(&["--probation", "0"], app);
         let mut old = run.answers();
         let load = Load::start(run.address(), 4);

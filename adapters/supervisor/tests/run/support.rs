@@ -4,7 +4,7 @@ use std::{
     env, fs,
     fs::File,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -206,6 +206,12 @@ impl Drop for Run {
             }
         }
     }
+}
+
+/// An address at which nobody listens, for who needs to know it before it is bound.
+pub(crate) fn free_address() -> SocketAddr {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap()
 }
 
 /// Sends a signal, if the process is there.

@@ -116,6 +116,8 @@ impl Supervisor {
                 .into_iter()
                 .map(|(name, value)| (name.into(), value.into())),
         );
+        let ours = std::process::id().to_string();
+        all.insert(handover::supervise::VARIABLE.into(), ours.into());
         let (stdout, stderr, ends) = self.output()?;
         let pid = child::start(Start {
             program: &self.config.program,
