@@ -11,6 +11,7 @@ use std::{
 
 use handover::{
     Generation,
+    accept::TrackedIncoming,
     supervise::{Notifier, ServiceSocket},
 };
 use tokio::{
@@ -176,18 +177,19 @@ async fn with_handover(dir: &Path, files: bool) {
     let generation = builder.start().unwrap();
     let address = fs::read_to_string(dir.join("address"));
     let address = address.unwrap_or_else(|_| "web=127.0.0.1:0".to_owned());
-    let mut listener = generation.listen(&address).await.unwrap();
-    let graceful = generation.graceful();
+    let listener = generation.listen(&address).await.unwrap();
+    let mut incoming = TrackedIncoming::new(listener, &generation.graceful());
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let guard = graceful.hold("a request");
+        loop {
+            // It holds the drain open until it is dropped.
+            let (mut stream, _) = incoming.next().await;
             tokio::spawn(async move {
                 let mut request = [0; 1024];
                 let length = stream.read(&mut request).await.unwrap_or_default();
                 let request = String::from_utf8_lossy(&request[..length]).into_owned();
                 let path = request.split_whitespace().nth(1).unwrap_or_default();
                 let _ = stream.write_all(response(path).as_bytes()).await;
-                drop(guard);
+                let _ = stream.shutdown().await;
             });
         }
     });

@@ -14,5 +14,7 @@ mod load;
 mod process_one;
 mod real;
 mod replace;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod support;
 mod talk;

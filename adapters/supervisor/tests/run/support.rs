@@ -193,17 +193,9 @@ impl Drop for Run {
         let _ = self.child.kill();
         let _ = self.child.wait();
         // Every process that has our directory in its environment is ours.
-        let mark = format!("{DIR}={}", self.dir.path().display()).into_bytes();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let pid = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
-            let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
-            let ours = environ.split(|byte| *byte == 0).any(|one| one == mark);
-            if let (Some(pid), true) = (pid, ours) {
-                send(pid, Signal::KILL);
-            }
+        let mark = format!("{DIR}={}", self.dir.path().display());
+        for pid in crate::shared::marked(&mark) {
+            send(pid, Signal::KILL);
         }
     }
 }

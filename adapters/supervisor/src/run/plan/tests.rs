@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const S: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@ mod act;
 mod control;
 mod files;
 mod resume;
+mod status;
 
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 
