@@ -128,6 +128,13 @@ async fn without(dir: &Path, mode: &dyn Fn(&str) -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+    // Nearly as much as a pipe holds.
+    let many: String = (0..3000)
+        .map(|number| format!("{number} of many\n"))
+        .collect();
+    if mode("talks") {
+        print!("{many}");
+    }
     print!("last line of {}", process::id());
     std::io::stdout().flush().unwrap();
     process::exit(0);

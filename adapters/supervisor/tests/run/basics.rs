@@ -152,13 +152,14 @@ fn signals_are_passed_on() {
 
 #[test]
 fn lines_have_their_process_and_none_is_lost() {
-    let mut run = Run::start(&["--prefix"], "notify");
+    let mut run = Run::start(&["--prefix"], "notify talks");
     let first = run.answers();
     run.replace();
     let second = run.answers();
     run.signal(Signal::TERM);
     assert!(run.ended().success());
     let out = run.read("stdout");
+    assert_eq!(out.matches(" of many\n").count(), 6000);
     for pid in [first, second] {
         // The last one has no end, and its writer has gone.
         for line in [
