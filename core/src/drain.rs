@@ -20,7 +20,7 @@ use std::{
 use tokio::time::Instant;
 
 #[cfg(not(loom))]
-use crate::spread::Turns;
+use crate::spread::{self, Turns};
 use crate::{
     Phase, Policy, Reason, Report, Stayed, Stays, clock,
     gate::{Base, Gate, Owner},
@@ -92,6 +92,9 @@ pub(crate) struct Drain {
     // Models have no clock to ask.
     #[cfg(not(loom))]
     pub(crate) turns: Turns,
+    /// Of connections, which are told and served on.
+    #[cfg(not(loom))]
+    pub(crate) announces: Turns,
     state: Mutex<State>,
 }
 
@@ -135,7 +138,9 @@ impl Drain {
             done: Signal::new(Phase::Running),
             clock: clock::Clock::default(),
             #[cfg(not(loom))]
-            turns: Turns::new(),
+            turns: Turns::new(Policy::close_spread),
+            #[cfg(not(loom))]
+            announces: Turns::new(spread::announce),
             state: Mutex::new(State {
                 stages: vec![Stage::new("requests", Phase::Running, weak.clone())],
                 ..State::default()

@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+#[cfg(not(loom))]
+use crate::spread::Told;
 use crate::{
     Phase, Policy, Reason, Report, Stays,
     drain::{Drain, Handles, Stage},
@@ -46,6 +48,9 @@ pub struct Graceful {
 struct Handle {
     stage: Arc<Stage>,
     handles: Arc<Handles>,
+    // Of the token of a connection.
+    #[cfg(not(loom))]
+    told: Option<Arc<Told>>,
 }
 
 impl Graceful {
@@ -256,8 +261,29 @@ impl Graceful {
 
     fn of(stage: Arc<Stage>, handles: Arc<Handles>) -> Self {
         Self {
-            handle: Arc::new(Handle { stage, handles }),
+            handle: Arc::new(Handle {
+                stage,
+                handles,
+                #[cfg(not(loom))]
+                told: None,
+            }),
         }
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn with_told(&self, told: Arc<Told>) -> Self {
+        Self {
+            handle: Arc::new(Handle {
+                stage: self.handle.stage.clone(),
+                handles: self.handle.handles.clone(),
+                told: Some(told),
+            }),
+        }
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn told(&self) -> Option<&Arc<Told>> {
+        self.handle.told.as_ref()
     }
 
     /// Returns true if both are handles of one service.

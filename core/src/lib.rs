@@ -60,6 +60,8 @@ mod drain;
 mod gate;
 mod graceful;
 mod guard;
+#[cfg(not(loom))]
+pub mod health;
 mod holder;
 mod phase;
 mod policy;
@@ -120,6 +122,8 @@ mod sys;
 #[cfg(all(unix, feature = "process"))]
 mod systemd;
 #[cfg(all(unix, feature = "process"))]
+mod text;
+#[cfg(all(unix, feature = "process"))]
 mod upgrade;
 
 #[cfg(feature = "accept")]
@@ -130,14 +134,14 @@ pub mod layer;
 pub mod testing;
 
 #[cfg(not(loom))]
-pub use self::spread::{Reconnects, Turn};
+pub use self::spread::{Announcer, Reconnects, Turn};
 
 #[cfg(feature = "accept")]
 #[doc(inline)]
 pub use accept::{Accept, Address, Connection, Tracked};
 #[cfg(feature = "layer")]
 #[doc(inline)]
-pub use layer::{GracefulLayer, GracefulService};
+pub use layer::{GracefulLayer, GracefulService, HealthLayer, HealthService};
 
 pub use self::{
     graceful::{Builder, Graceful},

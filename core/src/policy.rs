@@ -51,6 +51,20 @@ impl Policy {
         Self::default().with_lame_duck(Duration::from_secs(5))
     }
 
+    /// What systemd needs: nobody asks whether the service is ready, so there is no lame duck, and a
+    /// drain may take 80 s of the 90 s that `TimeoutStopSec=` grants by default.
+    #[must_use]
+    pub fn systemd() -> Self {
+        Self::default().with_deadline(Duration::from_secs(80))
+    }
+
+    /// What a container engine needs: `docker stop` and its like kill after 10 s, so a drain takes 8 s
+    /// at most, and what it spreads over clients is done within that.
+    #[must_use]
+    pub fn container() -> Self {
+        Self::default().with_deadline(Duration::from_secs(8))
+    }
+
     /// For how long to go on accepting after readiness has been withdrawn. Default 0. An upgrade
     /// has none: the successor serves.
     #[must_use]
@@ -79,6 +93,9 @@ impl Policy {
     ///
     /// It should be longer than the pauses of a load balancer's or client's pool: closing an idle
     /// connection loses the request that is just on its way.
+    ///
+    /// HTTP/2 connections get their GOAWAY in the first half of it, one after another if there are
+    /// more than a hundred.
     #[must_use]
     pub fn with_announce(mut self, time: Duration) -> Self {
         self.announce = time;
@@ -150,6 +167,20 @@ mod tests {
         assert_eq!(policy.announce(25 * second), 5 * second);
         assert_eq!(policy.announce(second), second * 4 / 5);
         assert_eq!(policy.announce(Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn presets_end_before_who_waits_loses_patience() {
+        let killed_after = [
+            (Policy::kubernetes(), 30),
+            (Policy::systemd(), 90),
+            (Policy::container(), 10),
+        ];
+        for (policy, killed_after) in killed_after {
+            let end = policy.deadline(false) + policy.cut_grace();
+            assert!(end + Duration::from_secs(1) < Duration::from_secs(killed_after));
+            assert!(policy.lame_duck() < policy.deadline(false) / 2);
+        }
     }
 
     #[cfg(not(loom))]

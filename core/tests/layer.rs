@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::stream;
-use handover::{Graceful, GracefulLayer, GracefulService, Kind};
+use handover::{Graceful, GracefulLayer, GracefulService, HealthLayer, Kind, health::Health};
 use http::{Request, Response, StatusCode, Version, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -193,4 +193,33 @@ async fn of_two_layers_the_outer_counts() {
     assert_pending!(call.poll());
     assert_eq!(graceful.guards(), 1);
     assert_eq!(graceful.holders().len(), 1);
+}
+
+#[tokio::test]
+async fn probes_are_answered_before_the_service_and_all_else_by_it() {
+    let graceful = Graceful::new();
+    let _work = graceful.guard();
+    let service = service_fn(|_: Request<()>| ready(hello()));
+    let mut service = HealthLayer::new(Health::new(graceful.clone())).layer(service);
+    let mut ask = async |request: Request<()>| {
+        let answer = service.call(request).await.unwrap();
+        let status = answer.status();
+        let fresh = answer.headers().get(header::CACHE_CONTROL).is_some();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, fresh, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let inner = (StatusCode::OK, false, "hello".to_owned());
+    assert_eq!(ask(get("/")).await, inner);
+    assert_eq!(ask(get("/readyz/more")).await, inner);
+    let post = Request::post("/readyz").body(()).unwrap();
+    assert_eq!(ask(post).await, inner);
+    let ok = (StatusCode::OK, true, "ok\n".to_owned());
+    for path in ["/livez", "/readyz", "/startupz"] {
+        assert_eq!(ask(get(path)).await, ok);
+    }
+    graceful.drain();
+    assert_eq!(ask(get("/livez")).await, ok);
+    let (status, _, why) = ask(get("/readyz")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(why.starts_with("draining ("), "{why}");
 }

@@ -100,6 +100,40 @@ async fn node_clients_of_grpc_notice_no_upgrade_of_tonic_s_loop() {
     upgraded(FOREIGN, client).await.assert_unnoticed();
 }
 
+/// Each connection is renewed as soon as its age is over, under load. The age is longer than a client on
+/// a busy machine needs to read a GOAWAY: one that sends a call twice in vain gives up.
+#[cfg(target_os = "linux")]
+mod connections_that_get_old {
+    use super::{support::grpc::over_renewals, *};
+
+    async fn renewed(callers: impl FnOnce(&Server) -> Callers) {
+        let program = Program::new(OURS).args(["--workers", "2", "--listen", "127.0.0.1:0"]);
+        let program = program.args(["--max-connection-age", "2"]);
+        let server = program.start().await.unwrap();
+        let outcome = over_renewals(&server, callers(&server)).await;
+        assert_eq!(outcome.failures, [""; 0], "of {} calls", outcome.calls);
+        assert!(outcome.calls > 100, "only {} calls", outcome.calls);
+        assert_eq!(server.terminate(BOUND).await.unwrap(), Exit::Status(0));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn are_not_noticed_by_tonic_s_client_with_the_layer() {
+        renewed(|server| Callers::tonic(server, true)).await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs Python packages; run by tests/all"]
+    async fn are_not_noticed_by_python_clients_of_grpc() {
+        renewed(|server| Callers::others(python("grpc_calls.py"), server)).await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs node and its packages; run by tests/all"]
+    async fn are_not_noticed_by_node_clients_of_grpc() {
+        renewed(|server| Callers::others(node("grpc_calls.mjs"), server)).await;
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod across_a_delay_line {
     use super::*;

@@ -25,6 +25,7 @@
 mod app;
 mod body;
 mod draining;
+mod health;
 mod payload;
 #[cfg(unix)]
 mod run;
@@ -37,5 +38,6 @@ mod worker;
 pub use self::run::run;
 pub use self::{
     draining::Draining,
+    health::health,
     server::{Running, Server, serve},
 };

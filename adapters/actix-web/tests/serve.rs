@@ -5,10 +5,10 @@ use std::{future::Ready, io, net::SocketAddr, thread, time::Duration};
 use actix_web::{
     App, Error, HttpRequest, HttpResponse,
     dev::{Service, ServiceRequest, ServiceResponse, Transform},
-    error, rt,
+    error, rt, test as app,
     web::{self, Bytes},
 };
-use handover::{Graceful, Report};
+use handover::{Graceful, Report, health::Health};
 use handover_actix_web::Draining;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -197,4 +197,22 @@ fn in_a_system_the_workers_are_its_arbiters() {
         let report = timeout(BOUND, server).await.unwrap().unwrap().unwrap();
         assert!(report.is_complete(), "{report}");
     });
+}
+
+#[actix_web::test]
+async fn probes_are_answered_in_a_drain() {
+    let graceful = Graceful::new();
+    let _work = graceful.guard();
+    let health = handover_actix_web::health(&Health::new(graceful.clone()));
+    let service = app::init_service(App::new().configure(health)).await;
+    for (drains, readyz) in [(false, 200), (true, 503)] {
+        if drains {
+            graceful.drain();
+        }
+        for (path, expected) in [("/livez", 200), ("/readyz", readyz), ("/", 404)] {
+            let request = app::TestRequest::get().uri(path).to_request();
+            let answer = app::call_service(&service, request).await;
+            assert_eq!(answer.status(), expected, "{path} {drains}");
+        }
+    }
 }

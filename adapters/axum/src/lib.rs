@@ -5,6 +5,7 @@
 //! - [`foreign`] is for who has to keep `axum::serve`, and says what that cannot do.
 
 pub mod foreign;
+mod health;
 mod run;
 mod service;
 
@@ -14,6 +15,7 @@ use handover_hyper::Serve;
 use http::Request;
 use tower_service::Service;
 
+pub use self::health::health;
 pub use self::run::run;
 pub use self::service::App;
 pub use handover_hyper::{FrameGate, NotMovable, movable};

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use handover::{Graceful, Kind};
+use handover::{Graceful, Kind, health::Health};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -75,4 +75,36 @@ async fn a_websocket_that_closes_ends_the_drain() {
     let (report, took) = server.drained().await;
     assert!(report.is_complete(), "{report}");
     assert!(took < Duration::from_millis(100), "{took:?}");
+}
+
+/// The same in every adapter: who stops is not ready, and lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_are_answered_in_a_drain() {
+    let graceful = Graceful::builder().lame_duck(2 * DEADLINE).build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let health = Health::new(graceful.clone());
+    let app = axum::Router::new().merge(handover_axum::health(&health));
+    let serve = handover_axum::serve(listener, app).with_graceful(graceful.clone());
+    let server = Server {
+        addr,
+        graceful,
+        done: tokio::spawn(async { serve.await.unwrap() }),
+    };
+    let mut client = server.connect().await;
+    client.get("/readyz").await;
+    client.until("HTTP/1.1 200 ").await;
+    client.until("\r\n\r\nok\n").await;
+    drop(client);
+    server.graceful.drain();
+    let mut client = server.connect().await;
+    client.get("/livez").await;
+    let answer = client.end().await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let mut client = server.connect().await;
+    client.get("/readyz").await;
+    let answer = client.end().await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("\r\n\r\nlame duck ("), "{answer}");
+    assert!(server.done.await.unwrap().is_complete());
 }

@@ -51,8 +51,10 @@ mod adopt;
 mod body;
 mod connection;
 mod frames;
+mod goaway_gate;
 mod http1;
 mod http2;
+mod http2_frames;
 mod http2_io;
 mod io;
 mod linger;
@@ -68,6 +70,7 @@ mod upgraded;
 pub use self::{
     body::RequestBody,
     frames::FrameGate,
+    goaway_gate::GoawayGate,
     serve::{Serve, ServeFuture, serve},
     upgraded::{NotMovable, movable},
 };

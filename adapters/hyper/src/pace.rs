@@ -187,7 +187,7 @@ impl Pace {
         wish
     }
 
-    fn close_within_the_window(&mut self, link: &Link) {
+    pub(crate) fn close_within_the_window(&mut self, link: &Link) {
         let now = Instant::now();
         let remaining = link.graceful.remaining().unwrap_or_default();
         let window = link.graceful.policy().announce(remaining);

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use handover::layer;
+use handover::{Graceful, layer};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -23,11 +23,17 @@ use crate::{
 pub(crate) struct ConnService<S> {
     service: S,
     link: Arc<Link>,
+    // What its requests are given.
+    graceful: Graceful,
 }
 
 impl<S> ConnService<S> {
-    pub(crate) fn new(service: S, link: Arc<Link>) -> Self {
-        Self { service, link }
+    pub(crate) fn new(service: S, link: Arc<Link>, graceful: Graceful) -> Self {
+        Self {
+            service,
+            link,
+            graceful,
+        }
     }
 }
 
@@ -52,7 +58,7 @@ where
         let stream = shares.then(|| (request.method().clone(), request.uri().clone()));
         let extensions = request.extensions_mut();
         extensions.insert(self.link.connection.clone());
-        extensions.insert(self.link.graceful.clone());
+        extensions.insert(self.graceful.clone());
         let oneshot = self.service.clone().oneshot(request);
         // Without a guard the drain is over: the request is served all the same, since it was
         // read, and the process ends when it ends.

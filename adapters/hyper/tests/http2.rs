@@ -8,17 +8,12 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use handover::{Kind, Policy};
 use http::{Request, StatusCode};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    task::JoinHandle,
-    time::timeout,
+use tokio::{net::TcpStream, task::JoinHandle};
+
+use self::support::{
+    DEADLINE, Server, assert_on_time,
+    frames::{self, HELLO, MAX, answer, frame, goaway, ping, until_answered, write},
 };
-
-use self::support::{Client, DEADLINE, Server, assert_on_time};
-
-/// The preface and an empty SETTINGS frame.
-const HELLO: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 async fn connect(server: &Server) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
     let stream = TcpStream::connect(server.addr).await.unwrap();
@@ -139,47 +134,6 @@ async fn an_old_connection_is_sent_away_and_its_streams_are_finished() {
     connection.await.unwrap().unwrap();
 }
 
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const MAX: u32 = u32::MAX >> 1;
-
-/// One frame: its kind, its flags and its payload; `None` at the end.
-async fn frame(client: &mut Client) -> Option<(u8, u8, Vec<u8>)> {
-    let read = async {
-        let mut head = [0; 9];
-        client.stream.read_exact(&mut head).await.ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        client.stream.read_exact(&mut payload).await.ok()?;
-        Some((head[3], head[4], payload))
-    };
-    timeout(Duration::from_secs(10), read).await.unwrap()
-}
-
-/// The next GOAWAY: the last stream and the reason.
-async fn goaway(client: &mut Client) -> Option<(u32, u32)> {
-    loop {
-        let (kind, _, payload) = frame(client).await?;
-        if kind == GOAWAY {
-            let number = |at| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
-            return Some((number(0), number(4)));
-        }
-    }
-}
-
-/// The PING that has to be answered.
-async fn ping(client: &mut Client) -> Vec<u8> {
-    let (kind, flags, payload) = frame(client).await.unwrap();
-    assert_eq!((kind, flags), (PING, 0));
-    payload
-}
-
-async fn answer(client: &mut Client, payload: &[u8]) {
-    let head = [0, 0, 8, PING, 1, 0, 0, 0, 0];
-    let answer = [&head, payload].concat();
-    client.stream.write_all(&answer).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_was_on_its_way_is_served_before_the_final_goaway() {
     let server = Server::start().await;
@@ -189,22 +143,13 @@ async fn a_stream_that_was_on_its_way_is_served_before_the_final_goaway() {
     server.graceful.drain();
     assert_eq!(goaway(&mut client).await, Some((MAX, 0)));
     let payload = ping(&mut client).await;
-    client.stream.write_all(&request()).await.unwrap();
-    // The answer's head.
-    while frame(&mut client).await.unwrap().0 != 1 {}
+    write(&mut client, &frames::get(1, "/")).await;
+    until_answered(&mut client, 1).await;
     answer(&mut client, &payload).await;
     assert_eq!(goaway(&mut client).await, Some((1, 0)));
     assert_eq!(frame(&mut client).await, None);
     drop(client);
     assert!(server.done.await.unwrap().is_complete());
-}
-
-/// GET / on stream 1, from the static table and one literal.
-fn request() -> Vec<u8> {
-    let block = [0x82, 0x86, 0x84, 0x41, 1, b'x'];
-    let mut frame = vec![0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1];
-    frame.extend(block);
-    frame
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,8 +159,8 @@ async fn the_final_goaway_comes_without_an_answer_when_the_window_is_over() {
     let mut client = server.connect().await;
     client.send(HELLO).await;
     // A stream that it has looked at.
-    client.stream.write_all(&request()).await.unwrap();
-    while frame(&mut client).await.unwrap().0 != 1 {}
+    write(&mut client, &frames::get(1, "/")).await;
+    until_answered(&mut client, 1).await;
     let began = Instant::now();
     server.graceful.drain();
     assert_eq!(goaway(&mut client).await, Some((MAX, 0)));
@@ -232,12 +177,7 @@ async fn a_stream_outlasts_the_window_of_a_peer_that_never_answers() {
     let mut server = Server::with(policy, |serve| serve).await;
     let mut client = server.connect().await;
     client.send(HELLO).await;
-    let mut waits = request();
-    // The path as a literal.
-    waits.truncate(9 + 2);
-    waits.extend([&[0x44, 5], b"/wait".as_slice(), &[0x41, 1, b'x']].concat());
-    waits[2] = (waits.len() - 9) as u8;
-    client.stream.write_all(&waits).await.unwrap();
+    write(&mut client, &frames::get(1, "/wait")).await;
     server.called.recv().await.unwrap();
     server.graceful.drain();
     assert_eq!(goaway(&mut client).await, Some((MAX, 0)));
@@ -310,7 +250,7 @@ async fn an_idle_connection_is_told_before_it_is_closed() {
     assert_eq!(goaway(&mut client).await, Some((MAX, 0)));
     ping(&mut client).await;
     // It was about to use it.
-    client.stream.write_all(&request()).await.unwrap();
+    write(&mut client, &frames::get(1, "/")).await;
     assert_eq!(goaway(&mut client).await, Some((1, 0)));
     assert_eq!(frame(&mut client).await, None);
 }

@@ -15,6 +15,9 @@
 //!   the drain up to its deadline: there is no timer, and no final GOAWAY without the answer;
 //! - it closes a connection at once after its last stream. What the client has not acknowledged by
 //!   then, of a long answer, can be lost to a reset;
+//! - it sends GOAWAY to all connections at one moment, however many there are;
+//! - with TLS, a call that was on its way when its client answered the PING may end the connection,
+//!   and what is under way on it: see [`GoawayGate`], which is below the TLS here;
 //! - with `max_connection_age_grace` set, it closes without any GOAWAY;
 //! - it has no limit on clients that send nothing.
 
@@ -36,6 +39,7 @@ use handover::{
     Accept, Address, Graceful, Tracked,
     accept::{Taken, TrackedIncoming},
 };
+use handover_hyper::GoawayGate;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     time::timeout,
@@ -136,7 +140,7 @@ impl<A: Accept> fmt::Debug for Incoming<A> {
 /// A tracked connection, of which tonic's requests know the addresses.
 #[derive(Debug)]
 pub struct Conn<Io> {
-    io: Tracked<Io>,
+    io: GoawayGate<Tracked<Io>>,
     info: TcpConnectInfo,
 }
 
@@ -147,12 +151,15 @@ impl<Io> Conn<Io> {
             local_addr: specific(local),
             remote_addr: io.connection().peer().as_socket_addr(),
         };
-        Self { io, info }
+        Self {
+            io: GoawayGate::new(io),
+            info,
+        }
     }
 
     /// The connection below.
     pub fn get_ref(&self) -> &Tracked<Io> {
-        &self.io
+        self.io.get_ref()
     }
 }
 

@@ -40,6 +40,8 @@ pub fn health() -> HealthServer<Health> {
 ///
 /// `""` stands for the whole server and is `SERVING` from the start.
 ///
+/// `List` is `UNIMPLEMENTED`: the definitions of `tonic_health`, which this stands on, lack it.
+///
 /// ```
 /// use handover_tonic::Health;
 /// use tonic::service::Routes;

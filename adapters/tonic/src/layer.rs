@@ -10,8 +10,8 @@ use crate::service::DrainService;
 /// Makes a drain wait for calls, and ends them as gRPC clients expect it.
 ///
 /// It is [`GracefulLayer`] with gRPC's answers: calls that the deadline cuts end with `UNAVAILABLE`
-/// in trailers, and health `Watch` and reflection streams end a second after the drain begins, if
-/// their clients have not left them by then. Under
+/// in trailers, and health `Watch` and reflection streams end a second after their clients were told
+/// to go, or, on a loop that does not say when that is, after the drain begins. Under
 /// [`serve`](crate::serve) all that is there without it; under tonic's own server, see
 /// [`foreign`](crate::foreign).
 #[derive(Clone, Debug)]

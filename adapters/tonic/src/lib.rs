@@ -12,13 +12,15 @@
 //!
 //! 1. A service that stops is `NOT_SERVING`, by every name, in every open `Watch`. In an upgrade it
 //!    stays `SERVING`: its address is served by the successor.
-//! 2. Each connection gets GOAWAY with the highest stream id, and a PING. Calls that were on their
-//!    way are still served.
+//! 2. Each connection gets GOAWAY with the highest stream id, and a PING: at once, or, where there
+//!    are more than a hundred, in its turn within half the announce window. Until then it is served
+//!    as ever, and calls that were on their way are still served after it.
 //! 3. With the answer to the PING, or when the announce window is over, comes the final GOAWAY. No
 //!    call that it leaves out was looked at, and clients repeat those elsewhere.
-//! 4. Health `Watch` and reflection streams that a client has not left a second later are ended with
-//!    `UNAVAILABLE`. Streams of the application go on, unless they are [made to end](EndOnDrain) or
-//!    watch the [token](graceful) themselves.
+//! 4. Health `Watch` and reflection streams that a client has not left a second after its GOAWAY are
+//!    ended with `UNAVAILABLE`. Streams of the application go on, unless they are
+//!    [made to end](EndOnDrain), which they are after the GOAWAY, too, or watch the
+//!    [token](graceful) themselves.
 //! 5. A connection is closed after its last stream, and not before its client has had all of it.
 //! 6. At the deadline, calls that have no answer and streams that have not ended get `UNAVAILABLE`,
 //!    with trailers.

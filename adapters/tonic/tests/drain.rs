@@ -191,6 +191,15 @@ for_both!(
     an_upgrade_ends_watches_and_leaves_the_service_serving,
 );
 
+/// When this fails, the definitions of tonic-health have it: answer it, and say so in the book.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_all_health_is_unimplemented() {
+    let server = Server::start(Way::Ours, Policy::default()).await;
+    let mut call = Call::to(&server, "/grpc.health.v1.Health/List").await;
+    assert_eq!(call.message().await, None);
+    assert_eq!(call.end().await.0, Code::Unimplemented);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_s_time_limit_is_kept() {
     let server = Server::start(Way::Ours, Policy::default()).await;

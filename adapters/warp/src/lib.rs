@@ -10,6 +10,7 @@
 
 mod filters;
 pub mod foreign;
+mod health;
 #[cfg(unix)]
 mod run;
 mod server;
@@ -18,5 +19,6 @@ mod server;
 pub use self::run::run;
 pub use self::{
     filters::{graceful, peer, remote},
+    health::health,
     server::{Server, serve},
 };

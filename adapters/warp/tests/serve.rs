@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use handover::{Address, Graceful, Report};
+use handover::{Address, Graceful, Report, health::Health};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -99,4 +99,20 @@ async fn an_address_that_is_taken_is_an_error_and_no_panic() {
         .bind(address)
         .await;
     assert_eq!(bound.err().unwrap().kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test]
+async fn probes_are_answered_in_a_drain() {
+    let graceful = Graceful::new();
+    let _work = graceful.guard();
+    let routes = handover_warp::health(&Health::new(graceful.clone()));
+    for (drains, readyz) in [(false, 200), (true, 503)] {
+        if drains {
+            graceful.drain();
+        }
+        for (path, expected) in [("/livez", 200), ("/readyz", readyz), ("/", 404)] {
+            let answer = warp::test::request().path(path).reply(&routes).await;
+            assert_eq!(answer.status(), expected, "{path} {drains}");
+        }
+    }
 }

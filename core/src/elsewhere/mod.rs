@@ -25,6 +25,7 @@ pub use self::{
 use crate::{
     Graceful, Successor,
     error::{Error, Kind},
+    health::Health,
     sockets::{
         gate::Gate,
         spec::{Place, Spec},
@@ -75,6 +76,13 @@ impl Generation {
     #[must_use]
     pub fn graceful(&self) -> Graceful {
         self.shared.graceful.clone()
+    }
+
+    /// What probes are answered with: it has started once it is [`ready`](Self::ready).
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let shared = Arc::clone(&self.shared);
+        Health::new(self.graceful()).started_when(move || shared.ready.load(Ordering::Acquire))
     }
 
     /// How many generations were before this one: none.

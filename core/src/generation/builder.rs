@@ -308,7 +308,7 @@ impl GenerationBuilder {
         };
         let inherited = registry.inherited();
         let mut older = OlderGenerations::default();
-        let (number, left, left_streams, predecessor) = match heritage {
+        let (number, mut left, left_streams, predecessor) = match heritage {
             Some(heritage) => {
                 let failed = |err| {
                     Error::io(
@@ -333,6 +333,7 @@ impl GenerationBuilder {
             }
             None => (0, Default::default(), Default::default(), None),
         };
+        let journal = Arc::new(Journal::after(&mut left));
         let main = predecessor.is_none();
         let manager = Arc::new(match &self.seat {
             // It is told of the process, and so of the test.
@@ -371,7 +372,7 @@ impl GenerationBuilder {
             control_gate: Gate::default(),
             control,
             unused_control: Mutex::new(unused_control.and_then(ControlSocket::into_path)),
-            journal: Arc::new(Journal::new()),
+            journal,
             registry: Mutex::new(registry),
             providers: Default::default(),
             failure_hooks: Default::default(),
@@ -399,6 +400,7 @@ impl GenerationBuilder {
             None if predecessor.is_some() => remember_panics(&shared),
             None => {}
         }
+        shared.journal.keep(&mut lock(&shared.providers));
         answer_control(&shared)?;
         tokio::spawn(conductor::run(Arc::clone(&shared), received));
         Ok(Generation::new(shared))

@@ -19,8 +19,10 @@ use crate::{
     control::UpgradeRequest,
     error::{Error, Kind},
     fault,
+    health::Health,
     state::{Provider, State, StateReader},
     status::Status,
+    text::shortened,
     upgrade::{Checked, Successor, check, frame::Message},
 };
 
@@ -172,17 +174,16 @@ impl Generation {
     /// That is the predecessor, or in a first generation the service manager, which so gives the
     /// start another twelve seconds from now if it would have ended it before.
     pub fn progress(&self, text: impl Into<String>) {
-        let mut text = text.into();
+        let text = text.into();
         tracing::info!(progress = %text, "starting");
         if !self.shared().is_ready() {
             self.shared().journal.progress(&text);
-            let end = (0..=PROGRESS.min(text.len()))
-                .rev()
-                .find(|at| text.is_char_boundary(*at));
-            text.truncate(end.unwrap_or_default());
+            let text = shortened(&text, PROGRESS);
             match self.shared().predecessor {
-                Some(_) => self.shared().tell_predecessor(&Message::Progress { text }),
-                None => self.shared().manager.starting(&text),
+                Some(_) => self.shared().tell_predecessor(&Message::Progress {
+                    text: text.to_owned(),
+                }),
+                None => self.shared().manager.starting(text),
             }
             fault::reached("progress-sent");
         }
@@ -289,6 +290,14 @@ impl Generation {
     #[must_use]
     pub fn status(&self) -> Status {
         Status::of(self.shared())
+    }
+
+    /// What probes are answered with: it has started once it is [`ready`](Self::ready).
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let shared = Arc::downgrade(self.shared());
+        let started = move || shared.upgrade().is_some_and(|shared| shared.is_ready());
+        Health::new(self.graceful()).started_when(started)
     }
 
     /// Starts a successor and waits until it serves. Then this process drains.

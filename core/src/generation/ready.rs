@@ -79,6 +79,9 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     shared.gate.open();
     shared.control_gate.open();
     shared.journal.running();
+    if predecessor.is_some() {
+        shared.journal.succeeded(shared.number);
+    }
     shared.older.listen(&shared);
     if let Some(seat) = &shared.seat {
         seat.became_ready();

@@ -43,6 +43,7 @@
 
 mod body;
 mod future;
+mod health;
 mod make;
 mod service;
 mod watch;
@@ -50,6 +51,7 @@ mod watch;
 pub use self::{
     body::{Cut, ResponseBody},
     future::ResponseFuture,
+    health::{HealthFuture, HealthLayer, HealthService},
     make::GracefulLayer,
     service::GracefulService,
 };

@@ -5,13 +5,19 @@
 //! [`Turn`]. When the drain begins their order is settled, the least recently active first, and
 //! each has a [slot](schedule) of the window; those that end by themselves before go when they like.
 //!
+//! Connections that are told and go on being served stand in an order of their own
+//! ([`Announcer`]): all of them are told before the first idle one is closed.
+//!
 //! # Invariants
 //!
-//! 1. Within one drain each turn is given one time, and keeps it.
+//! 1. Within one drain each turn is given one time, and keeps it; but a connection that its lame duck
+//!    has not told is given another one for what follows.
 //! 2. A drain that is taken back, and one that follows it, are two: turns that have come in the
 //!    first are given a new time in the second.
 //! 3. At the cut it is everybody's turn.
+//! 4. No turn of a connection's own token comes before that connection was told, the cut apart.
 
+mod announcer;
 mod schedule;
 mod turn;
 
@@ -27,9 +33,10 @@ use serde::Serialize;
 use slab::Slab;
 use tokio::time::Instant;
 
+pub(crate) use self::announcer::Told;
 use self::schedule::Schedule;
-pub use self::turn::Turn;
-use crate::{Policy, sync::lock};
+pub use self::{announcer::Announcer, turn::Turn};
+use crate::{Phase, Policy, sync::lock};
 
 /// How clients were told to go, and come back: see [`Turn`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -43,10 +50,14 @@ pub struct Reconnects {
     pub peak_per_second: usize,
 }
 
-/// All turns of a service.
+/// How long it takes to tell so many clients when so much time is left until the deadline.
+type Window = fn(&Policy, usize, Duration) -> Duration;
+
+/// All turns of a service that stand in one order.
 #[derive(Debug)]
 pub(crate) struct Turns {
     since: Instant,
+    window: Window,
     state: Mutex<State>,
 }
 
@@ -60,14 +71,14 @@ struct State {
 struct Member {
     /// When it was last active, in milliseconds.
     active: Arc<AtomicU64>,
-    /// Its time, in the round of this number.
-    time: Option<(u64, Instant)>,
+    /// Its time, in this round.
+    time: Option<((u64, Phase), Instant)>,
 }
 
-/// The turns of one drain.
+/// The turns of one drain: its number, and where it stood.
 #[derive(Debug)]
 struct Round {
-    number: u64,
+    of: (u64, Phase),
     schedule: Schedule,
     told: usize,
     second: u64,
@@ -76,9 +87,10 @@ struct Round {
 }
 
 impl Turns {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(window: Window) -> Self {
         Self {
             since: Instant::now(),
+            window,
             state: Mutex::default(),
         }
     }
@@ -101,24 +113,28 @@ impl Turns {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// When it is this client's turn in the drain of this number.
-    fn time(&self, key: usize, policy: &Policy, number: u64, deadline: Instant) -> Instant {
+    /// When it is this client's turn in this round.
+    fn time(&self, key: usize, policy: &Policy, of: (u64, Phase), deadline: Instant) -> Instant {
         let state = &mut *lock(&self.state);
         let members = &mut state.members;
         let round = match &mut state.round {
-            Some(round) if round.number == number => round,
-            old => old.insert(Round::begin(members, policy, number, deadline)),
+            Some(round) if round.of == of => round,
+            old => {
+                let start = Instant::now();
+                let window = (self.window)(policy, members.len(), deadline - start);
+                old.insert(Round::begin(members, start, window, of))
+            }
         };
         match &mut members[key].time {
-            Some((of, time)) if *of == number => *time,
+            Some((in_round, time)) if *in_round == of => *time,
             // It came after the order was settled.
-            late => late.insert((number, round.schedule.next())).1,
+            late => late.insert((of, round.schedule.next())).1,
         }
     }
 
-    fn count(&self, number: u64) {
+    fn count(&self, of: (u64, Phase)) {
         if let Some(round) = &mut lock(&self.state).round
-            && round.number == number
+            && round.of == of
         {
             round.count();
         }
@@ -127,7 +143,7 @@ impl Turns {
     /// What the drain of this number came to.
     pub(crate) fn reconnects(&self, number: u64) -> Reconnects {
         match &lock(&self.state).round {
-            Some(round) if round.number == number => Reconnects {
+            Some(round) if round.of.0 == number => Reconnects {
                 told: round.told,
                 expected_per_second: round.schedule.rate(),
                 peak_per_second: round.peak,
@@ -138,9 +154,12 @@ impl Turns {
 }
 
 impl Round {
-    fn begin(members: &mut Slab<Member>, policy: &Policy, number: u64, deadline: Instant) -> Self {
-        let start = Instant::now();
-        let window = policy.close_spread(members.len(), deadline - start);
+    fn begin(
+        members: &mut Slab<Member>,
+        start: Instant,
+        window: Duration,
+        of: (u64, Phase),
+    ) -> Self {
         let mut schedule = Schedule::new(start, window, members.len());
         let mut order: Vec<_> = members
             .iter()
@@ -148,11 +167,11 @@ impl Round {
             .collect();
         order.sort_unstable();
         for (_, key) in order {
-            members[key].time = Some((number, schedule.next()));
+            members[key].time = Some((of, schedule.next()));
         }
         tracing::debug!(clients = members.len(), ?window, "clients are told to go");
         Self {
-            number,
+            of,
             schedule,
             told: 0,
             second: 0,
@@ -180,4 +199,13 @@ pub(crate) fn window(most: Duration, clients: usize, remaining: Duration) -> Dur
     let needed = Duration::from_secs_f64(clients as f64 / f64::from(UNSPREAD));
     // What is told at the end still has to go.
     most.min(needed).min(remaining * 9 / 10)
+}
+
+/// The part of the announce window in which so many connections are told: the rest is theirs.
+pub(crate) fn announce(policy: &Policy, clients: usize, remaining: Duration) -> Duration {
+    match u32::try_from(clients) {
+        // A drain that ends at once need not wait for a spread that nobody would feel.
+        Ok(0..=UNSPREAD) => Duration::ZERO,
+        _ => window(policy.announce(remaining) / 2, clients, remaining),
+    }
 }

@@ -11,9 +11,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use crate::{Graceful, Phase, Phases};
+use super::Turns;
+use crate::{Graceful, Phase, Phases, drain::Drain};
 
 /// Tells when it is time for one client to be told to go, in a drain that many clients have to be
 /// told of. Made by [`Graceful::turn`].
@@ -23,6 +24,10 @@ use crate::{Graceful, Phase, Phases};
 /// ([`Policy::with_close_spread`](crate::Policy::with_close_spread)), the least recently
 /// [active](Self::touch) first, and at the cut it is everybody's turn. A client that goes by itself
 /// before has had no turn: just drop it.
+///
+/// The turns of a request's own token come no earlier than its connection's client has been told to go
+/// elsewhere, where the [loop says so](crate::Announcer): before that it would come back on the same
+/// connection.
 ///
 /// # Examples
 ///
@@ -52,6 +57,7 @@ use crate::{Graceful, Phase, Phases};
 #[must_use = "a client whose turn is dropped is not told"]
 pub struct Turn {
     graceful: Graceful,
+    group: Group,
     key: usize,
     active: Arc<AtomicU64>,
     phases: Phases,
@@ -59,17 +65,44 @@ pub struct Turn {
     wait: Option<Wait>,
 }
 
+/// Which clients stand in one order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Group {
+    /// Those that are told by an end.
+    Close,
+    /// Those that are told and go on being served: a lame duck can do that already.
+    Announce,
+}
+
+impl Group {
+    fn turns(self, drain: &Drain) -> &Turns {
+        match self {
+            Self::Close => &drain.turns,
+            Self::Announce => &drain.announces,
+        }
+    }
+}
+
 struct Wait {
-    sleep: Pin<Box<Sleep>>,
-    drain: u64,
+    time: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    round: (u64, Phase),
     came: bool,
 }
 
 impl Turn {
     pub(crate) fn new(graceful: &Graceful) -> Self {
-        let (key, active) = graceful.drain_ref().turns.join();
+        Self::of(Group::Close, graceful)
+    }
+
+    pub(crate) fn announce(graceful: &Graceful) -> Self {
+        Self::of(Group::Announce, graceful)
+    }
+
+    fn of(group: Group, graceful: &Graceful) -> Self {
+        let (key, active) = group.turns(graceful.drain_ref()).join();
         Self {
             graceful: graceful.clone(),
+            group,
             key,
             active,
             phases: graceful.phases(),
@@ -80,7 +113,7 @@ impl Turn {
 
     /// Says that the client has just been active. Costs a look at the clock and a store.
     pub fn touch(&self) {
-        let now = self.graceful.drain_ref().turns.now();
+        let now = self.turns().now();
         self.active.store(now, Ordering::Relaxed);
     }
 
@@ -103,54 +136,74 @@ impl Turn {
             self.phase = phase;
         }
         match self.phase {
+            Phase::LameDuck if self.group == Group::Announce => {}
             Phase::Running | Phase::LameDuck => {
                 self.wait = None;
                 return Poll::Pending;
             }
             Phase::Draining => {}
             _ => {
-                if let Some(wait) = &mut self.wait {
-                    wait.come(&self.graceful);
-                }
+                self.come();
                 return Poll::Ready(());
             }
         }
-        let drain = self.graceful.drain_ref();
         // None if it has just been taken back; then the phase changes.
-        let (number, deadline) = match drain.under_way() {
+        let (number, deadline) = match self.graceful.drain_ref().under_way() {
             Some(under_way) => under_way,
             None => return Poll::Pending,
         };
-        if self.wait.as_ref().is_none_or(|wait| wait.drain != number) {
-            let time = drain.turns.time(self.key, &drain.policy, number, deadline);
-            self.wait = Some(Wait {
-                sleep: Box::pin(sleep_until(time)),
-                drain: number,
-                came: false,
-            });
-        }
-        let Some(wait) = &mut self.wait else {
-            return Poll::Pending;
+        let round = (number, self.phase);
+        let wait = match &mut self.wait {
+            Some(wait) if wait.round == round => wait,
+            old => {
+                let (drain, group) = (self.graceful.drain_ref(), self.group);
+                let turns = group.turns(drain);
+                let time = turns.time(self.key, &drain.policy, round, deadline);
+                old.insert(Wait {
+                    time: wait_until(time, &self.graceful),
+                    round,
+                    came: false,
+                })
+            }
         };
         if !wait.came {
-            ready!(wait.sleep.as_mut().poll(cx));
-            wait.come(&self.graceful);
+            ready!(wait.time.as_mut().poll(cx));
+            self.come();
         }
         Poll::Ready(())
     }
+
+    fn come(&mut self) {
+        if let Some(wait) = &mut self.wait
+            && !std::mem::replace(&mut wait.came, true)
+        {
+            let round = wait.round;
+            self.turns().count(round);
+        }
+    }
+
+    fn turns(&self) -> &Turns {
+        self.group.turns(self.graceful.drain_ref())
+    }
 }
 
-impl Wait {
-    fn come(&mut self, graceful: &Graceful) {
-        if !std::mem::replace(&mut self.came, true) {
-            graceful.drain_ref().turns.count(self.drain);
-        }
+/// Ends at this time, and not before the client has been told.
+fn wait_until(
+    time: Instant,
+    graceful: &Graceful,
+) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+    match graceful.told_to_go() {
+        Some(announced) => Box::pin(async move {
+            sleep_until(time).await;
+            announced.await;
+        }),
+        None => Box::pin(sleep_until(time)),
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.graceful.drain_ref().turns.leave(self.key);
+        self.turns().leave(self.key);
     }
 }
 

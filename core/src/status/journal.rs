@@ -1,14 +1,21 @@
 //! What has happened in a generation: noted for who asks, and told to who listens.
 
-use std::sync::Mutex;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use tokio::time::Instant;
 
-use super::{LastUpgrade, Step, Upgrade};
+use super::{
+    LastUpgrade, PastUpgrade, Step, Upgrade,
+    history::{self, History},
+};
 use crate::{
     control::{Event, Failure, followers::Followers},
     error::Error,
     generation::shared::lock,
+    state::{self, Provider, Providers},
 };
 
 /// The journal of one generation.
@@ -23,6 +30,9 @@ struct State {
     progress: Option<String>,
     upgrade: Option<(Instant, Upgrade)>,
     last: Option<(Instant, Option<String>)>,
+    /// What the upgrade under way is to bring.
+    next: u64,
+    history: History,
 }
 
 /// A view of a journal.
@@ -33,10 +43,15 @@ pub(crate) struct Notes {
     pub(crate) upgrade_began: Option<Instant>,
     pub(crate) upgrade: Option<Upgrade>,
     pub(crate) last: Option<LastUpgrade>,
+    pub(crate) recent: Vec<PastUpgrade>,
+    pub(crate) failed: u64,
 }
 
 impl Journal {
-    pub(crate) fn new() -> Self {
+    /// Begins with what earlier generations have left of theirs.
+    pub(crate) fn after(left: &mut HashMap<String, state::State>) -> Self {
+        let history = left.remove(history::NAME);
+        let history = history.map(|history| History::read(history.bytes()));
         Self {
             state: Mutex::new(State {
                 started: Instant::now(),
@@ -44,6 +59,8 @@ impl Journal {
                 progress: None,
                 upgrade: None,
                 last: None,
+                next: 0,
+                history: history.unwrap_or_default(),
             }),
             followers: Followers::default(),
         }
@@ -64,7 +81,18 @@ impl Journal {
                 error: error.clone(),
                 ago: at.elapsed(),
             }),
+            recent: state.history.recent(),
+            failed: state.history.failed(),
         }
+    }
+
+    /// Leaves what a successor is to begin with.
+    pub(crate) fn keep(self: &Arc<Self>, providers: &mut Providers) {
+        let journal = Arc::clone(self);
+        let left = Provider::Blob(Arc::new(move || {
+            Ok(lock(&journal.state).history.to_bytes())
+        }));
+        providers.insert(history::NAME.to_owned(), (history::VERSION, left));
     }
 
     /// This process has said what it does, while it starts.
@@ -77,9 +105,17 @@ impl Journal {
         lock(&self.state).running_since = Some(Instant::now());
     }
 
+    /// This process serves, as the successor of another.
+    pub(crate) fn succeeded(&self, generation: u64) {
+        lock(&self.state).history.add(generation, None);
+    }
+
     /// An upgrade begins.
     pub(crate) fn begun(&self, generation: u64) {
-        lock(&self.state).upgrade = Some((Instant::now(), Upgrade::default()));
+        let mut state = lock(&self.state);
+        state.upgrade = Some((Instant::now(), Upgrade::default()));
+        state.next = generation;
+        drop(state);
         let pid = std::process::id();
         self.followers.tell(&Event::Begun { pid, generation });
     }
@@ -157,6 +193,8 @@ impl Journal {
     fn end_of_upgrade(&self, error: String) {
         let mut state = lock(&self.state);
         state.upgrade = None;
+        let next = state.next;
+        state.history.add(next, Some(&error));
         state.last = Some((Instant::now(), Some(error)));
     }
 

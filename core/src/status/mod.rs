@@ -5,6 +5,7 @@
 //! are only ever added, what is missing has its default, and what is not known is left out.
 
 mod held;
+pub(crate) mod history;
 pub(crate) mod journal;
 pub(crate) mod seconds;
 
@@ -64,6 +65,10 @@ pub struct Status {
     /// The processes of a supervisor that serve, or are to. A service by itself has none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<Worker>,
+    /// The last upgrades of the service, the newest first, those of earlier generations included.
+    pub recent_upgrades: Vec<PastUpgrade>,
+    /// How many upgrades of the service have failed, in all generations.
+    pub failed_upgrades: u64,
     /// The sockets it uses, and passes on.
     pub listeners: Vec<Socket>,
     /// What holds its drain open, or would, if one began.
@@ -192,6 +197,20 @@ pub struct LastUpgrade {
     pub ago: Duration,
 }
 
+/// An upgrade that has ended, of this generation or an earlier one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct PastUpgrade {
+    /// Which generation it brought, or would have brought.
+    pub generation: u64,
+    /// Why it failed; `None` if that generation came to serve.
+    pub error: Option<String>,
+    /// How long ago.
+    #[serde(rename = "ago_seconds", with = "seconds")]
+    pub ago: Duration,
+}
+
 /// A socket that a generation uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -243,6 +262,8 @@ impl Status {
             upgrade: notes.upgrade,
             last_upgrade: notes.last,
             workers: Vec::new(),
+            recent_upgrades: notes.recent,
+            failed_upgrades: notes.failed,
             listeners: lock(&shared.registry).in_use(),
             held: Held::of(graceful),
         }

@@ -48,7 +48,7 @@ use tokio::sync::watch;
 
 pub use self::socket::Notifier;
 use self::{environment::Environment, socket::monotonic_usec, store::Plan};
-use crate::Graceful;
+use crate::{Graceful, text::shortened};
 
 /// The variable that names the process from which signs of life are expected.
 pub(crate) const WATCHDOG_PID: &str = "WATCHDOG_PID";
@@ -280,11 +280,8 @@ impl Message {
 
     /// For people. What others have said may be in it, so it is kept to its line.
     fn status(self, text: impl Display) -> Self {
-        let mut text = text.to_string().replace(|c: char| c.is_control(), " ");
-        let end = (0..=STATUS.min(text.len()))
-            .rev()
-            .find(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or_default());
+        let text = text.to_string().replace(|c: char| c.is_control(), " ");
+        let text = shortened(&text, STATUS);
         self.line(format_args!("STATUS={text}"))
     }
 

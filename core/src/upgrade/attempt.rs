@@ -136,6 +136,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         channel,
         relay,
         pid,
+        journal: Some(Arc::clone(&offer.journal)),
     };
     let ready = attempt.until(begun + limit, limit, |channel| async move {
         send_all(channel, &offer, pid, read).await?;
@@ -167,7 +168,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         Ok(said) => said,
         // What it said before it ended counts: it had taken over, and what is to follow from its end
         // is for who watches over it from now on.
-        Err(Stop::Exited(status)) => match last_word(&attempt.channel) {
+        Err(Stop::Exited(status)) => match attempt.last_word() {
             Some(said) if taken_over.contains(&said) => said,
             Some(Message::Failed { message }) => {
                 return Err(attempt.give_up(Stop::Failed(message), "it served").await);
@@ -203,6 +204,8 @@ pub(super) struct Attempt {
     pub(super) channel: Channel,
     pub(super) relay: Option<Relay>,
     pub(super) pid: u32,
+    /// Told of what the successor says that it does.
+    pub(super) journal: Option<Arc<Journal>>,
 }
 
 /// Why an attempt stops.
@@ -238,13 +241,45 @@ impl Attempt {
         }
     }
 
+    /// What a successor that has ended left in the channel, if that was an explanation.
+    fn explanation(&self) -> Option<String> {
+        loop {
+            match self.last_word()? {
+                Message::Failed { message } => return Some(message),
+                _ => continue,
+            }
+        }
+    }
+
+    /// How the successor says its start went, from what it left in the channel. What it did before
+    /// is told now: it may have ended before anybody came to listen.
+    pub(super) fn last_word(&self) -> Option<Message> {
+        while let Ok(Some(Received { message, .. })) = self.channel.try_recv() {
+            match message {
+                Decoded::Known(Message::Progress { text }) => {
+                    if let Some(journal) = &self.journal {
+                        journal.initialising(self.pid, &text);
+                    }
+                }
+                Decoded::Known(
+                    message @ (Message::Failed { .. }
+                    | Message::Serving
+                    | Message::Bye
+                    | Message::Checked(_)),
+                ) => return Some(message),
+                _ => {}
+            }
+        }
+        None
+    }
+
     /// Kills and reaps the successor, and says what happened.
     pub(super) async fn give_up(mut self, stop: Stop, before: &str) -> Error {
         let mut said = None;
         let mut status = None;
         let (kind, what) = match stop {
             Stop::Exited(exited) => {
-                said = last_words(&self.channel);
+                said = self.explanation();
                 status = Some(exited);
                 (Kind::Failed, None)
             }
@@ -267,7 +302,7 @@ impl Attempt {
             };
             match tokio::time::timeout(patience, process.wait()).await {
                 Ok(exited) => {
-                    said = said.or_else(|| last_words(&self.channel));
+                    said = said.or_else(|| self.explanation());
                     status = Some(exited);
                 }
                 Err(_) => {
@@ -296,29 +331,6 @@ impl Attempt {
         }
         Error::new(kind, message)
     }
-}
-
-/// What a successor that has ended left in the channel, if that was an explanation.
-fn last_words(channel: &Channel) -> Option<String> {
-    loop {
-        match last_word(channel)? {
-            Message::Failed { message } => return Some(message),
-            _ => continue,
-        }
-    }
-}
-
-/// How the successor says its start went, from what it left in the channel.
-fn last_word(channel: &Channel) -> Option<Message> {
-    while let Ok(Some(Received { message, .. })) = channel.try_recv() {
-        if let Decoded::Known(
-            message @ (Message::Failed { .. } | Message::Serving | Message::Bye),
-        ) = message
-        {
-            return Some(message);
-        }
-    }
-    None
 }
 
 pub(super) fn lost(err: std::io::Error) -> Stop {

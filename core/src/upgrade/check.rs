@@ -174,6 +174,7 @@ pub(crate) async fn run(inquiry: Inquiry) -> Result<Checked, Error> {
         channel,
         relay,
         pid,
+        journal: inquiry.journal.clone(),
     };
     let hello = Hello {
         version: frame::VERSION,
@@ -195,10 +196,12 @@ pub(crate) async fn run(inquiry: Inquiry) -> Result<Checked, Error> {
     let checked = match checked.await {
         Ok(checked) => checked,
         // It may have said it and ended before we looked.
-        Err(Stop::Exited(status)) => match said(&attempt.channel) {
-            Some(Ok(checked)) => checked,
-            Some(Err(stop)) => return Err(attempt.give_up(stop, BEFORE).await),
-            None => return Err(attempt.give_up(Stop::Exited(status), BEFORE).await),
+        Err(Stop::Exited(status)) => match attempt.last_word() {
+            Some(Message::Checked(checked)) => checked,
+            Some(Message::Failed { message }) => {
+                return Err(attempt.give_up(Stop::Failed(message), BEFORE).await);
+            }
+            _ => return Err(attempt.give_up(Stop::Exited(status), BEFORE).await),
         },
         Err(stop) => return Err(attempt.give_up(stop, BEFORE).await),
     };
@@ -248,18 +251,4 @@ async fn wait(channel: &Channel, pid: u32, journal: Option<&Journal>) -> Result<
             }
         }
     }
-}
-
-/// What it has said, from what it left in the channel.
-fn said(channel: &Channel) -> Option<Result<Checked, Stop>> {
-    while let Ok(Some(received)) = channel.try_recv() {
-        match received.message {
-            Decoded::Known(Message::Checked(checked)) => return Some(Ok(checked)),
-            Decoded::Known(Message::Failed { message }) => {
-                return Some(Err(Stop::Failed(message)));
-            }
-            _ => {}
-        }
-    }
-    None
 }

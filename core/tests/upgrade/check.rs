@@ -7,10 +7,12 @@ use handover::{
     control::{Event, Failure, Request, UpgradeRequest},
 };
 
+use rustix::process::Signal;
+
 use super::{
     control::{self, Call, names},
     server,
-    service::{self, PATIENCE, Service, alive, ask, connect, directory, who},
+    service::{self, PATIENCE, Service, alive, ask, connect, directory, send, who},
 };
 
 #[test]
@@ -111,6 +113,26 @@ fn one_that_does_not_end_is_killed() {
     assert!(begun.elapsed() < PATIENCE);
     let pid = service.line("stubborn pid=").parse().unwrap();
     assert!(!alive(pid));
+}
+
+/// Who checks may be too busy to listen before it is over.
+#[test]
+fn what_a_check_said_is_heard_after_its_end() {
+    let (service, first) = control::start(&[(server::CHECK_FIRST, "1")]);
+    service.fault("exit-when-told");
+    let mut call = Call::new(&service, &control::upgrade());
+    let mut events = call.until("checking", |event| matches!(event, Event::Checking { .. }));
+    let Some(Event::Checking { pid, .. }) = events.last() else {
+        panic!("{events:?}")
+    };
+    service.line("waiting");
+    send(first.pid, Signal::STOP);
+    fs::write(service.path("told"), "").unwrap();
+    service.wait_until("the check to be over", || service::state(*pid) == Some('Z'));
+    send(first.pid, Signal::CONT);
+    events.extend(call.outcome());
+    let all = ["begun", "checking", "initialising", "failed"];
+    assert_eq!(names(&events), all);
 }
 
 #[test]

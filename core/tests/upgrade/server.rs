@@ -114,9 +114,15 @@ async fn serve(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     names += &extras::start(&generation, dir).await?;
     state::take_and_keep(&generation, dir).await?;
 
+    if fault == "exit-when-told" {
+        println!("waiting");
+        while !dir.join("told").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
     generation.progress("warming up");
     match fault.as_str() {
-        "exit" => {
+        "exit" | "exit-when-told" => {
             eprintln!("no database");
             process::exit(3);
         }

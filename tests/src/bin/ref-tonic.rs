@@ -1,6 +1,6 @@
 //! The gRPC reference server, on Handover's own loop.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use handover_tests::reference::{self, Flags, Setup, routes, run_bare_tonic};
@@ -10,19 +10,33 @@ use handover_tests::reference::{self, Flags, Setup, routes, run_bare_tonic};
 struct Program {
     #[command(flatten)]
     flags: Flags,
+    /// How many seconds old a connection may get, give or take a tenth
+    #[arg(long, value_name = "SECS")]
+    max_connection_age: Option<f64>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    reference::start(&Program::parse().flags, run, run_bare_tonic)
+    let Program {
+        flags,
+        max_connection_age,
+    } = Program::parse();
+    let age = max_connection_age
+        .map(Duration::try_from_secs_f64)
+        .transpose()?;
+    reference::start(&flags, async |flags| run(flags, age).await, run_bare_tonic)
 }
 
-async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
+async fn run(flags: &Flags, age: Option<Duration>) -> anyhow::Result<ExitCode> {
     Setup::start(flags)
         .await?
         .serve(|listener, graceful, info| {
-            handover_tonic::serve(listener, routes(info))
+            let serve = handover_tonic::serve(listener, routes(info))
                 .with_graceful(graceful)
-                .move_connections(!flags.no_move)
+                .move_connections(!flags.no_move);
+            match age {
+                Some(age) => serve.max_connection_age(age),
+                None => serve,
+            }
         })
         .await
 }

@@ -19,6 +19,12 @@ pub struct Flags {
     /// Answer at a control socket at this path
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+    /// Serve probes, status, the page and metrics on this address, too
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
+    /// The token for the buttons of that page
+    #[arg(long, value_name = "TOKEN", requires = "admin")]
+    pub admin_token: Option<String>,
     /// How many older generations may drain before the oldest is cut
     #[arg(long, value_name = "N")]
     pub max_draining: Option<usize>,

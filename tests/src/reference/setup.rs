@@ -7,7 +7,8 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use handover::{Generation, Graceful, Listener, Policy, Report};
+use handover::{Address, Generation, Graceful, Listener, Policy, Report};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -15,6 +16,8 @@ use tokio::{
 
 use super::{Fault, Flags, Info, ready_line};
 
+/// The name of the listener of `--admin`.
+const ADMIN: &str = "admin";
 /// The name of what `--keep-state` keeps.
 const STATE: &str = "reference";
 
@@ -29,6 +32,7 @@ pub struct Setup {
     /// Who answers.
     pub info: Info,
     fault: Option<Fault>,
+    admin: Option<Address>,
 }
 
 impl Setup {
@@ -72,6 +76,10 @@ impl Setup {
         for listen in &flags.listen {
             listeners.push(generation.listen(listen.to_string()).await?);
         }
+        let admin = match &flags.admin {
+            Some(address) => Some(admin(&generation, address, flags.admin_token.as_deref()).await?),
+            None => None,
+        };
         let fault = Fault::read(flags.fault_file.as_deref()).context("--fault-file")?;
         if let Some(time) = flags.ready_delay {
             generation.progress(format!("initialising for {time:?}"));
@@ -86,6 +94,7 @@ impl Setup {
             listeners,
             info,
             fault,
+            admin,
         })
     }
 
@@ -167,6 +176,7 @@ impl Setup {
             listeners,
             info,
             fault,
+            ..
         } = self;
         let server = start(listeners, generation.graceful(), info).await?;
         generation.ready().await?;
@@ -188,8 +198,29 @@ impl Setup {
             let address = listener.local_addr()?.to_string();
             Ok((listener.name().to_owned(), address))
         };
-        self.listeners.iter().map(socket).collect()
+        let admin = self.admin.iter();
+        let admin = admin.map(|address| Ok((ADMIN.to_owned(), address.to_string())));
+        self.listeners.iter().map(socket).chain(admin).collect()
     }
+}
+
+/// Serves the admin surface until the end, as a program of a user's would.
+async fn admin(
+    generation: &Generation,
+    address: &str,
+    token: Option<&str>,
+) -> anyhow::Result<Address> {
+    let listener = generation.listen(format!("{ADMIN}={address}")).await?;
+    let address = listener.local_addr()?;
+    let recorder = PrometheusBuilder::new().install_recorder()?;
+    handover_admin::metrics::describe();
+    let admin = handover_admin::serve(listener, generation).with_metrics(move || recorder.render());
+    let admin = match token {
+        Some(token) => admin.with_token(token),
+        None => admin,
+    };
+    tokio::spawn(admin.into_future());
+    Ok(address)
 }
 
 fn policy(flags: &Flags) -> Policy {

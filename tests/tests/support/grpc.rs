@@ -1,6 +1,7 @@
 //! gRPC callers over upgrades: tonic's own client, with our layer or without, and those of others.
 
 use std::{
+    collections::HashSet,
     env,
     sync::{
         Arc, Mutex,
@@ -105,14 +106,48 @@ pub(crate) async fn over_upgrades(server: &Server, mut callers: Callers) -> Outc
     outcome
 }
 
+/// Lets them call a server that renews its connections, until each has had a few, and returns what
+/// they say.
+#[cfg(target_os = "linux")]
+pub(crate) async fn over_renewals(server: &Server, mut callers: Callers) -> Outcome {
+    let port = server.newest().tcp().unwrap().port();
+    callers.arrived(server.newest().pid()).await;
+    let mut clients = HashSet::new();
+    let renewed = async {
+        while clients.len() < 6 * CHANNELS {
+            clients.extend(clients_of(port));
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(3 * BOUND, renewed)
+        .await
+        .expect("connections get old");
+    callers.stop().await
+}
+
+/// The ports of those who have a connection to this one.
+#[cfg(target_os = "linux")]
+fn clients_of(server: u16) -> Vec<u16> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = |address: &str| u16::from_str_radix(address.rsplit(':').next()?, 16).ok();
+    let lines = table.lines().skip(1).filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (local, remote, state) = (words.next()?, words.next()?, words.next()?);
+        (port(local) == Some(server) && state == "01").then(|| port(remote))?
+    });
+    lines.collect()
+}
+
 impl Outcome {
     /// All calls were OK, and streams ended as they should, and were opened again.
     pub(crate) fn assert_unnoticed(&self) {
         assert_eq!(self.failures, [""; 0], "of {} calls", self.calls);
         assert!(self.calls > 50 * upgrades(), "only {} calls", self.calls);
         assert!(self.resumed >= upgrades(), "only {}", self.resumed);
-        // At most once more where connections are told late.
+        // At most once more where connections are told late, and now and then twice where a client
+        // has no time to read that it was told.
         let most = 2 * upgrades() * (CHANNELS * CALLERS) as u64;
+        let most = most + most / 10;
         assert!(self.resumed <= most, "{} of {most}", self.resumed);
     }
 }

@@ -8,6 +8,7 @@
 //! A server with handlers that a test can hold and let go, and a client that is no more than a
 //! socket.
 
+pub mod frames;
 pub mod moving;
 
 use std::{

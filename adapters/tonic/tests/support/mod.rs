@@ -100,6 +100,14 @@ fn routes(health: &Health) -> Routes {
             }),
         )
         .route(
+            "/test.Test/Waits",
+            post(async |request: Request| {
+                let graceful = request.extensions().get::<Graceful>().unwrap();
+                let waits = one("first").chain(stream::pending());
+                answer(EndOnDrain::new(waits, graceful))
+            }),
+        )
+        .route(
             "/test.Test/Ticks",
             post(async |request: Request| {
                 let graceful = request.extensions().get::<Graceful>().unwrap();
@@ -184,7 +192,7 @@ pub struct Call {
     body: Option<RecvStream>,
     read: BytesMut,
     // The connection lives as long as this.
-    _send: SendRequest<Bytes>,
+    send: SendRequest<Bytes>,
 }
 
 impl Call {
@@ -199,8 +207,22 @@ impl Call {
     async fn begin(server: &Server, path: &str, limit: Option<&str>) -> Self {
         let stream = TcpStream::connect(server.addr).await.unwrap();
         let local = stream.local_addr().unwrap();
-        let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+        let (send, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(connection);
+        Self::on(send, local, path, limit)
+    }
+
+    /// Another one on the same connection.
+    pub fn again(&self, path: &str) -> Self {
+        Self::on(self.send.clone(), self.local, path, None)
+    }
+
+    fn on(
+        mut send: SendRequest<Bytes>,
+        local: SocketAddr,
+        path: &str,
+        limit: Option<&str>,
+    ) -> Self {
         let mut request = http::Request::post(format!("http://x{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
@@ -216,7 +238,7 @@ impl Call {
             headers: HeaderMap::new(),
             body: None,
             read: BytesMut::new(),
-            _send: send,
+            send,
         }
     }
 
@@ -228,6 +250,11 @@ impl Call {
             self.body = Some(body);
         }
         self.body.as_mut().unwrap()
+    }
+
+    /// Returns true once GOAWAY has come.
+    pub async fn is_told(&self) -> bool {
+        self.send.clone().ready().await.is_err()
     }
 
     /// The next message; `None` after the last one.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     Kind as Holder,
-    status::{HeldKind, LastUpgrade, Older, Socket, Standing, Step, Upgrade},
+    status::{HeldKind, LastUpgrade, Older, PastUpgrade, Socket, Standing, Step, Upgrade},
 };
 
 fn held() -> Held {
@@ -46,6 +46,12 @@ fn status() -> Status {
             ago: Duration::from_secs(60),
         }),
         workers: Vec::new(),
+        recent_upgrades: vec![PastUpgrade {
+            generation: 3,
+            error: None,
+            ago: Duration::from_secs(3600),
+        }],
+        failed_upgrades: 1,
         listeners: vec![Socket {
             name: "web".into(),
             address: "127.0.0.1:8080".into(),
