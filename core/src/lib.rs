@@ -116,6 +116,8 @@ pub mod status;
 #[allow(dead_code, reason = "there is none, and it has a name")]
 mod successor;
 #[cfg(all(unix, feature = "process"))]
+pub mod supervise;
+#[cfg(all(unix, feature = "process"))]
 mod sys;
 #[cfg(all(unix, feature = "process"))]
 mod systemd;

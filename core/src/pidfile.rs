@@ -11,7 +11,10 @@
 use std::{
     fs::{self, File, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -43,9 +46,10 @@ pub(crate) struct Prepared {
     file: NamedTempFile,
 }
 
-/// The pid file of this process. Removed by [`remove`](Self::remove); dropping only unlocks it.
+/// The pid file of this process: of mode 0644, complete at every moment, and locked while the
+/// process lives. Removed by [`remove`](Self::remove); dropping only unlocks it.
 #[derive(Debug)]
-pub(crate) struct PidFile {
+pub struct PidFile {
     path: PathBuf,
     // Holds the lock.
     file: File,
@@ -153,18 +157,46 @@ impl Prepared {
 }
 
 impl PidFile {
+    /// Writes it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written there, or belongs to another living process.
+    pub fn write(path: &Path) -> Result<Self, Error> {
+        Prepared::new(path, None)?.publish(None)
+    }
+
+    /// The one that this process wrote before an `exec` of itself, which kept `fd` and so the lock.
+    #[must_use]
+    pub fn restore(path: &Path, fd: OwnedFd) -> Self {
+        let (path, file) = (path.to_owned(), fd.into());
+        Self { path, file }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns true if the file at the path is still this one.
     pub(crate) fn is_ours(&self) -> bool {
         is_at(&self.file, &self.path)
     }
 
     /// Removes the file, if it is still ours.
-    pub(crate) fn remove(self) {
+    pub fn remove(self) {
         if self.is_ours()
             && let Err(err) = fs::remove_file(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %err, "cannot remove the pid file");
         }
+    }
+}
+
+impl AsFd for PidFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

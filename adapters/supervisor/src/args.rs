@@ -6,7 +6,7 @@ use clap::{Args as Group, Parser, Subcommand};
 
 use crate::exit;
 
-/// Asks a Handover service where it stands, and for an upgrade, a drain or a cut
+/// Holds the sockets of a program; asks a service where it stands, and for an upgrade, a drain, a cut
 #[derive(Debug, Parser)]
 #[command(name = "handover", version, after_help = exit::HELP)]
 pub(crate) struct Args {
@@ -28,6 +28,20 @@ pub(crate) enum Command {
     /// End what still drains, now
     #[command(after_help = exit::HELP)]
     Cut(Cut),
+    /// Let the supervisor of a service replace its own program
+    #[command(after_help = exit::HELP)]
+    Reexec(Cut),
+    /// Hold the sockets of a program, start it, and replace it without losing a connection
+    #[cfg(target_os = "linux")]
+    Run(Box<crate::run::args::Run>),
+    /// Be socketmaster or start_server, with their flags: `compat socketmaster -command …`
+    #[cfg(target_os = "linux")]
+    #[command(disable_help_flag = true)]
+    Compat {
+        /// socketmaster or start_server, and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Try whether a program could start, without starting the service
     #[command(after_help = exit::HELP)]
     Check(Check),
@@ -106,7 +120,7 @@ pub(crate) struct Check {
 }
 
 /// Reads a decimal number of seconds, up to a year.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     if !(0.0..=31_536_000.0).contains(&seconds) {
         return Err("not between 0 and a year".to_owned());

@@ -10,6 +10,8 @@ pub(crate) enum Exit {
     Done = 0,
     /// The upgrade or the check failed. The service is what it was.
     Failed = 1,
+    /// The arguments are wrong.
+    Usage = 2,
     /// The service refused: nothing has been done.
     Refused = 3,
     /// Nobody could be asked.

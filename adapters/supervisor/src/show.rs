@@ -130,6 +130,9 @@ impl Show {
                 let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
                 format!("cut: process {}", pids.join(", "))
             }
+            Event::Reexecuted { pid, release, .. } => {
+                format!("process {pid} runs its new program, version {release}")
+            }
             Event::Failed { message, .. } => format!("the upgrade failed: {message}"),
             Event::Resumed { message, .. } => {
                 format!(

@@ -55,6 +55,10 @@ impl Conductor {
                 None
             }
             Request::Cut => self.cut_for(caller),
+            Request::Reexec => Some(Event::refused(
+                Refusal::UnknownCommand,
+                "this is a service and no supervisor; ask for an upgrade",
+            )),
             // Answered where it arrives.
             Request::Status => None,
         };

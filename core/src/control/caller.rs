@@ -8,12 +8,17 @@
 //! 3. The last line is offered to the socket by who says it. So it is delivered although the process
 //!    may end right after, unless its reader has not read what was there before.
 
-use std::{io, sync::Mutex, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Mutex,
+    time::Duration,
+};
 
 use rustix::net::{SendFlags, send};
 use tokio::{io::Interest, net::UnixStream, sync::Notify, time::timeout};
 
-use super::{Event, LONGEST_REQUEST, Refusal, Refused};
+use super::{Event, LONGEST_REQUEST, Refusal, Refused, Request};
 use crate::{generation::shared::lock, kernel};
 
 /// How much is kept for a caller that does not read.
@@ -23,9 +28,12 @@ const STALLED: Duration = Duration::from_secs(5);
 /// How long a request may take to arrive.
 const REQUEST: Duration = Duration::from_secs(5);
 
-/// A connection, and what is still to be written to it.
+/// Who has connected to a control socket, and what it is still to be told.
+///
+/// Telling it something never waits. What it has not read is kept, up to a bound, and written by
+/// [`attend`](Self::attend), which a task is to run.
 #[derive(Debug)]
-pub(crate) struct Caller {
+pub struct Caller {
     stream: UnixStream,
     out: Mutex<Out>,
     wake: Notify,
@@ -39,7 +47,9 @@ struct Out {
 }
 
 impl Caller {
-    pub(crate) fn new(stream: UnixStream) -> Self {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
         Self {
             stream,
             out: Mutex::default(),
@@ -47,8 +57,8 @@ impl Caller {
         }
     }
 
-    /// Tells it something.
-    pub(crate) fn tell(&self, event: &Event) {
+    /// Tells it something. After what [is last](Event::is_last), nothing more is taken.
+    pub fn tell(&self, event: &Event) {
         let mut out = lock(&self.out);
         if out.closed {
             return;
@@ -68,14 +78,15 @@ impl Caller {
     }
 
     /// Tells it something that the next such line replaces, unless it is behind.
-    pub(crate) fn tell_if_idle(&self, event: &Event) {
+    pub fn tell_if_idle(&self, event: &Event) {
         if lock(&self.out).pending.is_empty() {
             self.tell(event);
         }
     }
 
     /// Returns true if it is told nothing any more.
-    pub(crate) fn is_closed(&self) -> bool {
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
         lock(&self.out).closed
     }
 
@@ -96,8 +107,8 @@ impl Caller {
         }
     }
 
-    /// Writes what is kept until all has been said.
-    pub(crate) async fn attend(&self) {
+    /// Writes what is kept until all has been said. Cancel safe.
+    pub async fn attend(&self) {
         loop {
             let (pending, closed) = {
                 let out = lock(&self.out);
@@ -126,8 +137,28 @@ impl Caller {
         }
     }
 
-    /// Reads the request.
-    pub(crate) async fn request(&self) -> Result<Vec<u8>, Refused> {
+    /// Reads what it asks for, if it may ask at all. Who asks for nothing that can be done has been
+    /// told so when this returns `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// A request that was not returned is lost.
+    pub async fn receive(&self) -> Option<Request> {
+        let line = match self.is_permitted() {
+            Ok(()) => self.request().await,
+            Err(refused) => Err(refused),
+        };
+        match line.and_then(|line| Request::from_line(&line)) {
+            Ok(request) => Some(request),
+            Err(refused) => {
+                tracing::info!(kind = ?refused.0, why = refused.1, "a request over the control socket was refused");
+                self.tell(&refused.into());
+                None
+            }
+        }
+    }
+
+    async fn request(&self) -> Result<Vec<u8>, Refused> {
         let late = || {
             let message = format!("no request came within {REQUEST:?}");
             Err(Refused(Refusal::TooSlow, message))
@@ -163,7 +194,7 @@ impl Caller {
     }
 
     /// Whether it may ask for anything: it is of our user, or root.
-    pub(crate) fn is_permitted(&self) -> Result<(), Refused> {
+    fn is_permitted(&self) -> Result<(), Refused> {
         let refuse = |message: String| Err(Refused(Refusal::Forbidden, message));
         match self.stream.peer_cred() {
             Ok(who) if may(who.uid(), rustix::process::geteuid().as_raw()) => Ok(()),
@@ -173,6 +204,12 @@ impl Caller {
             )),
             Err(err) => refuse(format!("the kernel does not tell who asks: {err}")),
         }
+    }
+}
+
+impl AsFd for Caller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 

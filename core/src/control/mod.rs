@@ -19,11 +19,13 @@
 //! that has drained. Neither a connection nor a reader who does not read holds anything up.
 
 pub(crate) mod caller;
+mod events;
 pub(crate) mod followers;
 mod protocol;
 pub(crate) mod server;
 pub(crate) mod socket;
 
+pub use self::caller::Caller;
 pub(crate) use self::protocol::Refused;
 pub use self::protocol::{
     Event, Failure, InvalidEvent, LONGEST_REQUEST, Refusal, Request, UpgradeRequest, VERSION,

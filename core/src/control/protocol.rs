@@ -31,6 +31,9 @@ pub enum Request {
     Drain,
     /// The end of what still drains: of this process, or else of those before it.
     Cut,
+    /// A supervisor is to replace its own program, and nothing else: it keeps its process id, its
+    /// sockets and what it has started. A service refuses it.
+    Reexec,
 }
 
 /// How an upgrade is asked for.
@@ -166,6 +169,15 @@ pub enum Event {
         /// The processes, the oldest first.
         pids: Vec<u32>,
     },
+    /// The supervisor runs its new program. The last line.
+    #[non_exhaustive]
+    Reexecuted {
+        /// Its process, which is what it was.
+        pid: u32,
+        /// The version of the program that answers.
+        #[serde(default)]
+        release: String,
+    },
     /// The upgrade has failed: the process that answers serves on, unless the failure is
     /// [`Failure::Lost`] or [`Failure::Stopped`]. The last line.
     #[non_exhaustive]
@@ -259,6 +271,7 @@ impl Event {
             Self::Status { .. }
                 | Self::Drained { .. }
                 | Self::Cut { .. }
+                | Self::Reexecuted { .. }
                 | Self::Failed { .. }
                 | Self::Resumed { .. }
                 | Self::Refused { .. }
@@ -273,11 +286,6 @@ impl Event {
             abandoned: report.abandoned,
             text: report.to_string(),
         }
-    }
-
-    pub(crate) fn refused(kind: Refusal, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self::Refused { kind, message }
     }
 
     /// The line, with its end.
@@ -339,7 +347,7 @@ impl Request {
     }
 }
 
-const COMMANDS: [&str; 4] = ["status", "upgrade", "drain", "cut"];
+const COMMANDS: [&str; 5] = ["status", "upgrade", "drain", "cut", "reexec"];
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -61,17 +61,8 @@ pub(crate) async fn serve(
 
 async fn answer(stream: UnixStream, shared: Weak<Shared>, _permit: OwnedSemaphorePermit) {
     let caller = Arc::new(Caller::new(stream));
-    let request = match caller.is_permitted() {
-        Ok(()) => caller.request().await,
-        Err(refused) => Err(refused),
-    };
-    let request = request.and_then(|line| Request::from_line(&line));
-    match request {
-        Ok(request) => ask(request, &caller, &shared),
-        Err(refused) => {
-            tracing::info!(kind = ?refused.0, why = refused.1, "a request over the control socket was refused");
-            caller.tell(&refused.into());
-        }
+    if let Some(request) = caller.receive().await {
+        ask(request, &caller, &shared);
     }
     caller.attend().await;
 }

@@ -69,19 +69,7 @@ impl ControlSocket {
         if let Some(inherited) = inherited.take_if(fits) {
             return Ok(inherited);
         }
-        let failed = |err| {
-            let message = format!("cannot open the control socket {}", path.display());
-            Error::io(Kind::Control, message, err)
-        };
-        let (fd, owned) = open(path).map_err(failed)?;
-        let record = Record {
-            name: NAME.to_owned(),
-            kind: SocketKind::Unix,
-            address: format!("unix:{}", path.display()),
-            foreign: false,
-            path: Some(owned),
-            access: Access::default(),
-        };
+        let (record, fd) = open_recorded(path)?;
         Ok(Self {
             record,
             fd,
@@ -113,6 +101,24 @@ impl ControlSocket {
             path.remove();
         }
     }
+}
+
+/// Opens one, and says what it is.
+pub(crate) fn open_recorded(path: &Path) -> Result<(Record, OwnedFd), Error> {
+    let failed = |err| {
+        let message = format!("cannot open the control socket {}", path.display());
+        Error::io(Kind::Control, message, err)
+    };
+    let (fd, owned) = open(path).map_err(failed)?;
+    let record = Record {
+        name: NAME.to_owned(),
+        kind: SocketKind::Unix,
+        address: format!("unix:{}", path.display()),
+        foreign: false,
+        path: Some(owned),
+        access: Access::default(),
+    };
+    Ok((record, fd))
 }
 
 /// Proves that it could be opened there.

@@ -38,6 +38,7 @@ use crate::{
     sockets::{foreign, gate::Gate, registry::Registry},
     state::StateReader,
     status::journal::Journal,
+    supervise,
     systemd::{self, Manager, pulse},
     testing::Seat,
     upgrade::{
@@ -112,7 +113,7 @@ impl GenerationBuilder {
     /// the directory in which the process was started.
     ///
     /// The file has mode 0644, is replaced in one step, locked while the process lives, and removed
-    /// by the last generation.
+    /// by the last generation. Under `handover run` it is left to that one, whose process id stays.
     pub fn pid_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.pid_file = Some(path.into());
         self
@@ -123,7 +124,8 @@ impl GenerationBuilder {
     /// was started.
     ///
     /// The file has mode 0600, stays the same over upgrades, and is removed by the last generation.
-    /// Only the user of this process and root may connect.
+    /// Only the user of this process and root may connect. Under `handover run` it is left to that
+    /// one, which answers the same.
     pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
         self.control = Some(path.into());
         self
@@ -260,6 +262,13 @@ impl GenerationBuilder {
         if self.seat.is_some() {
             // These are the process's, and so the test's.
             (self.signals, self.pid_file) = (Signals::none(), None);
+        }
+        if self.seat.is_none() && supervise::is_supervised() {
+            // Its next process is started beside this one, and only one can have them.
+            let (pid_file, control) = (self.pid_file.take(), self.control.take());
+            if pid_file.is_some() || control.is_some() {
+                tracing::info!("the pid file and the control socket are left to the supervisor");
+            }
         }
         let signals = self.signals.install()?;
         let mut program = Program::of_this_process().map_err(|err| {

@@ -62,6 +62,9 @@ pub struct Status {
     pub upgrade: Option<Upgrade>,
     /// How the last upgrade of this process ended.
     pub last_upgrade: Option<LastUpgrade>,
+    /// The processes of a supervisor that serve, or are to. A service by itself has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<Worker>,
     /// The last upgrades of the service, the newest first, those of earlier generations included.
     pub recent_upgrades: Vec<PastUpgrade>,
     /// How many upgrades of the service have failed, in all generations.
@@ -123,6 +126,26 @@ pub struct Older {
     pub generation: u64,
     /// What holds its drain open, once it has said so. It does about every second.
     pub held: Option<Held>,
+}
+
+/// A process that a supervisor has started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Worker {
+    /// The process.
+    pub pid: u32,
+    /// How many generations were before its own.
+    pub generation: u64,
+    /// Which of the workers it is, from 0.
+    pub index: u32,
+    /// Where it stands.
+    pub standing: Standing,
+    /// How long ago it was started.
+    #[serde(rename = "age_seconds", with = "seconds")]
+    pub age: Duration,
+    /// What it last said that it does.
+    pub progress: Option<String>,
 }
 
 /// An upgrade under way.
@@ -238,6 +261,7 @@ impl Status {
             older: shared.older.statuses(),
             upgrade: notes.upgrade,
             last_upgrade: notes.last,
+            workers: Vec::new(),
             recent_upgrades: notes.recent,
             failed_upgrades: notes.failed,
             listeners: lock(&shared.registry).in_use(),

@@ -46,6 +46,7 @@ use std::{
 
 use tokio::sync::watch;
 
+pub use self::socket::Notifier;
 use self::{environment::Environment, socket::monotonic_usec, store::Plan};
 use crate::{Graceful, text::shortened};
 

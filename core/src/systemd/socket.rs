@@ -29,9 +29,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// ended before, the manager would take that for the end of the service.
 pub(super) const BARRIER: Duration = Duration::from_secs(5);
 
-/// Where messages go.
+/// The service manager of this process, as `sd_notify` knows it.
 #[derive(Debug)]
-pub(super) struct Notifier {
+pub struct Notifier {
     address: SocketAddrUnix,
 }
 
@@ -41,7 +41,7 @@ impl Notifier {
     /// # Errors
     ///
     /// In words, if it is neither.
-    pub(super) fn new(value: &OsStr) -> Result<Self, String> {
+    pub fn new(value: &OsStr) -> Result<Self, String> {
         let bytes = value.as_bytes();
         let address = match bytes {
             [b'/', ..] => SocketAddrUnix::new(bytes),
@@ -53,8 +53,13 @@ impl Notifier {
         Ok(Self { address })
     }
 
-    /// Sends a message, and descriptors with it.
-    pub(super) fn send(&self, message: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    /// Sends a message, which is assignments, one in a line, and descriptors with it. A manager
+    /// that does not read is waited for at most half a second.
+    ///
+    /// # Errors
+    ///
+    /// If it was not sent.
+    pub fn send(&self, message: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
         socket.set_write_timeout(Some(PATIENCE))?;
         rustix::net::connect(&socket, &self.address)?;

@@ -3,7 +3,10 @@
 mod check;
 mod status;
 
-use std::time::{Duration, Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use handover::control::{Event, Failure, Request, UpgradeRequest};
 use handover_supervisor::{Client, Error};
@@ -15,8 +18,29 @@ use crate::{
 };
 
 /// Runs one.
-pub(crate) fn run(args: Args) -> Exit {
+pub(crate) fn run(args: Args) -> ExitCode {
     match args.command {
+        #[cfg(target_os = "linux")]
+        Command::Run(run) => crate::run::run(run.config()),
+        command => ask(command).into(),
+    }
+}
+
+fn ask(command: Command) -> Exit {
+    match command {
+        // Above.
+        #[cfg(target_os = "linux")]
+        Command::Run(_) => Exit::Done,
+        #[cfg(target_os = "linux")]
+        Command::Compat { args } => {
+            let name = args.first().map(|name| name.to_string_lossy().into_owned());
+            let name = name.unwrap_or_default();
+            eprintln!(
+                "handover: {name:?} is not known here; there are socketmaster and start_server"
+            );
+            Exit::Usage
+        }
+        Command::Reexec(args) => follow(&args.service, &Request::Reexec, args.timeout, |_| false),
         Command::Upgrade(upgrade) => {
             let mut request = UpgradeRequest::default().check(upgrade.check);
             if let Some(generation) = upgrade.if_generation {
@@ -68,7 +92,10 @@ fn follow(
 fn outcome(event: &Event) -> Option<Exit> {
     Some(match event {
         Event::Drained { cut, abandoned, .. } if cut + abandoned > 0 => Exit::Incomplete,
-        Event::Drained { .. } | Event::Cut { .. } | Event::Status { .. } => Exit::Done,
+        Event::Drained { .. }
+        | Event::Cut { .. }
+        | Event::Reexecuted { .. }
+        | Event::Status { .. } => Exit::Done,
         Event::Failed {
             kind: Failure::Lost,
             ..

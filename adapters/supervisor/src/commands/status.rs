@@ -59,6 +59,19 @@ fn text(status: &Status) -> String {
         line("drains for", reason.clone() + &left.unwrap_or_default());
     }
     line("started", format!("{} ago", time(status.age)));
+    for worker in &status.workers {
+        let (index, pid, generation) = (worker.index, worker.pid, worker.generation);
+        let does = worker.progress.as_ref().map(|text| format!(": {text}"));
+        line(
+            "worker",
+            format!(
+                "{index} (pid {pid}): generation {generation}, {} for {}{}",
+                worker.standing,
+                time(worker.age),
+                does.unwrap_or_default()
+            ),
+        );
+    }
     for socket in &status.listeners {
         line(
             "socket",

@@ -9,3 +9,5 @@ mod check;
 mod commands;
 mod failures;
 mod service;
+#[path = "../shared/mod.rs"]
+mod shared;

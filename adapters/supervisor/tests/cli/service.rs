@@ -166,18 +166,8 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         // Every process that has our directory in its environment is ours.
-        let mark = format!("{DIR}={}", self.dir.path().display()).into_bytes();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let pid = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
-            let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
-            let ours = environ.split(|byte| *byte == 0).any(|one| one == mark);
-            if let (Some(pid), true) = (pid, ours) {
-                kill(pid);
-            }
-        }
+        let mark = format!("{DIR}={}", self.dir.path().display());
+        crate::shared::marked(&mark).into_iter().for_each(kill);
         let _ = self.child.wait();
     }
 }

@@ -45,6 +45,7 @@ fn status() -> Status {
             error: Some("the successor (pid 75) ended before it was ready".into()),
             ago: Duration::from_secs(60),
         }),
+        workers: Vec::new(),
         recent_upgrades: vec![PastUpgrade {
             generation: 3,
             error: None,
@@ -118,6 +119,7 @@ fn events() -> BTreeMap<&'static str, Event> {
             },
         ),
         ("cut", Event::Cut { pids: vec![75, 76] }),
+        ("reexecuted", Event::reexecuted(77, "0.1.0")),
         (
             "failed",
             Event::Failed {
@@ -147,6 +149,7 @@ fn requests() -> BTreeMap<&'static str, Request> {
         ("request-status", Request::Status),
         ("request-drain", Request::Drain),
         ("request-cut", Request::Cut),
+        ("request-reexec", Request::Reexec),
         ("request-upgrade", Request::Upgrade(upgrade.clone())),
         (
             "request-upgrade-all",

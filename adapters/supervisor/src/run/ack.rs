@@ -1,0 +1,161 @@
+//! einhorn's command socket, as far as its workers use it: one says that it is ready.
+//!
+//! A message is a line of JSON or, as einhorn's own library writes it, of YAML, in which `%` and line
+//! ends are written as `%25` and `%0A`. All else that can be asked for there is asked for at our
+//! [control socket](handover::control).
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::mpsc::UnboundedSender,
+};
+
+/// The longest message.
+const LONGEST: u64 = 4096;
+
+/// The socket and its directory.
+#[derive(Debug)]
+pub(crate) struct AckSocket {
+    listener: OwnedFd,
+    path: PathBuf,
+}
+
+impl AckSocket {
+    /// Opens it in a directory of its own. Any user may connect: who it is tells the kernel.
+    pub(crate) fn open() -> io::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("handover-")
+            .permissions(Permissions::from_mode(0o711))
+            .tempdir()?;
+        let path = dir.path().join("ack");
+        let listener = std::os::unix::net::UnixListener::bind(&path)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+        // Removed by `remove`: an exec drops nothing.
+        let _ = dir.keep();
+        let listener = listener.into();
+        Ok(Self { listener, path })
+    }
+
+    pub(crate) fn restore(path: PathBuf, listener: OwnedFd) -> Self {
+        Self { listener, path }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Hears who is ready, and says so by process id.
+    pub(crate) fn listen(&self, ready: UnboundedSender<u32>) -> io::Result<()> {
+        let listener = std::os::unix::net::UnixListener::from(self.listener.try_clone()?);
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(tokio::spawn(hear(stream, ready.clone()))),
+                    // Out of descriptors, mostly: somebody may close one.
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+                }
+            }
+        });
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self) {
+        let _ = fs::remove_file(&self.path);
+        if let Some(dir) = self.path.parent() {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+impl AsFd for AckSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+async fn hear(stream: UnixStream, ready: UnboundedSender<u32>) {
+    // Not what it claims: another process could claim it, too.
+    let Some(pid) = stream.peer_cred().ok().and_then(|who| who.pid()) else {
+        return;
+    };
+    let mut lines = BufReader::new(stream.take(LONGEST));
+    let mut line = String::new();
+    while matches!(lines.read_line(&mut line).await, Ok(1..)) {
+        if is_ack(&line) {
+            let _ = ready.send(pid.cast_unsigned());
+        }
+        line.clear();
+        lines.get_mut().set_limit(LONGEST);
+    }
+}
+
+/// Returns true if a worker says that it is ready.
+fn is_ack(line: &str) -> bool {
+    let text = line.trim_end().replace("%0A", "\n").replace("%25", "%");
+    let command = match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(value) => value
+            .get("command")
+            .and_then(|one| one.as_str())
+            .map(ToOwned::to_owned),
+        Err(_) => text.lines().find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            let bare = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
+            (bare(key).trim_start_matches(':') == "command").then(|| bare(value))
+        }),
+    };
+    command.as_deref() == Some("worker:ack")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[test]
+    fn json_and_yaml_are_read() {
+        for line in [
+            "{\"command\":\"worker:ack\",\"pid\":7}\n",
+            "---%0Acommand: worker:ack%0Apid: 7%0A\n",
+            "---%0A:command: \"worker:ack\"%0A\n",
+        ] {
+            assert!(is_ack(line), "{line}");
+        }
+        for line in [
+            "",
+            "worker:ack",
+            "{\"command\":\"state\"}",
+            "{\"command\":7}",
+            "a: b",
+        ] {
+            assert!(!is_ack(line), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_acks_is_known_by_the_kernel() {
+        let socket = AckSocket::open().unwrap();
+        let (send, mut ready) = tokio::sync::mpsc::unbounded_channel();
+        socket.listen(send).unwrap();
+        let mut stream = UnixStream::connect(socket.path()).await.unwrap();
+        stream
+            .write_all(b"{\"command\":\"worker:ack\",\"pid\":1}\n")
+            .await
+            .unwrap();
+        assert_eq!(ready.recv().await, Some(std::process::id()));
+        socket.remove();
+        assert!(!socket.path().parent().unwrap().exists());
+    }
+}

@@ -1,0 +1,174 @@
+//! What a process says by `sd_notify`, or over crank's descriptor.
+//!
+//! Each process has an address of its own, an abstract one: it needs no directory that another user
+//! may enter, and goes with the socket. The kernel says under whom the sender runs; what another
+//! user sends is not heard.
+
+use std::{
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, recvmsg, sockopt,
+};
+use socket2::{Domain, Socket, Type};
+use tokio::{io::Interest, net::UnixDatagram};
+
+/// The longest message.
+const LONGEST: usize = 4096;
+/// How many addresses are tried that are taken.
+const TRIES: u32 = 100;
+
+/// Where the messages of one process arrive.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    socket: UnixDatagram,
+    name: String,
+    /// Who may be heard, beside us and root.
+    uid: u32,
+}
+
+/// What a message says that matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Ready,
+    Extend(Duration),
+    Status(String),
+}
+
+impl Mailbox {
+    /// Opens one. `mark` is part of its address.
+    pub(crate) fn open(mark: u64, uid: u32) -> io::Result<Self> {
+        let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+        sockopt::set_socket_passcred(&socket, true)?;
+        let mut tries = 0;
+        let name = loop {
+            let name = format!("handover/{}/{mark}/{tries}", std::process::id());
+            let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
+            match rustix::net::bind(&socket, &address) {
+                Ok(()) => break name,
+                Err(rustix::io::Errno::ADDRINUSE) if tries < TRIES => tries += 1,
+                Err(err) => return Err(err.into()),
+            }
+        };
+        Self::restore(socket.into(), name, uid)
+    }
+
+    /// Makes it of its socket.
+    pub(crate) fn restore(fd: OwnedFd, name: String, uid: u32) -> io::Result<Self> {
+        let socket = std::os::unix::net::UnixDatagram::from(fd);
+        socket.set_nonblocking(true)?;
+        let socket = UnixDatagram::from_std(socket)?;
+        Ok(Self { socket, name, uid })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// For `NOTIFY_SOCKET`.
+    pub(crate) fn address(&self) -> String {
+        format!("@{}", self.name)
+    }
+
+    /// A socket whose messages arrive here, for who wants a descriptor to write to.
+    pub(crate) fn connected(&self) -> io::Result<OwnedFd> {
+        let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+        let address = SocketAddrUnix::new_abstract_name(self.name.as_bytes())?;
+        rustix::net::connect(&socket, &address)?;
+        Ok(socket.into())
+    }
+
+    /// The next message. Cancel safe.
+    pub(crate) async fn next(&self) -> io::Result<Vec<Said>> {
+        loop {
+            let received = self.socket.async_io(Interest::READABLE, || self.receive());
+            if let Some(text) = received.await? {
+                return Ok(read(&text));
+            }
+        }
+    }
+
+    /// `None` if it is of another user.
+    fn receive(&self) -> io::Result<Option<String>> {
+        let mut bytes = [0; LONGEST];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        // There is no room for descriptors, so the kernel closes them, which is what a barrier
+        // waits for.
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut iov = [IoSliceMut::new(&mut bytes)];
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let length = recvmsg(&self.socket, &mut iov, &mut control, flags)?.bytes;
+        let ours = rustix::process::geteuid().as_raw();
+        let permitted = control.drain().any(|message| match message {
+            RecvAncillaryMessage::ScmCredentials(who) => {
+                let uid = who.uid.as_raw();
+                uid == self.uid || uid == ours || uid == 0
+            }
+            _ => false,
+        });
+        let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        Ok(Some(text).filter(|_| permitted))
+    }
+}
+
+impl AsFd for Mailbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Reads a message. What is not known is left alone.
+fn read(text: &str) -> Vec<Said> {
+    let said = |line: &str| match line.split_once('=')? {
+        ("READY", "1") => Some(Said::Ready),
+        ("STATUS", status) => Some(Said::Status(status.trim_end().to_owned())),
+        ("EXTEND_TIMEOUT_USEC", usec) => Some(Said::Extend(Duration::from_micros(
+            usec.trim().parse().ok()?,
+        ))),
+        _ => None,
+    };
+    text.lines().filter_map(said).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_lines_and_what_is_strange_is_left() {
+        let text = "READY=1\nSTATUS=warm\nX=1\nEXTEND_TIMEOUT_USEC=5000000\nEXTEND_TIMEOUT_USEC=x\nREADY=2\nrubbish";
+        let expected = [
+            Said::Ready,
+            Said::Status("warm".to_owned()),
+            Said::Extend(Duration::from_secs(5)),
+        ];
+        assert_eq!(read(text), expected);
+        assert_eq!(read(""), []);
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_to_the_address_or_the_descriptor_arrives() {
+        let us = rustix::process::geteuid().as_raw();
+        let mailbox = Mailbox::open(7, us).unwrap();
+        let fd = mailbox.connected().unwrap();
+        std::os::unix::net::UnixDatagram::from(fd)
+            .send(b"STATUS=one")
+            .unwrap();
+        let said = mailbox.next().await.unwrap();
+        assert_eq!(said, [Said::Status("one".to_owned())]);
+        let address = std::ffi::OsString::from(mailbox.address());
+        let notifier = handover::supervise::Notifier::new(&address).unwrap();
+        notifier.send("READY=1", &[]).unwrap();
+        assert_eq!(mailbox.next().await.unwrap(), [Said::Ready]);
+        // Another with the same mark gets another address.
+        assert_ne!(Mailbox::open(7, us).unwrap().name(), mailbox.name());
+    }
+}

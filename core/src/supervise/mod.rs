@@ -1,0 +1,53 @@
+//! For a program that holds the sockets of others and starts them: what the program `handover` of
+//! `handover-supervisor` stands on.
+//!
+//! A [`ServiceSocket`] is opened by the rules of [`Generation::listen`](crate::Generation::listen)
+//! and outlives whoever serves from it. [`Keeping`] carries descriptors over an `exec` of the
+//! process by itself, so that it can replace its own program and keep its process id. [`PidFile`]
+//! and [`Notifier`] are what a generation uses for the same.
+
+use std::ffi::OsStr;
+
+mod keeping;
+mod socket;
+
+pub use self::{
+    keeping::{Keeping, kept},
+    socket::ServiceSocket,
+};
+pub use crate::{pidfile::PidFile, systemd::Notifier};
+
+/// The variable by which a supervisor tells the processes that it has started that they are its own:
+/// its process id.
+///
+/// Such a process is replaced by one that the supervisor starts beside it. So a
+/// [`Generation`](crate::Generation) leaves it the pid file and the control socket, of which there
+/// is one.
+pub const VARIABLE: &str = "HANDOVER_SUPERVISOR";
+
+/// Whether this process was started by a supervisor.
+pub(crate) fn is_supervised() -> bool {
+    let value = std::env::var_os(VARIABLE);
+    names(value.as_deref(), std::os::unix::process::parent_id())
+}
+
+/// A variable that was inherited from a process of a supervisor names another than our parent.
+fn names(value: Option<&OsStr>, parent: u32) -> bool {
+    value
+        .and_then(OsStr::to_str)
+        .and_then(|text| text.parse().ok())
+        == Some(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_parent_is_our_supervisor() {
+        assert!(names(Some(OsStr::new("77")), 77));
+        for value in [None, Some("7"), Some(""), Some("x"), Some("-77")] {
+            assert!(!names(value.map(OsStr::new), 77), "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! A socket that is held for whoever serves from it.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    accept::Address,
+    control::socket as control_socket,
+    error::{Error, Kind},
+    sockets::{
+        SocketOptions, foreign,
+        open::{self, How, Opened, Target},
+        record::{self, Record, SocketKind},
+        spec::Spec,
+    },
+    sys,
+};
+
+/// A listener, or a socket of datagrams, that this process holds for the programs it starts.
+///
+/// It is close-on-exec here, and blocking, as programs expect of what they inherit: one that wants
+/// it otherwise says so itself, and a blocking one would spin. (A control socket is nonblocking.)
+/// Dropping it closes this process's copy and leaves the file of a Unix socket where it is:
+/// [`remove_file`](Self::remove_file) removes that.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), handover::Error> {
+/// use handover::{SocketOptions, supervise::ServiceSocket};
+///
+/// let here = std::path::Path::new(".");
+/// let socket = ServiceSocket::open("web=127.0.0.1:0", &SocketOptions::new(), here).await?;
+/// assert_eq!((socket.name(), socket.kind()), (Some("web"), "tcp".to_owned()));
+/// println!("{}", socket.address());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct ServiceSocket {
+    label: Label,
+    fd: OwnedFd,
+}
+
+/// What is known of a socket beside the socket.
+#[derive(Debug, Serialize, Deserialize)]
+struct Label {
+    named: bool,
+    /// The address, as it was written.
+    asked: String,
+    record: Record,
+}
+
+impl ServiceSocket {
+    /// Opens a socket at `[NAME=]ADDRESS`, where `ADDRESS` is what
+    /// [`Generation::listen`](crate::Generation::listen) takes (`127.0.0.1:80`, `[::1]:80`,
+    /// `unix:/path`, `unix:@name`), or the same after `udp:`, or a path or `@name` after
+    /// `seqpacket:` or `datagram:`. Relative paths are taken from `dir`. `fd:N` is a socket that this
+    /// process was started with; nothing else in it may use that number.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be read or resolved, or no socket can be opened there.
+    pub async fn open(text: &str, options: &SocketOptions, dir: &Path) -> Result<Self, Error> {
+        let (kind, text) = kind(text);
+        if let Some((name, number)) = numbered(&text) {
+            return Self::adopt(name, number);
+        }
+        let spec = Spec::parse(&text)?;
+        let target = Target::resolve(&spec, dir).await?;
+        let kind = kind.unwrap_or_else(|| target.stream_kind());
+        let asked = text.strip_prefix(&format!("{}=", spec.name));
+        let asked = asked.unwrap_or(&text).to_owned();
+        let failed = |err| {
+            let message = format!("cannot {} {asked}", kind.verb());
+            Error::io(Kind::Listen, message, err)
+        };
+        let how = How {
+            kind,
+            options,
+            beside: false,
+        };
+        let Opened {
+            fd,
+            path,
+            differences,
+        } = open::open(how, &target).map_err(failed)?;
+        blocking(&fd).map_err(failed)?;
+        for difference in differences {
+            tracing::warn!(socket = asked, %difference, "a socket is not as it was asked to be");
+        }
+        let record = Record {
+            address: record::address(&fd).map_err(failed)?.to_string(),
+            name: spec.name,
+            kind,
+            foreign: false,
+            path,
+            access: options.access(),
+        };
+        let label = Label {
+            named: spec.named,
+            asked,
+            record,
+        };
+        Ok(Self { label, fd })
+    }
+
+    /// Opens a control socket: nobody but this user and root can connect.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened there.
+    pub fn control(path: &Path) -> Result<Self, Error> {
+        let (record, fd) = control_socket::open_recorded(path)?;
+        let label = Label {
+            named: true,
+            asked: record.address.clone(),
+            record,
+        };
+        Ok(Self { label, fd })
+    }
+
+    /// Takes the sockets that another program left this process in its environment: systemd,
+    /// einhorn, socketmaster or Server::Starter. Each descriptor may be taken once in the life of
+    /// this process; so ask once, and start no [`Generation`](crate::Generation) beside.
+    ///
+    /// # Errors
+    ///
+    /// If the environment names what is not there, or is no socket.
+    pub fn inherited() -> Result<Vec<Self>, Error> {
+        let (pid, parent) = (std::process::id(), std::os::unix::process::parent_id());
+        let found = foreign::parse(|name| std::env::var_os(name), pid, parent)?;
+        let names: Vec<_> = found.iter().map(|named| named.name.clone()).collect();
+        let adopted = foreign::adopt(found)?.sockets.into_iter();
+        let socket = |(record, fd): (Record, OwnedFd)| {
+            blocking(&fd).map_err(|err| {
+                let message = format!("cannot pass on the socket {}", record.name);
+                Error::io(Kind::Inherited, message, err)
+            })?;
+            let label = Label {
+                named: names.iter().flatten().any(|name| *name == record.name),
+                asked: record.address.clone(),
+                record,
+            };
+            Ok(Self { label, fd })
+        };
+        adopted.map(socket).collect()
+    }
+
+    fn adopt(name: Option<&str>, number: i32) -> Result<Self, Error> {
+        let failed = |why: String| {
+            let message = format!("cannot use descriptor {number} as a socket: it {why}");
+            Error::new(Kind::Inherited, message)
+        };
+        let (fd, kind) = sys::adopt(number, record::inspect).map_err(failed)?;
+        let address =
+            record::address(&fd).map_err(|err| failed(format!("has no address: {err}")))?;
+        blocking(&fd).map_err(|err| failed(format!("cannot be made blocking: {err}")))?;
+        let address = address.to_string();
+        let record = Record {
+            name: name.unwrap_or(&address).to_owned(),
+            address: address.clone(),
+            kind,
+            foreign: true,
+            path: None,
+            access: Default::default(),
+        };
+        let label = Label {
+            named: name.is_some(),
+            asked: address,
+            record,
+        };
+        Ok(Self { label, fd })
+    }
+
+    /// What is to be known of it in another process, as text, beside its descriptor.
+    #[must_use]
+    pub fn label(&self) -> String {
+        // Strings, numbers and lists of them: JSON has a form for each.
+        serde_json::to_string(&self.label).unwrap_or_default()
+    }
+
+    /// Makes it of its [`label`](Self::label) and its descriptor.
+    ///
+    /// # Errors
+    ///
+    /// If the label is none, or the descriptor is another kind of socket.
+    pub fn restore(label: &str, fd: OwnedFd) -> Result<Self, Error> {
+        let failed = |why: String| {
+            let message = format!("cannot hold a socket on: {label:?}: {why}");
+            Error::new(Kind::Inherited, message)
+        };
+        let label: Label = serde_json::from_str(label).map_err(|err| failed(err.to_string()))?;
+        let kind = record::inspect(fd.as_fd()).map_err(failed)?;
+        if kind != label.record.kind {
+            return Err(failed(format!("it is a {} socket", kind.word())));
+        }
+        Ok(Self { label, fd })
+    }
+
+    /// Returns true if this socket is what `text` asks for, by name or else by address.
+    pub async fn is(&self, text: &str, dir: &Path) -> bool {
+        let (wanted, text) = kind(text);
+        let Ok(spec) = Spec::parse(&text) else {
+            return false;
+        };
+        if spec.named && self.name() == Some(&spec.name) {
+            return true;
+        }
+        let Ok(target) = Target::resolve(&spec, dir).await else {
+            return false;
+        };
+        let wanted = wanted.unwrap_or_else(|| target.stream_kind());
+        wanted == self.label.record.kind
+            && record::address(&self.fd).is_ok_and(|bound| target.accepts(&bound))
+    }
+
+    /// The name that its user chose.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        Some(self.label.record.name.as_str()).filter(|_| self.label.named)
+    }
+
+    /// Its address, as it was asked for.
+    #[must_use]
+    pub fn asked(&self) -> &str {
+        &self.label.asked
+    }
+
+    /// Where it is bound.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.label.record.address
+    }
+
+    /// Where it is bound, as the kernel says it now.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not say.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        record::address(&self.fd)
+    }
+
+    /// What it is: `tcp`, `udp`, `unix`, `seqpacket`, `datagram`.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        self.label.record.kind.word()
+    }
+
+    /// Removes the file of a Unix socket, if this service made it and it is still the same one.
+    pub fn remove_file(&self) {
+        if let Some(path) = &self.label.record.path {
+            path.remove();
+        }
+    }
+}
+
+impl AsFd for ServiceSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Nobody accepts from it here.
+fn blocking(fd: &OwnedFd) -> io::Result<()> {
+    socket2::SockRef::from(fd).set_nonblocking(false)
+}
+
+/// Reads `[NAME=]fd:N`.
+fn numbered(text: &str) -> Option<(Option<&str>, i32)> {
+    let (name, number) = match text.split_once("=fd:") {
+        Some((name, number)) => (Some(name), number),
+        None => (None, text.strip_prefix("fd:")?),
+    };
+    Some((name, number.parse().ok()?))
+}
+
+/// Takes the kind out of an address, where it names one.
+fn kind(text: &str) -> (Option<SocketKind>, String) {
+    let (name, address) = match text.split_once('=') {
+        Some((name, address)) if !name.contains([':', '/']) => (Some(name), address),
+        _ => (None, text),
+    };
+    let with_name = |address: String| match name {
+        Some(name) => format!("{name}={address}"),
+        None => address,
+    };
+    for (prefix, kind, unix) in [
+        ("udp:", SocketKind::Udp, false),
+        ("seqpacket:", SocketKind::Seqpacket, true),
+        ("datagram:", SocketKind::Datagram, true),
+    ] {
+        if let Some(rest) = address.strip_prefix(prefix) {
+            let scheme = if unix { "unix:" } else { "" };
+            return (Some(kind), with_name(format!("{scheme}{rest}")));
+        }
+    }
+    (None, text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn open(text: &str, dir: &Path) -> Result<ServiceSocket, Error> {
+        ServiceSocket::open(text, &SocketOptions::new(), dir).await
+    }
+
+    #[tokio::test]
+    async fn every_kind_is_opened_and_comes_back_by_its_label() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, name, kind) in [
+            ("127.0.0.1:0", None, "tcp"),
+            ("web=[::1]:0", Some("web"), "tcp"),
+            ("udp:127.0.0.1:0", None, "udp"),
+            ("dns=udp:127.0.0.1:0", Some("dns"), "udp"),
+            ("unix:stream", None, "unix"),
+            ("a=seqpacket:packets", Some("a"), "seqpacket"),
+            ("datagram:grams", None, "datagram"),
+        ] {
+            let socket = open(text, dir.path()).await.unwrap();
+            assert_eq!(
+                (socket.name(), socket.kind().as_str()),
+                (name, kind),
+                "{text}"
+            );
+            assert!(socket.is(text, dir.path()).await, "{text}");
+            assert!(!socket.is("127.0.0.1:1", dir.path()).await, "{text}");
+            let (label, address) = (socket.label(), socket.address().to_owned());
+            let again = ServiceSocket::restore(&label, socket.fd).unwrap();
+            assert_eq!((again.name(), again.address()), (name, address.as_str()));
+            again.remove_file();
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_for_is_said_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = open("web=localhost:0", dir.path()).await.unwrap();
+        assert_eq!(socket.asked(), "localhost:0");
+        let err = open("nowhere", dir.path()).await.unwrap_err();
+        assert!(err.is_address(), "{err}");
+        let err = open("udp:nowhere", dir.path()).await.unwrap_err();
+        assert!(err.is_address(), "{err}");
+    }
+
+    #[tokio::test]
+    async fn a_label_of_another_socket_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tcp, udp) = ("127.0.0.1:0", "udp:127.0.0.1:0");
+        let tcp = open(tcp, dir.path()).await.unwrap();
+        let udp = open(udp, dir.path()).await.unwrap();
+        let err = ServiceSocket::restore(&tcp.label(), udp.fd).unwrap_err();
+        assert!(
+            err.is_inherited() && err.to_string().contains("udp"),
+            "{err}"
+        );
+    }
+}
