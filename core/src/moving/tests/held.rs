@@ -243,6 +243,6 @@ async fn a_held_connection_makes_room_for_the_next_to_leave() {
     assert!(!ends(async { drop(next.as_mut().await) }).await);
     let mut new = New::start(&old.theirs);
     let _arrival = new.arrival().await;
-    next.await.expect("a turn");
+    let _turn = next.await.expect("a turn");
     assert!(!giving.is_finished());
 }
