@@ -89,8 +89,13 @@ async fn events(
     draining: Draining,
 ) -> Response {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let padding = pace.padding();
     let events = ticks(&pace, last).map(move |id| {
-        let event = Event::default().id(id.to_string());
+        let event = match padding.as_str() {
+            "" => Event::default(),
+            padding => Event::default().comment(padding),
+        };
+        let event = event.id(id.to_string());
         Ok::<_, Infallible>(event.data(info.pid.to_string()))
     });
     sse::graceful(Sse::new(events), &draining)

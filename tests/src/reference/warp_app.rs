@@ -46,8 +46,13 @@ pub fn filter(
         .and(warp::header::optional("last-event-id"))
         .and(handover_warp::draining())
         .map(move |pace: Pace, last: Option<String>, draining| {
+            let padding = pace.padding();
             let events = ticks(&pace, last.as_deref()).map(move |id| {
-                let event = Event::default().id(id.to_string());
+                let event = match padding.as_str() {
+                    "" => Event::default(),
+                    padding => Event::default().comment(padding),
+                };
+                let event = event.id(id.to_string());
                 Ok::<_, Infallible>(event.data(info.pid.to_string()))
             });
             sse::graceful(warp::sse::reply(events), &draining)

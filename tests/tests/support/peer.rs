@@ -63,6 +63,12 @@ impl Peer {
         })
     }
 
+    /// From here on little of what it sends waits on its own side.
+    pub(crate) fn has_little_room(&self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_send_buffer_size(64 * 1024).unwrap();
+    }
+
     /// The address that a report names it by.
     pub(crate) fn name(&self) -> String {
         self.client.to_string()
