@@ -31,7 +31,7 @@ pub fn router(info: Info) -> Router {
         .route("/upload", post(upload))
         .route("/ws", any(websocket))
         .route("/sse", get(events))
-        .route("/hold", get(async || pending::<StatusCode>().await))
+        .route("/hold", any(async || pending::<StatusCode>().await))
         .route("/hang-body", get(hang_body))
         .with_state(info)
         .layer(from_fn_with_state(info, name_yourself))
