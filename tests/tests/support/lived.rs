@@ -8,7 +8,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use handover_tests::{
     harness::eventually,
-    load::{Connection, Target},
+    load::{EventSource, Target},
 };
 use tokio::{
     net::TcpStream,
@@ -195,68 +195,20 @@ impl Client {
         told.ok_or_else(|| format!("an end without a close, at {asked}"))
     }
 
-    /// An `EventSource`, as the standard has it.
     async fn listen(self) {
-        let mut last: Option<u64> = None;
-        let mut retry = Duration::from_secs(3);
+        let mut source = EventSource::default();
         loop {
-            match self.follow(&mut last, &mut retry).await {
+            let heard = |pid: &str| self.heard_of(pid.parse().unwrap_or(0));
+            match source.follow(&self.target, "/sse?ms=100", heard).await {
                 Ok(()) => self.saw(|seen| seen.ends += 1),
-                Err(failure) => return self.failed(failure).await,
-            }
-            sleep(retry).await;
-            self.saw(|seen| seen.reconnects.push(Instant::now()));
-        }
-    }
-
-    /// Ends with the stream.
-    async fn follow(&self, last: &mut Option<u64>, retry: &mut Duration) -> Result<(), String> {
-        let opened = Connection::open(&self.target).await;
-        let mut connection = opened.map_err(|error| format!("opening: {error:?}"))?;
-        let seen = last.map(|id| format!("last-event-id: {id}\r\n"));
-        let head = format!(
-            "GET /sse?ms=100 HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n{}\r\n",
-            seen.unwrap_or_default()
-        );
-        let sent = connection.send(head.as_bytes()).await;
-        sent.map_err(|error| format!("asking: {error:?}"))?;
-        let mut text = String::new();
-        let mut wrong = None;
-        let mut told = false;
-        let received = connection
-            .receive(|bytes| {
-                text.push_str(&String::from_utf8_lossy(bytes));
-                while let Some((event, rest)) = text.split_once("\n\n") {
-                    let (mut id, mut pid) = (None, None);
-                    for line in event.lines() {
-                        let (field, value) = line.split_once(':').unwrap_or((line, ""));
-                        let number = value.trim_start().parse::<u64>().ok();
-                        match field {
-                            "id" => id = number,
-                            "data" => pid = number,
-                            "retry" => {
-                                told = true;
-                                *retry = Duration::from_millis(number.unwrap_or(0));
-                            }
-                            _ => {}
-                        }
-                    }
-                    if let (Some(id), Some(pid)) = (id, pid) {
-                        if id != last.map_or(0, |last| last + 1) {
-                            wrong = Some(format!("event {id} after {last:?}"));
-                        }
-                        *last = Some(id);
-                        self.heard_of(pid as u32);
-                    }
-                    text = rest.to_owned();
+                Err(failure) => {
+                    return self
+                        .failed(format!("after {:?}: {failure:#}", source.last))
+                        .await;
                 }
-            })
-            .await;
-        let head = received.map_err(|loss| format!("events after {last:?}: {loss:?}"))?;
-        match wrong {
-            Some(wrong) => Err(wrong),
-            None if head.status != 200 || !told => Err(format!("{head:?}, told: {told}")),
-            None => Ok(()),
+            }
+            sleep(source.retry).await;
+            self.saw(|seen| seen.reconnects.push(Instant::now()));
         }
     }
 }
