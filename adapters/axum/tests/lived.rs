@@ -37,18 +37,30 @@ type Heard = mpsc::UnboundedReceiver<String>;
 /// A server, and what its handlers hear.
 async fn start() -> (Server, Heard) {
     let (tell, heard) = mpsc::unbounded_channel();
-    let on_upgrade = |upgrade: WebSocketUpgrade, handler| upgrade.on_upgrade(handler);
+    let gone = tell.clone();
     let listening = async move |upgrade: WebSocketUpgrade, draining: Draining| {
-        on_upgrade(upgrade, move |socket| async move {
+        upgrade.on_upgrade(async move |socket| {
             let mut socket = ws::graceful(socket, &draining);
             while let Some(Ok(Message::Text(text))) = socket.recv().await {
                 let _ = tell.send(text.to_string());
             }
         })
     };
+    let hasty = async move |upgrade: WebSocketUpgrade, draining: Draining| {
+        upgrade.on_upgrade(async move |socket| {
+            let mut socket = ws::graceful(socket, &draining);
+            while let Some(Ok(message)) = socket.recv().await {
+                if socket.send(message).await.is_err() {
+                    drop(socket);
+                    let _ = gone.send("gone".into());
+                    return;
+                }
+            }
+        })
+    };
     let app = Router::new()
         .route("/listen", any(listening))
-        .route("/echo", any(echo))
+        .route("/hasty", any(hasty))
         .route("/impatient", any(impatient))
         .route("/both", any(both))
         .route("/events", get(events));
@@ -62,17 +74,6 @@ async fn start() -> (Server, Heard) {
         done: tokio::spawn(async { serve.await.unwrap() }),
     };
     (server, heard)
-}
-
-async fn echo(upgrade: WebSocketUpgrade, draining: Draining) -> Response {
-    upgrade.on_upgrade(async move |socket| {
-        let mut socket = ws::graceful(socket, &draining);
-        while let Some(Ok(message)) = socket.recv().await {
-            if socket.send(message).await.is_err() {
-                return;
-            }
-        }
-    })
 }
 
 /// Has words of its own, and not much time.
@@ -191,9 +192,14 @@ async fn messages_under_way_are_delivered() {
 /// Fails if a handler that lets go at its first error takes the close along, by a reset.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_is_seen_through_when_the_handler_has_let_go() {
-    let (server, _heard) = start().await;
-    let mut socket = server.websocket("/echo").await;
+    let (server, mut heard) = start().await;
+    let mut socket = server.websocket("/hasty").await;
     server.graceful.drain();
+    let readable = timeout(BOUND, socket.get_ref().readable()).await;
+    readable.unwrap().unwrap();
+    let message = tungstenite::Message::text("one");
+    socket.send(message).await.unwrap();
+    assert_eq!(heard.recv().await.unwrap(), "gone");
     speak_late(&mut socket).await;
     let (code, _) = closed(&mut socket).await;
     assert_eq!(code, 1001);
@@ -230,7 +236,7 @@ async fn two_halves_end_together() {
     // Until neither side's buffers take any more.
     let (mut before, mut queued) = (0, 1);
     while before != queued {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         before = queued;
         queued = unread(socket.get_ref());
     }
