@@ -63,6 +63,8 @@ mod guard;
 #[cfg(not(loom))]
 pub mod health;
 mod holder;
+#[cfg(not(loom))]
+mod lived;
 mod phase;
 mod policy;
 mod reason;
@@ -133,8 +135,13 @@ pub mod layer;
 #[cfg(all(unix, feature = "process"))]
 pub mod testing;
 
+#[cfg(all(feature = "layer", not(loom)))]
+pub use self::lived::{EventsUntilDrain, UntilDrain};
 #[cfg(not(loom))]
-pub use self::spread::{Announcer, Reconnects, Turn};
+pub use self::{
+    lived::{Close, ClosePolicy, Closing, Draining},
+    spread::{Announcer, Reconnects, Turn},
+};
 
 #[cfg(feature = "accept")]
 #[doc(inline)]

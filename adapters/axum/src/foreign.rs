@@ -13,9 +13,10 @@
 //! [`Stays::Framework`](handover::Stays::Framework). The table of `handover_hyper` compares the ways
 //! in.
 
-use std::{fmt, future::Future, io, marker::PhantomData, net::SocketAddr};
+use std::{fmt, future::Future, io, marker::PhantomData, net::SocketAddr, sync::Arc};
 
-use handover::{Accept, Address, Graceful, Tracked, accept::TrackedIncoming};
+use axum::{extract::connect_info::Connected, serve::IncomingStream};
+use handover::{Accept, Address, Connection, Graceful, Tracked, accept::TrackedIncoming};
 
 /// A listener for `axum::serve` whose connections are tracked.
 ///
@@ -87,6 +88,30 @@ impl<A: Accept, Addr> Incoming<A, Addr> {
     pub fn signal(&self) -> impl Future<Output = ()> + Send + use<A, Addr> {
         let graceful = self.connections.graceful().clone();
         async move { while !graceful.announced().await {} }
+    }
+}
+
+/// The connection of a request under axum's own loop, so that what it becomes is listed as that: give
+/// the application as `app.into_make_service_with_connect_info::<Client>()`, and
+/// [`Draining`](crate::Draining) finds it.
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Connection>);
+
+impl Client {
+    /// What is known of the connection.
+    #[must_use]
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.0
+    }
+}
+
+impl<A, Addr> Connected<IncomingStream<'_, Incoming<A, Addr>>> for Client
+where
+    A: Accept,
+    Incoming<A, Addr>: axum::serve::Listener<Io = Tracked<A::Io>>,
+{
+    fn connect_info(stream: IncomingStream<'_, Incoming<A, Addr>>) -> Self {
+        Self(stream.io().connection().clone())
     }
 }
 

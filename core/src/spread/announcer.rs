@@ -132,4 +132,9 @@ impl Graceful {
         let told = self.told()?.clone();
         Some(async move { told.wait().await })
     }
+
+    /// Returns true once that is so, and where nobody would say so.
+    pub(crate) fn is_told_to_go(&self) -> bool {
+        self.told().is_none_or(|told| told.is_told())
+    }
 }

@@ -44,10 +44,12 @@ use crate::{Phase, Policy, sync::lock};
 pub struct Reconnects {
     /// Clients that were told to go.
     pub told: usize,
-    /// The most that were expected to come back in one second.
+    /// The most that were to be told in one second, and so are expected to come back in one.
     pub expected_per_second: f64,
     /// The most that were told in one second.
     pub peak_per_second: usize,
+    /// Clients of WebSockets that were told, and had not answered in the time that they had.
+    pub unanswered: usize,
 }
 
 /// How long it takes to tell so many clients when so much time is left until the deadline.
@@ -84,6 +86,7 @@ struct Round {
     second: u64,
     in_second: usize,
     peak: usize,
+    unanswered: usize,
 }
 
 impl Turns {
@@ -121,22 +124,34 @@ impl Turns {
             Some(round) if round.of == of => round,
             old => {
                 let start = Instant::now();
-                let window = (self.window)(policy, members.len(), deadline - start);
-                old.insert(Round::begin(members, start, window, of))
+                let remaining = deadline.saturating_duration_since(start);
+                let window = (self.window)(policy, members.len(), remaining);
+                old.insert(Round::begin(members, start, window, usable(remaining), of))
             }
         };
         match &mut members[key].time {
             Some((in_round, time)) if *in_round == of => *time,
             // It came after the order was settled.
-            late => late.insert((of, round.schedule.next())).1,
+            late => {
+                late.insert((of, round.schedule.next_after(Instant::now())))
+                    .1
+            }
         }
     }
 
     fn count(&self, of: (u64, Phase)) {
+        self.in_round(of, Round::count);
+    }
+
+    fn count_unanswered(&self, of: (u64, Phase)) {
+        self.in_round(of, |round| round.unanswered += 1);
+    }
+
+    fn in_round(&self, of: (u64, Phase), act: impl FnOnce(&mut Round)) {
         if let Some(round) = &mut lock(&self.state).round
             && round.of == of
         {
-            round.count();
+            act(round);
         }
     }
 
@@ -147,6 +162,7 @@ impl Turns {
                 told: round.told,
                 expected_per_second: round.schedule.rate(),
                 peak_per_second: round.peak,
+                unanswered: round.unanswered,
             },
             _ => Reconnects::default(),
         }
@@ -158,9 +174,11 @@ impl Round {
         members: &mut Slab<Member>,
         start: Instant,
         window: Duration,
+        limit: Duration,
         of: (u64, Phase),
     ) -> Self {
-        let mut schedule = Schedule::new(start, window, members.len());
+        let slot = slot(window, members.len());
+        let mut schedule = Schedule::new(start, slot, limit);
         let mut order: Vec<_> = members
             .iter()
             .map(|(key, member)| (member.active.load(Ordering::Relaxed), key))
@@ -177,6 +195,7 @@ impl Round {
             second: 0,
             in_second: 0,
             peak: 0,
+            unanswered: 0,
         }
     }
 
@@ -197,8 +216,20 @@ const UNSPREAD: u32 = 100;
 /// The window in which so many clients are told to go: not longer than they need.
 pub(crate) fn window(most: Duration, clients: usize, remaining: Duration) -> Duration {
     let needed = Duration::from_secs_f64(clients as f64 / f64::from(UNSPREAD));
-    // What is told at the end still has to go.
-    most.min(needed).min(remaining * 9 / 10)
+    most.min(needed).min(usable(remaining))
+}
+
+/// The part of a drain in which clients are told: what is told at the end still has to go.
+fn usable(remaining: Duration) -> Duration {
+    remaining * 9 / 10
+}
+
+/// The time between two clients; where there are none when the drain begins, some may still come.
+fn slot(window: Duration, clients: usize) -> Duration {
+    match clients {
+        0 => Duration::from_secs(1) / UNSPREAD,
+        _ => window.div_f64(clients as f64),
+    }
 }
 
 /// The part of the announce window in which so many connections are told: the rest is theirs.

@@ -85,6 +85,7 @@ impl Group {
 
 struct Wait {
     time: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    at: Instant,
     round: (u64, Phase),
     came: bool,
 }
@@ -117,6 +118,52 @@ impl Turn {
         self.active.store(now, Ordering::Relaxed);
     }
 
+    /// Whether it has come, for who does not wait for it.
+    pub(crate) fn has_come(&mut self) -> bool {
+        let phase = self.graceful.phase();
+        match phase {
+            Phase::Running | Phase::LameDuck => return false,
+            Phase::Draining if !self.settle(phase) => return false,
+            _ => {}
+        }
+        let is_cut = phase >= Phase::Cutting;
+        let is_due = self.wait.as_ref().is_some_and(|wait| {
+            wait.came || wait.at <= Instant::now() && self.graceful.is_told_to_go()
+        });
+        if is_cut || is_due {
+            self.come();
+        }
+        is_cut || is_due
+    }
+
+    /// Says that the client was told and has not answered.
+    pub(crate) fn count_unanswered(&self) {
+        if let Some(wait) = &self.wait {
+            self.turns().count_unanswered(wait.round);
+        }
+    }
+
+    /// Learns its time in this phase of the drain under way. False if that has just been taken back:
+    /// then the phase changes.
+    fn settle(&mut self, phase: Phase) -> bool {
+        let drain = self.graceful.drain_ref();
+        let Some((number, deadline)) = drain.under_way() else {
+            return false;
+        };
+        let round = (number, phase);
+        if self.wait.as_ref().is_none_or(|wait| wait.round != round) {
+            let turns = self.group.turns(drain);
+            let at = turns.time(self.key, &drain.policy, round, deadline);
+            self.wait = Some(Wait {
+                time: wait_until(at, &self.graceful),
+                at,
+                round,
+                came: false,
+            });
+        }
+        true
+    }
+
     /// Ends when it is time to tell the client; from then on at once, until a drain is taken back.
     ///
     /// # Cancel safety
@@ -135,41 +182,22 @@ impl Turn {
         while let Poll::Ready(phase) = self.phases.poll_next(cx) {
             self.phase = phase;
         }
-        match self.phase {
-            Phase::LameDuck if self.group == Group::Announce => {}
-            Phase::Running | Phase::LameDuck => {
-                self.wait = None;
-                return Poll::Pending;
-            }
-            Phase::Draining => {}
-            _ => {
-                self.come();
-                return Poll::Ready(());
-            }
-        }
-        // None if it has just been taken back; then the phase changes.
-        let (number, deadline) = match self.graceful.drain_ref().under_way() {
-            Some(under_way) => under_way,
-            None => return Poll::Pending,
+        let waits = match self.phase {
+            Phase::LameDuck => self.group == Group::Announce,
+            phase => phase == Phase::Draining,
         };
-        let round = (number, self.phase);
-        let wait = match &mut self.wait {
-            Some(wait) if wait.round == round => wait,
-            old => {
-                let (drain, group) = (self.graceful.drain_ref(), self.group);
-                let turns = group.turns(drain);
-                let time = turns.time(self.key, &drain.policy, round, deadline);
-                old.insert(Wait {
-                    time: wait_until(time, &self.graceful),
-                    round,
-                    came: false,
-                })
+        if waits {
+            let settled = self.settle(self.phase);
+            match &mut self.wait {
+                Some(wait) if settled && wait.came => {}
+                Some(wait) if settled => ready!(wait.time.as_mut().poll(cx)),
+                _ => return Poll::Pending,
             }
-        };
-        if !wait.came {
-            ready!(wait.time.as_mut().poll(cx));
-            self.come();
+        } else if self.phase < Phase::Cutting {
+            self.wait = None;
+            return Poll::Pending;
         }
+        self.come();
         Poll::Ready(())
     }
 

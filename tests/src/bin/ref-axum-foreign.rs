@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use handover::GracefulLayer;
-use handover_axum::foreign::Incoming;
+use handover_axum::foreign::{Client, Incoming};
 use handover_tests::reference::{self, Flags, Setup, bare, router};
 
 /// Serves the reference routes with `axum::serve`.
@@ -24,6 +24,7 @@ async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         .serve_foreign(Incoming::new, |incoming, graceful, info| {
             let signal = incoming.signal();
             let app = router(info).layer(GracefulLayer::new(graceful));
+            let app = app.into_make_service_with_connect_info::<Client>();
             axum::serve(incoming, app).with_graceful_shutdown(signal)
         })
         .await

@@ -41,6 +41,7 @@ mod chunked;
 mod client;
 mod config;
 mod connection;
+mod event_source;
 mod failure;
 mod get;
 mod kind;
@@ -54,6 +55,7 @@ pub use self::{
     body::{Fnv1a, stream_byte, stream_len},
     config::{Clients, Config},
     connection::{Connection, Head, Look},
+    event_source::EventSource,
     failure::{Failure, Loss},
     get::{Answer, get, get_on},
     kind::Kind,
