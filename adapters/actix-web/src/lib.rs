@@ -2,6 +2,7 @@
 //!
 //! - [`run`] is the whole of it in one line: signals, inherited sockets, readiness, upgrade, drain.
 //! - [`serve`] stands in for `HttpServer::new`, for who wires the parts themselves.
+//! - [`foreign`] is the way in for who keeps actix's own `HttpServer`.
 //! - [`Draining`] is an extractor for handlers that end something when the server drains.
 //!
 //! # What is actix's and what is not
@@ -25,6 +26,8 @@
 mod app;
 mod body;
 mod draining;
+#[cfg(unix)]
+pub mod foreign;
 mod payload;
 #[cfg(unix)]
 mod run;

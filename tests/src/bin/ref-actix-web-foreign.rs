@@ -1,0 +1,44 @@
+//! The actix-web reference server on actix's own `HttpServer`, with Handover's listeners and token.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use handover_actix_web::foreign;
+use handover_tests::reference::{self, Flags, Setup, app, bare};
+
+/// Serves the reference routes with `actix_web::HttpServer`.
+#[derive(Parser)]
+struct Program {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    reference::start(&Program::parse().flags, run, bare::actix_web)
+}
+
+async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
+    let setup = Setup::start(flags).await?;
+    let (sockets, fault) = (setup.sockets()?, setup.fault());
+    let Setup {
+        generation,
+        listeners,
+        info,
+        ..
+    } = setup;
+    let mut server = foreign::serve(move || app(info)).with_graceful(generation.graceful());
+    if let Some(workers) = flags.workers {
+        server = server.workers(workers);
+    }
+    for listener in listeners {
+        server = server.listen(listener);
+    }
+    // The workers have their applications before this process is ready.
+    let server = server.start().await?;
+    Setup::ready(&generation, info, sockets).await?;
+    if let Some(fault) = fault {
+        fault.after_ready().await;
+    }
+    let report = server.await?;
+    Ok(reference::finish(&generation, &report).await)
+}
