@@ -334,6 +334,13 @@ impl Builder {
         self
     }
 
+    /// After which time clients that are told to go are told to come back.
+    #[must_use]
+    pub fn retry(mut self, time: Duration) -> Self {
+        self.policy = self.policy.with_retry(time);
+        self
+    }
+
     /// For how long idle connections are kept open to be told.
     #[must_use]
     pub fn announce(mut self, time: Duration) -> Self {

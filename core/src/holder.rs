@@ -26,6 +26,8 @@ pub enum Kind {
     Stream = 5,
     /// A background task, by its name.
     Task = 6,
+    /// A WebSocket: a connection of its own, or a stream of HTTP/2.
+    WebSocket = 7,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             3 => Self::Request,
             4 => Self::Upgraded,
             5 => Self::Stream,
+            7 => Self::WebSocket,
             _ => Self::Task,
         }
     }
@@ -52,6 +55,12 @@ impl Kind {
     #[must_use]
     pub fn is_connection(self) -> bool {
         !matches!(self, Self::Stream | Self::Task)
+    }
+
+    /// Returns true if the holder is a connection that has left HTTP.
+    #[must_use]
+    pub fn is_upgraded(self) -> bool {
+        matches!(self, Self::Upgraded | Self::WebSocket)
     }
 
     /// Returns true if the holder serves a request.
@@ -70,6 +79,7 @@ impl fmt::Display for Kind {
             Self::Request | Self::Stream => "request",
             Self::Upgraded => "upgraded connection",
             Self::Task => "task",
+            Self::WebSocket => "WebSocket",
         })
     }
 }

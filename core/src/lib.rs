@@ -59,6 +59,8 @@ mod gate;
 mod graceful;
 mod guard;
 mod holder;
+#[cfg(not(loom))]
+mod lived;
 mod phase;
 mod policy;
 mod reason;
@@ -123,8 +125,13 @@ pub mod layer;
 #[cfg(all(unix, feature = "process"))]
 pub mod testing;
 
+#[cfg(all(feature = "layer", not(loom)))]
+pub use self::lived::{EventsUntilDrain, UntilDrain};
 #[cfg(not(loom))]
-pub use self::spread::{Reconnects, Turn};
+pub use self::{
+    lived::{Close, ClosePolicy, Closing, Draining},
+    spread::{Reconnects, Turn},
+};
 
 #[cfg(feature = "accept")]
 #[doc(inline)]

@@ -23,6 +23,7 @@ pub struct Policy {
     upgrade_deadline: Duration,
     announce: Duration,
     close_spread: Duration,
+    retry: Duration,
     cut_grace: Duration,
 }
 
@@ -36,6 +37,8 @@ impl Default for Policy {
             upgrade_deadline: Duration::from_secs(60),
             announce: Duration::from_secs(5),
             close_spread: Duration::from_secs(10),
+            // Long enough to be a pause, short enough for a person who looks at a page.
+            retry: Duration::from_secs(2),
             // Enough for a 503 to be written, and inside the 100 ms that a drain may overrun.
             cut_grace: Duration::from_millis(60),
         }
@@ -96,6 +99,18 @@ impl Policy {
         self
     }
 
+    /// After which time a client that is told to go is told to come back: a random time between half
+    /// of this and all of it. Default 2 s.
+    ///
+    /// The moments at which clients are told are [spread](Self::with_close_spread) already; this
+    /// keeps those apart that would come at the same moment all the same, to several servers that
+    /// drain at a time.
+    #[must_use]
+    pub fn with_retry(mut self, time: Duration) -> Self {
+        self.retry = time;
+        self
+    }
+
     /// For how long what was cut may take to end before the drain ends without it. Default 60 ms.
     #[must_use]
     pub fn with_cut_grace(mut self, time: Duration) -> Self {
@@ -130,6 +145,12 @@ impl Policy {
     #[cfg(not(loom))]
     pub(crate) fn close_spread(&self, clients: usize, remaining: Duration) -> Duration {
         crate::spread::window(self.close_spread, clients, remaining)
+    }
+
+    /// After which time a client that is told to go is told to come back.
+    #[must_use]
+    pub fn retry(&self) -> Duration {
+        self.retry
     }
 
     /// The grace after the cut.

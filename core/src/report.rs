@@ -97,13 +97,17 @@ impl fmt::Display for Report {
         if self.reconnects.told > 0 {
             let Reconnects {
                 told,
+                expected_per_second,
                 peak_per_second,
-                ..
+                unanswered,
             } = self.reconnects;
             write!(
                 f,
-                "; {told} told to go, {peak_per_second} in a second at most"
+                "; {told} told to go, {peak_per_second} in a second at most ({expected_per_second:.0} expected)"
             )?;
+            if unanswered > 0 {
+                write!(f, ", {unanswered} did not answer")?;
+            }
         }
         // A log line has an end: the rest is in the data.
         const SHOWN: usize = 8;

@@ -194,3 +194,47 @@ async fn of_two_layers_the_outer_counts() {
     assert_eq!(graceful.guards(), 1);
     assert_eq!(graceful.holders().len(), 1);
 }
+
+/// Fails if an `EventSource` is told something after which it would not come back.
+#[tokio::test]
+async fn an_event_source_is_never_told_an_error() {
+    let graceful = Graceful::new();
+    let layer = GracefulLayer::new(graceful.clone()).refuse_while_draining(Duration::from_secs(1));
+    let mut service = layer.layer(service_fn(|_| pending::<Answer>()));
+    let asking = |accept: &'static str| {
+        let request = Request::get("/sse").header(header::ACCEPT, accept);
+        request.body(()).unwrap()
+    };
+    let answered = |response: &Response<_>| {
+        let head = response.headers();
+        let kind = head.get(header::CONTENT_TYPE).cloned();
+        (
+            response.status(),
+            kind,
+            head.contains_key(header::CONNECTION),
+        )
+    };
+    let events = Some(http::HeaderValue::from_static("text/event-stream"));
+    let mut held = task::spawn(service.call(asking("text/event-stream")));
+    assert_pending!(held.poll());
+    graceful.drain();
+    for accept in ["text/event-stream", "a/b, Text/Event-Stream;q=0.5"] {
+        let response = service.call(asking(accept)).await.unwrap();
+        assert_eq!(answered(&response), (StatusCode::OK, events.clone(), true));
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.is_empty());
+    }
+    for accept in ["text/even", "*/*"] {
+        let response = service.call(asking(accept)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    graceful.cut();
+    let response = assert_ready!(held.poll()).unwrap();
+    assert_eq!(answered(&response), (StatusCode::OK, events.clone(), true));
+    drop(response);
+    drop(held);
+    let report = graceful.drained().await;
+    assert_eq!(report.cut.len(), 1, "{report}");
+    let response = service.call(asking("text/event-stream")).await.unwrap();
+    assert_eq!(answered(&response), (StatusCode::OK, events, true));
+}

@@ -19,10 +19,12 @@ use std::{
     io,
     marker::PhantomData,
     net::SocketAddr,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
 
+use axum::{extract::connect_info::Connected, serve::IncomingStream};
 use handover::{Accept, Address, Connection, Graceful, Guard, Phase, Phases, Tracked};
 use tokio::time::{sleep, timeout};
 
@@ -187,6 +189,30 @@ impl<A: Accept, Addr> Incoming<A, Addr> {
             }
         }
         None
+    }
+}
+
+/// The connection of a request under axum's own loop, so that what it becomes is listed as that: give
+/// the application as `app.into_make_service_with_connect_info::<Client>()`, and
+/// [`Draining`](crate::Draining) finds it.
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Connection>);
+
+impl Client {
+    /// What is known of the connection.
+    #[must_use]
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.0
+    }
+}
+
+impl<A, Addr> Connected<IncomingStream<'_, Incoming<A, Addr>>> for Client
+where
+    A: Accept,
+    Incoming<A, Addr>: axum::serve::Listener<Io = Tracked<A::Io>>,
+{
+    fn connect_info(stream: IncomingStream<'_, Incoming<A, Addr>>) -> Self {
+        Self(stream.io().connection().clone())
     }
 }
 

@@ -2,11 +2,16 @@
 //!
 //! - [`run`] is the whole of it in one line: signals, inherited sockets, readiness, upgrade, drain.
 //! - [`serve`] is `axum::serve` on Handover's loop, for who wires the parts themselves.
+//! - [`Draining`], `ws` and [`sse`] are for handlers that have no end of their own.
 //! - [`foreign`] is for who has to keep `axum::serve`, and says what that cannot do.
 
+mod draining;
 pub mod foreign;
 mod run;
 mod service;
+pub mod sse;
+#[cfg(feature = "ws")]
+pub mod ws;
 
 use axum::body::Body;
 use handover::Accept;
@@ -14,8 +19,7 @@ use handover_hyper::Serve;
 use http::Request;
 use tower_service::Service;
 
-pub use self::run::run;
-pub use self::service::App;
+pub use self::{draining::Draining, run::run, service::App};
 pub use handover_hyper::{FrameGate, NotMovable, movable};
 
 /// Serves an axum application on a listener, as `axum::serve` does, until its drain is over.

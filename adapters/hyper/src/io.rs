@@ -77,7 +77,7 @@ impl<Io> ConnIo<Io> {
 
     // A connection that the application has taken over fails after the cut.
     fn upgraded(&mut self) -> Option<&mut Upgraded> {
-        if self.upgraded.is_none() && self.link.connection.kind() == Kind::Upgraded {
+        if self.upgraded.is_none() && self.link.connection.kind().is_upgraded() {
             let link = &self.link;
             self.upgraded = link.take_upgraded().map(|holder| Upgraded {
                 holder,

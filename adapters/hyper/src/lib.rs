@@ -64,6 +64,7 @@ mod serve;
 mod service;
 mod sniff;
 mod upgraded;
+pub mod websocket;
 
 pub use self::{
     body::RequestBody,

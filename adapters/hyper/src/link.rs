@@ -299,7 +299,10 @@ impl Link {
 
     pub(crate) fn upgrade(&self, holder: Holder) {
         self.hold_reads(false);
-        self.connection.set_kind(Kind::Upgraded);
+        // The application may have said already what it has become.
+        if !self.connection.kind().is_upgraded() {
+            self.connection.set_kind(Kind::Upgraded);
+        }
         let mut upgraded = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
         *upgraded = Some(holder);
     }

@@ -49,6 +49,7 @@ where
         let shares = version >= Version::HTTP_2;
         let tunnels = shares && request.method() == Method::CONNECT;
         let in_flight = InFlight::begin(&self.link, &request, shares);
+        let asks_for_events = layer::asks_for_events(request.headers());
         let stream = shares.then(|| (request.method().clone(), request.uri().clone()));
         let extensions = request.extensions_mut();
         extensions.insert(self.link.connection.clone());
@@ -65,7 +66,7 @@ where
             (None, _) => layer::ResponseFuture::untracked(oneshot),
         };
         ConnFuture {
-            inner,
+            inner: inner.for_events(asks_for_events),
             in_flight: Some(in_flight),
             version,
             tunnels,

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
-use handover::{Address, Connection, Graceful};
+use handover::{Address, Connection, Draining, Graceful, Kind};
 use warp::Filter;
 
 /// The socket address of the client; `None` over a Unix socket, and under a server that is not
@@ -28,20 +28,36 @@ pub fn peer() -> impl Filter<Extract = (Option<Address>,), Error = Infallible> +
         .map(|of: Option<Arc<Connection>>| of.map(|connection| connection.peer().clone()))
 }
 
-/// The token of the server: for handlers that end something when it drains, such as a WebSocket, a
-/// stream of events or a long poll. Under a server that is not Handover's, one that never drains.
+/// The token of the server. Under a server that is not Handover's, one that never drains.
+pub fn graceful() -> impl Filter<Extract = (Graceful,), Error = Infallible> + Copy {
+    warp::ext::optional::<Graceful>().map(Option::unwrap_or_default)
+}
+
+/// The request's view of the server's drain: for handlers that have something to end then, such as a
+/// WebSocket, a stream of events or a long poll. Under a server that is not Handover's, one that never
+/// comes.
 ///
 /// ```
-/// use handover::Graceful;
+/// use handover::Draining;
 /// use warp::Filter;
 ///
-/// // A long poll that does not keep a drain waiting.
-/// let route = handover_warp::graceful().then(async |graceful: Graceful| {
-///     graceful.draining().await;
-///     "come back"
+/// // A long poll that answers early when its server drains.
+/// let route = handover_warp::draining().then(async |draining: Draining| {
+///     let news = async { String::from("news") };
+///     draining.or(news).await.unwrap_or_default()
 /// });
 /// # let _ = warp::service(route);
 /// ```
-pub fn graceful() -> impl Filter<Extract = (Graceful,), Error = Infallible> + Copy {
-    warp::ext::optional::<Graceful>().map(Option::unwrap_or_default)
+pub fn draining() -> impl Filter<Extract = (Draining,), Error = Infallible> + Copy {
+    warp::any()
+        .and(graceful())
+        .and(warp::ext::optional::<Arc<Connection>>())
+        .map(|graceful, connection: Option<Arc<Connection>>| {
+            let draining = Draining::new(graceful);
+            match connection {
+                // One with a request of its own speaks HTTP/1: over HTTP/2 it is not said to.
+                Some(it) => draining.with_connection(&it, it.kind() != Kind::Request),
+                None => draining,
+            }
+        })
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`run`] is the whole of it in one line: signals, inherited sockets, readiness, upgrade, drain.
 //! - [`serve`] has the shape of [`warp::serve`], on Handover's loop.
-//! - [`remote`], [`peer`] and [`graceful`] are filters for what handlers ask of that loop.
+//! - [`remote`], [`peer`], [`graceful`] and [`draining`] are filters for what handlers ask of that loop.
+//! - `ws` and [`sse`] are for what has no end of its own.
 //! - [`foreign`] is for who has to keep [`warp::serve`], and says what that cannot do.
 //!
 //! `warp::addr::remote()` finds nothing here: the type that it looks for is private to warp's own
@@ -13,10 +14,13 @@ pub mod foreign;
 #[cfg(unix)]
 mod run;
 mod server;
+pub mod sse;
+#[cfg(feature = "ws")]
+pub mod ws;
 
 #[cfg(unix)]
 pub use self::run::run;
 pub use self::{
-    filters::{graceful, peer, remote},
+    filters::{draining, graceful, peer, remote},
     server::{Server, serve},
 };

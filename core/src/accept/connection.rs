@@ -125,7 +125,7 @@ impl Connection {
 impl Describe for Connection {
     fn describe(&self) -> Holding {
         let kind = self.kind();
-        let tells = matches!(kind, Kind::Request | Kind::Upgraded);
+        let tells = kind == Kind::Request || kind.is_upgraded();
         Holding {
             kind,
             what: if tells { self.line.read() } else { None },

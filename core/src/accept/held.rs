@@ -67,7 +67,7 @@ impl<Io> Held<Io> {
 
     // What has left HTTP has no requests and answers.
     fn becomes(&self, kind: Kind) {
-        if self.connection.kind() != Kind::Upgraded {
+        if !self.connection.kind().is_upgraded() {
             self.connection.set_kind(kind);
         }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use http::{
     HeaderValue, Response, StatusCode, Version,
-    header::{CONNECTION, RETRY_AFTER},
+    header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, RETRY_AFTER},
 };
 #[cfg(feature = "accept")]
 use http::{Method, Uri};
@@ -35,6 +35,8 @@ pin_project! {
         // for the last byte, and a disconnect ends the wait early.
         watch: Watch,
         announces: bool,
+        // From an `EventSource`, which no error may be told.
+        asks_for_events: bool,
     }
 }
 
@@ -52,7 +54,16 @@ impl<F> ResponseFuture<F> {
             state: State::Called { inner },
             watch,
             announces,
+            asks_for_events: false,
         }
+    }
+
+    /// Says whether the request [asks for events](super::asks_for_events). Where it has to be refused,
+    /// its client then gets an empty stream of them instead of the 503 after which it would never
+    /// come back.
+    pub fn for_events(mut self, asks: bool) -> Self {
+        self.asks_for_events = asks;
+        self
     }
 
     pub(super) fn counted(inner: F, guard: Guard, request: Request, version: Version) -> Self {
@@ -94,6 +105,7 @@ impl<F> ResponseFuture<F> {
             state: State::Refused { retry_after },
             watch: Watch::Over,
             announces: true,
+            asks_for_events: false,
         }
     }
 }
@@ -109,7 +121,7 @@ where
         let mut this = self.project();
         let response = match this.state.as_mut().project() {
             StateProj::Refused { retry_after } => {
-                return Poll::Ready(Ok(unavailable(*retry_after)));
+                return Poll::Ready(Ok(unavailable(*retry_after, *this.asks_for_events)));
             }
             StateProj::Called { inner } => match inner.poll(cx) {
                 Poll::Ready(response) => response,
@@ -118,7 +130,7 @@ where
                     // free by the time of a retry.
                     this.state.set(State::Refused { retry_after: None });
                     let watch = std::mem::replace(this.watch, Watch::Over);
-                    let response = unavailable(None);
+                    let response = unavailable(None, *this.asks_for_events);
                     return Poll::Ready(Ok(response.map(|body: ResponseBody<B>| body.with(watch))));
                 }
                 Poll::Pending => return Poll::Pending,
@@ -141,6 +153,24 @@ impl<F> fmt::Debug for ResponseFuture<F> {
     }
 }
 
+/// The type of a stream of server-sent events.
+const EVENTS: &str = "text/event-stream";
+
+/// Whether a request with these headers comes from an `EventSource`, or from who wants what one gets.
+#[must_use]
+pub fn asks_for_events(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT).map(HeaderValue::as_bytes);
+    accepted.is_some_and(|accepted| {
+        // Nearly always this alone, or something that is shorter.
+        let mut ranges = accepted.split(|byte| *byte == b',');
+        ranges.any(|range| {
+            let range = range.trim_ascii();
+            let name = range.get(..EVENTS.len());
+            name.is_some_and(|name| name.eq_ignore_ascii_case(EVENTS.as_bytes()))
+        })
+    })
+}
+
 /// Tells an HTTP/1 client that this is the last answer on its connection.
 fn announce<B>(response: &mut Response<B>) {
     // A 101 keeps its `Connection: upgrade`: WebSocket clients insist on that alone.
@@ -150,8 +180,18 @@ fn announce<B>(response: &mut Response<B>) {
     }
 }
 
-fn unavailable<B: Body>(retry_after: Option<Duration>) -> Response<ResponseBody<B>> {
+fn unavailable<B: Body>(
+    retry_after: Option<Duration>,
+    asks_for_events: bool,
+) -> Response<ResponseBody<B>> {
     let mut response = Response::new(ResponseBody::empty());
+    if asks_for_events {
+        // The end of a stream is what makes an `EventSource` come back.
+        let events = HeaderValue::from_static(EVENTS);
+        response.headers_mut().insert(CONTENT_TYPE, events);
+        announce(&mut response);
+        return response;
+    }
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     if let Some(time) = retry_after {
         let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);

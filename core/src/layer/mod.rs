@@ -12,6 +12,8 @@
 //! - from the lame duck on, answers HTTP/1 with `Connection: close`, so that a client goes
 //!   elsewhere with its next request and loses none;
 //! - if asked to, refuses requests with `503` and `Retry-After` while draining;
+//! - answers an `EventSource`, where it has to refuse it, with an empty stream of events: after a
+//!   `503` it would never come back;
 //! - at the cut, answers `503` for a handler that has not answered, and breaks off a body that has
 //!   not ended, so that the client sees that it is incomplete.
 //!
@@ -49,7 +51,7 @@ mod watch;
 
 pub use self::{
     body::{Cut, ResponseBody},
-    future::ResponseFuture,
+    future::{ResponseFuture, asks_for_events},
     make::GracefulLayer,
     service::GracefulService,
 };

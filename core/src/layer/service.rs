@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{ResponseBody, ResponseFuture, watch};
+use super::{ResponseBody, ResponseFuture, asks_for_events, watch};
 use crate::{Graceful, Phase};
 
 /// Makes a drain wait for the requests of the inner service. See the [module](super).
@@ -61,17 +61,19 @@ where
         if outer.is_some_and(|outer| outer.is_same_drain(&self.graceful)) {
             return ResponseFuture::untracked(self.inner.call(request));
         }
+        let asks_for_events = asks_for_events(request.headers());
         let Some(guard) = self.graceful.guard() else {
-            return ResponseFuture::refuse(None);
+            return ResponseFuture::refuse(None).for_events(asks_for_events);
         };
         if let Some(retry_after) = self.refuse
             && guard.phase() >= Phase::Draining
         {
-            return ResponseFuture::refuse(Some(retry_after));
+            return ResponseFuture::refuse(Some(retry_after)).for_events(asks_for_events);
         }
         let line = watch::Request::new(request.method().clone(), request.uri().clone());
         let version = request.version();
         request.extensions_mut().insert(self.graceful.clone());
-        ResponseFuture::counted(self.inner.call(request), guard, line, version)
+        let called = self.inner.call(request);
+        ResponseFuture::counted(called, guard, line, version).for_events(asks_for_events)
     }
 }

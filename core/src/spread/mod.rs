@@ -37,10 +37,12 @@ use crate::{Policy, sync::lock};
 pub struct Reconnects {
     /// Clients that were told to go.
     pub told: usize,
-    /// The most that were expected to come back in one second.
+    /// The most that were to be told in one second, and so are expected to come back in one.
     pub expected_per_second: f64,
     /// The most that were told in one second.
     pub peak_per_second: usize,
+    /// Clients of WebSockets that were told, and had not answered in the time that they had.
+    pub unanswered: usize,
 }
 
 /// All turns of a service.
@@ -73,6 +75,7 @@ struct Round {
     second: u64,
     in_second: usize,
     peak: usize,
+    unanswered: usize,
 }
 
 impl Turns {
@@ -112,15 +115,26 @@ impl Turns {
         match &mut members[key].time {
             Some((of, time)) if *of == number => *time,
             // It came after the order was settled.
-            late => late.insert((number, round.schedule.next())).1,
+            late => {
+                late.insert((number, round.schedule.next_after(Instant::now())))
+                    .1
+            }
         }
     }
 
     fn count(&self, number: u64) {
+        self.in_round(number, Round::count);
+    }
+
+    fn count_unanswered(&self, number: u64) {
+        self.in_round(number, |round| round.unanswered += 1);
+    }
+
+    fn in_round(&self, number: u64, act: impl FnOnce(&mut Round)) {
         if let Some(round) = &mut lock(&self.state).round
             && round.number == number
         {
-            round.count();
+            act(round);
         }
     }
 
@@ -131,6 +145,7 @@ impl Turns {
                 told: round.told,
                 expected_per_second: round.schedule.rate(),
                 peak_per_second: round.peak,
+                unanswered: round.unanswered,
             },
             _ => Reconnects::default(),
         }
@@ -140,8 +155,10 @@ impl Turns {
 impl Round {
     fn begin(members: &mut Slab<Member>, policy: &Policy, number: u64, deadline: Instant) -> Self {
         let start = Instant::now();
-        let window = policy.close_spread(members.len(), deadline - start);
-        let mut schedule = Schedule::new(start, window, members.len());
+        let remaining = deadline.saturating_duration_since(start);
+        let window = policy.close_spread(members.len(), remaining);
+        let slot = slot(window, members.len());
+        let mut schedule = Schedule::new(start, slot, usable(remaining));
         let mut order: Vec<_> = members
             .iter()
             .map(|(key, member)| (member.active.load(Ordering::Relaxed), key))
@@ -158,6 +175,7 @@ impl Round {
             second: 0,
             in_second: 0,
             peak: 0,
+            unanswered: 0,
         }
     }
 
@@ -178,6 +196,18 @@ const UNSPREAD: u32 = 100;
 /// The window in which so many clients are told to go: not longer than they need.
 pub(crate) fn window(most: Duration, clients: usize, remaining: Duration) -> Duration {
     let needed = Duration::from_secs_f64(clients as f64 / f64::from(UNSPREAD));
-    // What is told at the end still has to go.
-    most.min(needed).min(remaining * 9 / 10)
+    most.min(needed).min(usable(remaining))
+}
+
+/// The part of a drain in which clients are told: what is told at the end still has to go.
+fn usable(remaining: Duration) -> Duration {
+    remaining * 9 / 10
+}
+
+/// The time between two clients; where there are none when the drain begins, some may still come.
+fn slot(window: Duration, clients: usize) -> Duration {
+    match clients {
+        0 => Duration::from_secs(1) / UNSPREAD,
+        _ => window.div_f64(clients as f64),
+    }
 }

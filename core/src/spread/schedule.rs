@@ -8,34 +8,44 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Schedule {
     start: Instant,
-    window: Duration,
-    clients: usize,
+    slot: Duration,
+    // Nobody is told later than this.
+    end: Instant,
     given: usize,
 }
 
 impl Schedule {
-    /// `clients` of them within `window`.
-    pub(crate) fn new(start: Instant, window: Duration, clients: usize) -> Self {
+    /// Clients that are told `slot` apart, and none later than `limit` after the start.
+    pub(crate) fn new(start: Instant, slot: Duration, limit: Duration) -> Self {
         Self {
             start,
-            window,
-            clients,
+            slot,
+            end: start + limit,
             given: 0,
         }
     }
 
     /// The time of the next client: somewhere in the second half of its slot, so that any two are
-    /// at least half a slot apart. Whoever comes when all slots are given goes at the end.
+    /// at least half a slot apart.
     pub(crate) fn next(&mut self) -> Instant {
         let place = self.given as f64 + 0.5 + fastrand::f64() / 2.0;
         self.given += 1;
-        let part = place / self.clients.max(1) as f64;
-        self.start + self.window.mul_f64(part.min(1.0))
+        (self.start + self.slot.mul_f64(place)).min(self.end)
+    }
+
+    /// The same for one that comes now: a slot that lies behind is nobody's.
+    pub(crate) fn next_after(&mut self, now: Instant) -> Instant {
+        let slot = self.slot.as_secs_f64();
+        if slot > 0.0 {
+            let passed = now.saturating_duration_since(self.start).as_secs_f64() / slot;
+            self.given = self.given.max(passed as usize);
+        }
+        self.next().max(now)
     }
 
     /// Clients in a second.
     pub(crate) fn rate(&self) -> f64 {
-        self.clients as f64 / self.window.as_secs_f64().max(f64::MIN_POSITIVE)
+        1.0 / self.slot.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
     /// The whole seconds from the start until then.
@@ -48,24 +58,41 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     /// Fails if more than their share of a million fall into any second, or into any other time of
     /// one second's length.
     #[tokio::test(start_paused = true)]
     async fn a_million_are_spread_evenly() {
-        let (start, window) = (Instant::now(), Duration::from_secs(20));
-        let mut schedule = Schedule::new(start, window, 1_000_000);
+        let (start, window) = (Instant::now(), 20 * SECOND);
+        let mut schedule = Schedule::new(start, window / 1_000_000, 2 * window);
         let times: Vec<_> = (0..1_000_000).map(|_| schedule.next()).collect();
         assert!(times.is_sorted());
         assert!(times[0] > start && times[999_999] <= start + window);
-        let second = Duration::from_secs(1);
         let mut first = 0;
         for (at, time) in times.iter().enumerate() {
-            while *time - times[first] > second {
+            while *time - times[first] > SECOND {
                 first += 1;
             }
             assert!(at - first <= 50_001, "{} in a second", at - first);
         }
-        assert_eq!(schedule.next(), start + window, "one that came late");
         assert!((schedule.rate() - 50_000.0).abs() < 1e-6);
+    }
+
+    /// Fails if those that come when all slots are given go at one moment, or their slots lie behind
+    /// them, or they go after the end.
+    #[tokio::test(start_paused = true)]
+    async fn those_that_come_late_are_spread_as_well() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start, SECOND / 100, 8 * SECOND);
+        (0..100).for_each(|_| drop(schedule.next()));
+        let now = start + 5 * SECOND;
+        let times: Vec<_> = (0..200).map(|_| schedule.next_after(now)).collect();
+        assert!(times.is_sorted() && times[0] >= now);
+        assert!(times[199] - now > 19 * SECOND / 10, "two seconds' worth");
+        let last = (0..200).map(|_| schedule.next_after(now)).last().unwrap();
+        assert_eq!(last, start + 8 * SECOND);
+        let later = start + 9 * SECOND;
+        assert_eq!(schedule.next_after(later), later);
     }
 }

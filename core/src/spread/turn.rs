@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{Graceful, Phase, Phases};
 
@@ -84,6 +84,48 @@ impl Turn {
         self.active.store(now, Ordering::Relaxed);
     }
 
+    /// Whether it has come, for who does not wait for it.
+    pub(crate) fn has_come(&mut self) -> bool {
+        match self.graceful.phase() {
+            Phase::Running | Phase::LameDuck => return false,
+            Phase::Draining => self.settle(),
+            _ => {}
+        }
+        let is_cut = self.graceful.phase() >= Phase::Cutting;
+        match &mut self.wait {
+            Some(wait) if is_cut || wait.came || wait.sleep.deadline() <= Instant::now() => {
+                wait.come(&self.graceful);
+                true
+            }
+            _ => is_cut,
+        }
+    }
+
+    /// Says that the client was told and has not answered.
+    pub(crate) fn count_unanswered(&self) {
+        if let Some(wait) = &self.wait {
+            let turns = &self.graceful.drain_ref().turns;
+            turns.count_unanswered(wait.drain);
+        }
+    }
+
+    /// Learns its time in the drain under way. Nothing if that has just been taken back: then the
+    /// phase changes.
+    fn settle(&mut self) {
+        let drain = self.graceful.drain_ref();
+        let Some((number, deadline)) = drain.under_way() else {
+            return;
+        };
+        if self.wait.as_ref().is_none_or(|wait| wait.drain != number) {
+            let time = drain.turns.time(self.key, &drain.policy, number, deadline);
+            self.wait = Some(Wait {
+                sleep: Box::pin(sleep_until(time)),
+                drain: number,
+                came: false,
+            });
+        }
+    }
+
     /// Ends when it is time to tell the client; from then on at once, until a drain is taken back.
     ///
     /// # Cancel safety
@@ -101,39 +143,25 @@ impl Turn {
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Poll::Ready(phase) = self.phases.poll_next(cx) {
             self.phase = phase;
+            match phase {
+                Phase::Running | Phase::LameDuck => self.wait = None,
+                Phase::Draining => self.settle(),
+                _ => {}
+            }
         }
-        match self.phase {
-            Phase::Running | Phase::LameDuck => {
-                self.wait = None;
+        let wait = match (self.phase, &mut self.wait) {
+            (Phase::Running | Phase::LameDuck, _) | (Phase::Draining, None) => {
                 return Poll::Pending;
             }
-            Phase::Draining => {}
-            _ => {
-                if let Some(wait) = &mut self.wait {
-                    wait.come(&self.graceful);
+            (Phase::Draining, Some(wait)) => {
+                if !wait.came {
+                    ready!(wait.sleep.as_mut().poll(cx));
                 }
-                return Poll::Ready(());
+                Some(wait)
             }
-        }
-        let drain = self.graceful.drain_ref();
-        // None if it has just been taken back; then the phase changes.
-        let (number, deadline) = match drain.under_way() {
-            Some(under_way) => under_way,
-            None => return Poll::Pending,
+            (_, wait) => wait.as_mut(),
         };
-        if self.wait.as_ref().is_none_or(|wait| wait.drain != number) {
-            let time = drain.turns.time(self.key, &drain.policy, number, deadline);
-            self.wait = Some(Wait {
-                sleep: Box::pin(sleep_until(time)),
-                drain: number,
-                came: false,
-            });
-        }
-        let Some(wait) = &mut self.wait else {
-            return Poll::Pending;
-        };
-        if !wait.came {
-            ready!(wait.sleep.as_mut().poll(cx));
+        if let Some(wait) = wait {
             wait.come(&self.graceful);
         }
         Poll::Ready(())
