@@ -3,7 +3,8 @@
 //! - [`run`] is the whole of it in one line: signals, inherited sockets, readiness, upgrade, drain.
 //! - [`serve`] stands in for `HttpServer::new`, for who wires the parts themselves.
 //! - [`foreign`] is the way in for who keeps actix's own `HttpServer`.
-//! - [`Draining`] is an extractor for handlers that end something when the server drains.
+//! - [`Draining`] is an extractor for handlers that have no end of their own, and `ws` is for their
+//!   WebSockets.
 //!
 //! # What is actix's and what is not
 //!
@@ -35,6 +36,8 @@ mod server;
 mod translate;
 mod tunnel;
 mod worker;
+#[cfg(feature = "ws")]
+pub mod ws;
 
 #[cfg(unix)]
 pub use self::run::run;

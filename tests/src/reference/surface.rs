@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use handover::Graceful;
 use serde::Deserialize;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::load::{Fnv1a, stream_byte, stream_len};
 
@@ -153,51 +153,30 @@ impl Event {
         pid: u32,
         graceful: Graceful,
     ) -> impl Stream<Item = Self> + Send + Sync + 'static + use<> {
-        let last = last.and_then(|id| id.parse::<u64>().ok());
-        let mut tick = interval(Duration::from_millis(pace.ms.max(1)));
-        // A client that was slow is not sent a burst.
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let feed = Feed {
-            next: last.map_or(0, |last| last.saturating_add(1)),
-            tick,
-            pid,
-            graceful,
-            ended: false,
-        };
-        stream::unfold(feed, |mut feed| async {
-            let event = feed.next().await?;
-            Some((event, feed))
-        })
+        let retry = Duration::from_millis(fastrand::u64(RETRY_MS));
+        let drained = async move { graceful.draining().await };
+        ticks(pace, last)
+            .map(move |id| Self::Tick { id, pid })
+            .take_until(drained)
+            .chain(stream::iter([Self::Draining { retry }]))
     }
 }
 
-struct Feed {
-    next: u64,
-    tick: Interval,
-    pid: u32,
-    graceful: Graceful,
-    ended: bool,
-}
-
-impl Feed {
-    async fn next(&mut self) -> Option<Event> {
-        if self.ended {
-            return None;
-        }
-        tokio::select! {
-            biased;
-            () = self.graceful.draining() => {
-                self.ended = true;
-                let retry = Duration::from_millis(fastrand::u64(RETRY_MS));
-                Some(Event::Draining { retry })
-            }
-            _ = self.tick.tick() => {
-                let id = self.next;
-                self.next += 1;
-                Some(Event::Tick { id, pid: self.pid })
-            }
-        }
-    }
+/// The ids of the events of `/sse` after the one that a client has seen last, without end, when they
+/// are due.
+pub(crate) fn ticks(
+    pace: &Pace,
+    last: Option<&str>,
+) -> impl Stream<Item = u64> + Send + Sync + 'static + use<> {
+    let last = last.and_then(|id| id.parse::<u64>().ok());
+    let first = last.map_or(0, |last| last.saturating_add(1));
+    let mut tick = interval(Duration::from_millis(pace.ms.max(1)));
+    // A client that was slow is not sent a burst.
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    stream::unfold((tick, first), async |(mut tick, id)| {
+        tick.tick().await;
+        Some((id, (tick, id + 1)))
+    })
 }
 
 /// The reason that goes with a WebSocket's close.

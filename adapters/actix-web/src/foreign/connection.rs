@@ -142,7 +142,10 @@ impl InFlight {
 
     /// It leaves HTTP.
     pub(super) fn upgrade(&self) {
-        self.0.set_kind(Kind::Upgraded);
+        // The application may have said already what it has become.
+        if !self.0.kind().is_upgraded() {
+            self.0.set_kind(Kind::Upgraded);
+        }
     }
 }
 

@@ -70,8 +70,8 @@ where
         move || Application::new(factory().into_factory(), shared.clone())
     };
     Server {
-        // As on Handover's own loop.
-        http: HttpServer::new(factory).tcp_nodelay(true),
+        factory,
+        settings: Vec::new(),
         shared,
         listeners: Vec::new(),
         graceful: Graceful::new(),
@@ -95,7 +95,8 @@ where
     S::InitError: fmt::Debug,
     B: MessageBody + 'static,
 {
-    http: Http<F, S, B>,
+    factory: F,
+    settings: Vec<Setting<F, S, B>>,
     shared: Arc<Shared>,
     listeners: Vec<Listener>,
     graceful: Graceful,
@@ -105,6 +106,8 @@ where
     on_connect: Option<OnConnect>,
 }
 
+/// Kept until the start: an `HttpServer` stays in its thread.
+type Setting<F, S, B> = Box<dyn FnOnce(Http<F, S, B>) -> Http<F, S, B> + Send>;
 type Http<F, S, B> = HttpServer<F, Application<S, B>, Application<S, B>, ResponseBody<B>>;
 
 impl<F, S, B> Server<F, S, B>
@@ -152,8 +155,11 @@ where
     /// The number of workers, `on_connect`, signals, and how long a stop may take are set by this
     /// server, whatever is set here. Listeners that are bound here are served, too, but no successor
     /// inherits them, and they do not wait for their generation to be ready.
-    pub fn http(mut self, set: impl FnOnce(Http<F, S, B>) -> Http<F, S, B>) -> Self {
-        self.http = set(self.http);
+    pub fn http(
+        mut self,
+        set: impl FnOnce(Http<F, S, B>) -> Http<F, S, B> + Send + 'static,
+    ) -> Self {
+        self.settings.push(Box::new(set));
         self
     }
 
@@ -181,7 +187,8 @@ where
 
     fn begin(self) -> io::Result<(Conductor, Arc<Shared>)> {
         let Self {
-            http,
+            factory,
+            settings,
             shared,
             listeners,
             graceful,
@@ -201,7 +208,11 @@ where
         let _ = shared.graceful.set(graceful.clone());
         let _ = shared.starting.set(starting);
         let (token, open) = (graceful.clone(), shared.open.clone());
-        let mut http = http
+        // As on Handover's own loop.
+        let http = HttpServer::new(factory).tcp_nodelay(true);
+        let mut http = settings
+            .into_iter()
+            .fold(http, |http, set| set(http))
             .workers(workers)
             .disable_signals()
             .shutdown_timeout(NEVER)
