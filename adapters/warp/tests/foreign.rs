@@ -43,17 +43,20 @@ async fn program(builder: GenerationBuilder, reports: Reports) -> Result<()> {
         .map(move || format!("{number}\n"))
         .or(hold)
         .map(foreign::announcing(&graceful));
-    let server = async {
-        warp::serve(app)
-            .incoming(foreign::tcp(listener).await?)
-            .graceful(foreign::signal(&graceful))
-            .run()
-            .await;
-        Ok::<_, std::io::Error>(())
-    };
-    let (ready, served) = tokio::join!(generation.ready(), graceful.track("warp", server));
-    ready?;
-    served.transpose()?;
+    let token = graceful.clone();
+    let server = tokio::spawn(async move {
+        let server = async {
+            warp::serve(app)
+                .incoming(foreign::tcp(listener).await?)
+                .graceful(foreign::signal(&token))
+                .run()
+                .await;
+            Ok::<_, std::io::Error>(())
+        };
+        token.track("warp", server).await.transpose()
+    });
+    generation.ready().await?;
+    server.await??;
     let report = graceful.drained().await;
     reports.lock().unwrap().push(report);
     Ok(())
@@ -164,9 +167,9 @@ async fn a_listener_of_another_kind_is_an_error() {
     let started = Service::start(async |builder: GenerationBuilder| {
         let generation = builder.start()?;
         let listener = generation.listen("127.0.0.1:0").await?;
-        let (ready, unfit) = tokio::join!(generation.ready(), foreign::unix(listener));
-        ready?;
-        unfit?;
+        let unfit = tokio::spawn(foreign::unix(listener));
+        generation.ready().await?;
+        unfit.await??;
         Ok(())
     });
     let service = timeout(BOUND, started).await.unwrap().unwrap();

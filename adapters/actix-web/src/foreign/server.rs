@@ -153,8 +153,8 @@ where
     /// Sets actix's own settings.
     ///
     /// The number of workers, `on_connect`, signals, and how long a stop may take are set by this
-    /// server, whatever is set here. Listeners that are bound here are served, too, but no successor
-    /// inherits them, and they do not wait for their generation to be ready.
+    /// server, whatever is set here. Give it its listeners by [`listen`](Self::listen): the connections
+    /// of one that is bound here are not tracked.
     pub fn http(
         mut self,
         set: impl FnOnce(Http<F, S, B>) -> Http<F, S, B> + Send + 'static,
