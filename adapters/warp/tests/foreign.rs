@@ -3,6 +3,8 @@
 #![cfg(unix)]
 
 use std::{
+    io,
+    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,6 +17,7 @@ use handover_warp::foreign;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Semaphore,
     time::timeout,
 };
 use warp::Filter;
@@ -28,9 +31,11 @@ const LATE: Duration = Duration::from_millis(300);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 type Reports = Arc<Mutex<Vec<Report>>>;
+/// What successors wait for before they are ready.
+type Gate = Arc<Semaphore>;
 
 /// Says its number, and has a route that never ends.
-async fn program(builder: GenerationBuilder, reports: Reports) -> Result<()> {
+async fn program(builder: GenerationBuilder, reports: Reports, slow: Gate) -> Result<()> {
     let graceful = Graceful::builder()
         .deadline(DEADLINE)
         .upgrade_deadline(DEADLINE)
@@ -39,22 +44,28 @@ async fn program(builder: GenerationBuilder, reports: Reports) -> Result<()> {
     let number = generation.number();
     let listener = generation.listen("web=127.0.0.1:0").await?;
     let hold = warp::path!("hold").then(std::future::pending::<&'static str>);
+    let upgrade = warp::path!("upgrade").map(|| {
+        let reply = warp::reply::with_header("", "upgrade", "chat");
+        let reply = warp::reply::with_header(reply, "connection", "upgrade");
+        warp::reply::with_status(reply, warp::http::StatusCode::SWITCHING_PROTOCOLS)
+    });
     let app = warp::path::end()
         .map(move || format!("{number}\n"))
         .or(hold)
-        .map(foreign::announcing(&graceful));
-    let token = graceful.clone();
-    let server = tokio::spawn(async move {
-        let server = async {
-            warp::serve(app)
-                .incoming(foreign::tcp(listener).await?)
-                .graceful(foreign::signal(&token))
-                .run()
-                .await;
-            Ok::<_, std::io::Error>(())
-        };
-        token.track("warp", server).await.transpose()
+        .or(upgrade)
+        .map(foreign::announcing(&graceful))
+        .boxed();
+    let (token, signal) = (graceful.clone(), foreign::signal(&graceful));
+    let server: Pin<Box<dyn Future<Output = io::Result<()>> + Send>> = Box::pin(async move {
+        let listener = foreign::tcp(listener).await?;
+        let server = warp::serve(app).incoming(listener);
+        server.graceful(signal).run().await;
+        Ok(())
     });
+    let server = tokio::spawn(async move { token.track("warp", server).await.transpose() });
+    if number > 0 {
+        slow.acquire().await?.forget();
+    }
     generation.ready().await?;
     server.await??;
     let report = graceful.drained().await;
@@ -62,11 +73,14 @@ async fn program(builder: GenerationBuilder, reports: Reports) -> Result<()> {
     Ok(())
 }
 
-async fn start() -> (Service, Reports) {
-    let reports = Reports::default();
-    let given = reports.clone();
-    let service = Service::start(move |builder| program(builder, given.clone())).await;
-    (service.unwrap(), reports)
+async fn start() -> (Service, Reports, Gate) {
+    let (reports, gate) = (Reports::default(), Arc::new(Semaphore::new(0)));
+    let given = (reports.clone(), gate.clone());
+    let service = Service::start(move |builder| {
+        let (reports, gate) = given.clone();
+        program(builder, reports, gate)
+    });
+    (service.await.unwrap(), reports, gate)
 }
 
 async fn connect(member: &Member) -> TcpStream {
@@ -111,10 +125,12 @@ async fn drained(member: &Member, reports: &Reports) -> Report {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_are_told_for_the_whole_window_and_closed_at_its_end() {
-    let (service, reports) = start().await;
+    let (service, reports, _gate) = start().await;
     let member = service.current();
-    let (mut used, mut idle) = (connect(&member).await, connect(&member).await);
-    for stream in [&mut used, &mut idle] {
+    let mut used = connect(&member).await;
+    let mut idle = connect(&member).await;
+    let mut leaving = connect(&member).await;
+    for stream in [&mut used, &mut idle, &mut leaving] {
         let answer = ask(stream).await;
         assert!(!answer.contains("connection: close"), "{answer}");
     }
@@ -122,6 +138,12 @@ async fn clients_are_told_for_the_whole_window_and_closed_at_its_end() {
     let answer = ask(&mut used).await;
     assert!(answer.contains("connection: close\r\n"), "{answer}");
     assert_eq!(end(used).await, "");
+    // A client that leaves HTTP insists on this header.
+    let head = "GET /upgrade HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n";
+    leaving.write_all(head.as_bytes()).await.unwrap();
+    let answer = end(leaving).await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(answer.contains("connection: upgrade\r\n"), "{answer}");
     assert_eq!(end(idle).await, "");
     let report = drained(&member, &reports).await;
     assert!(report.is_complete(), "{report}");
@@ -130,7 +152,7 @@ async fn clients_are_told_for_the_whole_window_and_closed_at_its_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_never_ends_is_cut_with_its_server() {
-    let (service, reports) = start().await;
+    let (service, reports, _gate) = start().await;
     let member = service.current();
     let mut held = connect(&member).await;
     get(&mut held, "/hold").await;
@@ -145,11 +167,24 @@ async fn a_handler_that_never_ends_is_cut_with_its_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_accepts_from_the_commit_on_and_serves_on_if_the_successor_dies() {
-    let (service, _reports) = start().await;
-    let first = service.current();
+    let (service, _reports, gate) = start().await;
+    let (service, first) = (Arc::new(service), service.current());
     let mut idle = connect(&first).await;
     ask(&mut idle).await;
-    let second = service.upgrade().await.unwrap();
+    let upgrading = service.clone();
+    let upgrade = tokio::spawn(async move { upgrading.upgrade().await });
+    let starts = async {
+        while service.members().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(BOUND, starts).await.unwrap();
+    for _ in 0..100 {
+        let answer = ask(&mut connect(&first).await).await;
+        assert!(answer.ends_with("\r\n0\n"), "{answer}");
+    }
+    gate.add_permits(1);
+    let second = timeout(BOUND, upgrade).await.unwrap().unwrap().unwrap();
     assert_ne!(first.graceful().phase(), Phase::Running);
     // It has the socket, and takes its part of what comes.
     let by_the_second =
