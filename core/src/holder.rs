@@ -27,6 +27,7 @@ pub enum Kind {
     /// A background task, by its name.
     Task = 6,
     /// A WebSocket: a connection of its own, or a stream of HTTP/2.
+    #[serde(rename = "websocket")]
     WebSocket = 7,
 }
 

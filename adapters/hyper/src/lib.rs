@@ -10,7 +10,7 @@
 //! | half a request head has come | it is read to its end and answered, with `Connection: close` |
 //! | a request is under way | it is answered, with `Connection: close` if the head was not out yet |
 //! | HTTP/2 | GOAWAY and PING at once, while it is served on; it ends with its last stream, after a final GOAWAY that comes with the PING's answer, or when the announce window is over |
-//! | upgraded (a WebSocket) | it is the application's; it holds the drain open, and its IO fails at the cut. Made [`movable`], it can go to the successor between two messages |
+//! | upgraded (a WebSocket) | it is the application's; it holds the drain open, and its IO fails at the cut. A [`websocket`] is told to go; made [`movable`], it can go to the successor between two messages |
 //! | anything, at the cut | handlers are dropped and answered for with 503, bodies broken off, IO ended |
 //!
 //! # Moving

@@ -19,6 +19,10 @@ use crate::{
 /// For how long a peer may go on sending to a connection that is closed for it.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How much of it is thrown away at a time: a client that writes a long body before it reads is to
+/// come to its end, also in what a cut leaves of time.
+const SCRATCH: usize = 64 * 1024;
+
 /// Closes a connection on which nothing more will be answered. It is held and listed meanwhile.
 ///
 /// It lingers only if there is input that nobody has read: without any, a close is clean.
@@ -30,7 +34,7 @@ where
         if io.shutdown().await.is_err() {
             return;
         }
-        let mut scratch = [0; 4096];
+        let mut scratch = vec![0; SCRATCH];
         let mut read = read_now(&mut io, &mut scratch).await;
         while let Some(1..) = read {
             read = io.read(&mut scratch).await.ok();
@@ -49,7 +53,7 @@ where
         if io.shutdown().await.is_err() {
             return;
         }
-        let mut scratch = [0; 4096];
+        let mut scratch = vec![0; SCRATCH];
         while let Ok(1..) = io.read(&mut scratch).await {}
     })
     .await;

@@ -107,6 +107,16 @@ impl Connection {
         self.set_kind(Kind::Upgraded);
     }
 
+    /// Says that it has become a WebSocket, by this request. A serve loop that tells the requests has
+    /// told it already.
+    #[cfg(not(loom))]
+    pub(crate) fn become_websocket(&self, request: Option<&str>) {
+        if let (None, Some(request)) = (self.line.read(), request) {
+            self.line.write(&[request]);
+        }
+        self.set_kind(Kind::WebSocket);
+    }
+
     /// How many requests it has sent.
     #[must_use]
     pub fn requests(&self) -> u32 {

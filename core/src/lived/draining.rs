@@ -181,7 +181,7 @@ impl Draining {
     pub(super) fn hold_websocket(&self) -> Option<Holder> {
         #[cfg(feature = "accept")]
         if let Some(connection) = &self.client.connection {
-            connection.set_kind(Kind::WebSocket);
+            connection.become_websocket(self.client.what.as_deref());
             return None;
         }
         self.graceful.hold_as(Arc::new(WebSocket {

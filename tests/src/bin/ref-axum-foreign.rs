@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use handover::GracefulLayer;
-use handover_axum::foreign::Incoming;
+use handover_axum::foreign::{Client, Incoming};
 use handover_tests::reference::{self, Flags, Setup, bare, router};
 use tokio::task::JoinSet;
 
@@ -42,6 +42,7 @@ async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     for incoming in incoming {
         let signal = incoming.signal();
         let app = router(info).layer(GracefulLayer::new(graceful.clone()));
+        let app = app.into_make_service_with_connect_info::<Client>();
         let server = axum::serve(incoming, app).with_graceful_shutdown(signal);
         servers.spawn(server.into_future());
     }

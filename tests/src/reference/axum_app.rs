@@ -3,33 +3,26 @@
 use std::{convert::Infallible, future::pending};
 
 use axum::{
-    Extension, Router,
+    Router,
     body::{Body, Bytes},
     extract::{
         Query, State,
-        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
+        ws::{Message, WebSocketUpgrade},
     },
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     middleware::{Next, from_fn_with_state},
-    response::{
-        IntoResponse, Response,
-        sse::{self, Sse},
-    },
+    response::{IntoResponse, Response, Sse, sse::Event},
     routing::{any, get, post},
 };
-use futures_util::{Stream, StreamExt, stream};
-use handover::Graceful;
-use tokio::time::timeout;
+use futures_util::{StreamExt, stream};
+use handover_axum::{Draining, sse, ws};
 
-use super::surface::{
-    CLOSE_REASON, CLOSED_WITHIN, Event, Info, Letters, Pace, Slow, Upload, close_code,
-};
+use super::surface::{Info, Letters, Pace, Slow, Upload, ticks};
 
 /// The routes of the reference servers. Every answer, also an error, carries `x-pid` and
 /// `x-generation`.
 ///
-/// `/ws` and `/sse` end when the [`Graceful`] in the request's extensions drains, which is there
-/// under Handover's own servers and under its layer.
+/// `/ws` and `/sse` end when the server drains, if it is one of Handover's or has its layer.
 pub fn router(info: Info) -> Router {
     Router::new()
         .route("/", get(async move || info.page()))
@@ -38,7 +31,7 @@ pub fn router(info: Info) -> Router {
         .route("/upload", post(upload))
         .route("/ws", any(websocket))
         .route("/sse", get(events))
-        .route("/hold", get(async || pending::<StatusCode>().await))
+        .route("/hold", any(async || pending::<StatusCode>().await))
         .route("/hang-body", get(hang_body))
         .with_state(info)
         .layer(from_fn_with_state(info, name_yourself))
@@ -89,63 +82,35 @@ async fn hang_body() -> Body {
     Body::from_stream(stream::pending::<Result<Bytes, Infallible>>())
 }
 
-// Without the layer there is nobody to tell of a drain.
-fn token(graceful: Option<Extension<Graceful>>) -> Graceful {
-    graceful.map_or_else(Graceful::new, |Extension(graceful)| graceful)
-}
-
 async fn events(
     State(info): State<Info>,
-    graceful: Option<Extension<Graceful>>,
     Query(pace): Query<Pace>,
     headers: HeaderMap,
-) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+    draining: Draining,
+) -> Response {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let feed = Event::feed(&pace, last, info.pid, token(graceful));
-    Sse::new(feed.map(|event| {
-        Ok(match event {
-            Event::Tick { id, pid } => sse::Event::default()
-                .id(id.to_string())
-                .data(pid.to_string()),
-            Event::Draining { retry } => sse::Event::default().retry(retry).comment(Event::COMMENT),
-        })
-    }))
+    let padding = pace.padding();
+    let events = ticks(&pace, last).map(move |id| {
+        let event = match padding.as_str() {
+            "" => Event::default(),
+            padding => Event::default().comment(padding),
+        };
+        let event = event.id(id.to_string());
+        Ok::<_, Infallible>(event.data(info.pid.to_string()))
+    });
+    sse::graceful(Sse::new(events), &draining)
 }
 
-async fn websocket(graceful: Option<Extension<Graceful>>, upgrade: WebSocketUpgrade) -> Response {
-    let graceful = token(graceful);
-    upgrade.on_upgrade(move |socket| echo(socket, graceful))
-}
-
-async fn echo(mut socket: WebSocket, graceful: Graceful) {
-    loop {
-        tokio::select! {
-            () = graceful.draining() => return close(socket, &graceful).await,
-            message = socket.recv() => match message {
-                Some(Ok(Message::Text(text))) => {
-                    if socket.send(Message::Text(text)).await.is_err() {
-                        return;
-                    }
-                }
-                // Pings and closes are answered for us.
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return,
-            },
+async fn websocket(upgrade: WebSocketUpgrade, draining: Draining) -> Response {
+    upgrade.on_upgrade(async move |socket| {
+        let mut socket = ws::graceful(socket, &draining);
+        while let Some(Ok(message)) = socket.recv().await {
+            // Pings and closes are answered for us.
+            if let Message::Text(_) = message
+                && socket.send(message).await.is_err()
+            {
+                return;
+            }
         }
-    }
-}
-
-async fn close(mut socket: WebSocket, graceful: &Graceful) {
-    let frame = CloseFrame {
-        code: close_code(graceful),
-        reason: CLOSE_REASON.into(),
-    };
-    if socket.send(Message::Close(Some(frame))).await.is_err() {
-        return;
-    }
-    // What the peer had sent before it saw the close is read, or the close would become a reset.
-    let _ = timeout(CLOSED_WITHIN, async {
-        while let Some(Ok(_)) = socket.recv().await {}
     })
-    .await;
 }

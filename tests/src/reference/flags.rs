@@ -31,6 +31,9 @@ pub struct Flags {
     /// How long a drain may take once a successor serves
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub upgrade_deadline: Option<Duration>,
+    /// Over how long to spread what makes clients connect again
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub close_spread: Option<Duration>,
     /// How long a successor may take to become ready
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub ready_timeout: Option<Duration>,

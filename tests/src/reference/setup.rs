@@ -131,6 +131,9 @@ fn policy(flags: &Flags) -> Policy {
     if let Some(time) = flags.upgrade_deadline {
         policy = policy.with_upgrade_deadline(time);
     }
+    if let Some(time) = flags.close_spread {
+        policy = policy.with_close_spread(time);
+    }
     policy
 }
 

@@ -124,6 +124,16 @@ pub(crate) struct Pace {
     /// Milliseconds between two events.
     #[serde(default = "second")]
     ms: u64,
+    /// Bytes of a comment in each, for a client that is not to keep up.
+    #[serde(default)]
+    padding: usize,
+}
+
+impl Pace {
+    /// That comment.
+    pub(crate) fn padding(&self) -> String {
+        "p".repeat(self.padding.min(1 << 20))
+    }
 }
 
 fn second() -> u64 {

@@ -3,20 +3,18 @@
 use std::{convert::Infallible, future::pending};
 
 use bytes::Buf;
-use futures_util::{SinkExt, Stream, StreamExt, stream};
-use handover::Graceful;
-use tokio::time::timeout;
+use futures_util::{Stream, StreamExt, stream};
+use handover::Draining;
+use handover_warp::{sse, ws};
 use warp::{
     Filter, Rejection, Reply,
     http::{HeaderName, HeaderValue, StatusCode},
     reply::Response,
-    sse,
-    ws::{Message, WebSocket, Ws},
+    sse::Event,
+    ws::Ws,
 };
 
-use super::surface::{
-    CLOSE_REASON, CLOSED_WITHIN, Event, Info, Letters, Pace, Slow, Upload, close_code,
-};
+use super::surface::{Info, Letters, Pace, Slow, Upload, ticks};
 
 /// The routes of the reference servers. Every answer, also an error, carries `x-pid` and
 /// `x-generation`.
@@ -38,16 +36,26 @@ pub fn filter(
         .and(warp::body::stream())
         .then(upload);
     let websocket = warp::path!("ws")
-        .and(handover_warp::graceful())
+        .and(handover_warp::draining())
         .and(warp::ws())
-        .map(|graceful, ws: Ws| ws.on_upgrade(move |socket| echo(socket, graceful)));
+        .map(|draining: Draining, upgrade: Ws| {
+            upgrade.on_upgrade(async move |socket| echo(ws::graceful(socket, &draining)).await)
+        });
     let events = warp::path!("sse")
         .and(warp::query())
         .and(warp::header::optional("last-event-id"))
-        .and(handover_warp::graceful())
-        .map(move |pace: Pace, last: Option<String>, graceful| {
-            let feed = Event::feed(&pace, last.as_deref(), info.pid, graceful);
-            sse::reply(feed.map(event))
+        .and(handover_warp::draining())
+        .map(move |pace: Pace, last: Option<String>, draining| {
+            let padding = pace.padding();
+            let events = ticks(&pace, last.as_deref()).map(move |id| {
+                let event = match padding.as_str() {
+                    "" => Event::default(),
+                    padding => Event::default().comment(padding),
+                };
+                let event = event.id(id.to_string());
+                Ok::<_, Infallible>(event.data(info.pid.to_string()))
+            });
+            sse::graceful(warp::sse::reply(events), &draining)
         });
     let hold = warp::path!("hold").then(async || pending::<StatusCode>().await);
     let hang_body = warp::path!("hang-body")
@@ -112,41 +120,11 @@ async fn upload(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Resp
     upload.measured().into_response()
 }
 
-fn event(event: Event) -> Result<sse::Event, Infallible> {
-    Ok(match event {
-        Event::Tick { id, pid } => sse::Event::default()
-            .id(id.to_string())
-            .data(pid.to_string()),
-        Event::Draining { retry } => sse::Event::default().retry(retry).comment(Event::COMMENT),
-    })
-}
-
-async fn echo(mut socket: WebSocket, graceful: Graceful) {
-    loop {
-        tokio::select! {
-            () = graceful.draining() => return close(socket, &graceful).await,
-            message = socket.next() => match message {
-                Some(Ok(message)) if message.is_text() => {
-                    if socket.send(message).await.is_err() {
-                        return;
-                    }
-                }
-                // Pings and closes are answered for us.
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return,
-            },
+async fn echo(mut socket: ws::GracefulSocket) {
+    while let Some(Ok(message)) = socket.recv().await {
+        // Pings and closes are answered for us.
+        if message.is_text() && socket.send(message).await.is_err() {
+            return;
         }
     }
-}
-
-async fn close(mut socket: WebSocket, graceful: &Graceful) {
-    let close = Message::close_with(close_code(graceful), CLOSE_REASON);
-    if socket.send(close).await.is_err() {
-        return;
-    }
-    // What the peer had sent before it saw the close is read, or the close would become a reset.
-    let _ = timeout(CLOSED_WITHIN, async {
-        while let Some(Ok(_)) = socket.next().await {}
-    })
-    .await;
 }

@@ -4,6 +4,7 @@
 mod drained;
 pub(crate) mod foreign;
 pub(crate) mod grpc;
+mod lived;
 mod peer;
 
 use std::{
@@ -18,6 +19,7 @@ use handover_tests::{
 
 pub(crate) use self::{
     drained::{Draining, in_time},
+    lived::Staying,
     peer::Peer,
 };
 

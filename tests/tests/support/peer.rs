@@ -3,13 +3,14 @@
 use std::{
     io,
     net::{SocketAddr, SocketAddrV4},
+    time::Duration,
 };
 
 use handover_tests::harness::{Server, ServerEnd, eventually};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::BOUND;
@@ -62,6 +63,12 @@ impl Peer {
         })
     }
 
+    /// From here on little of what it sends waits on its own side.
+    pub(crate) fn has_little_room(&self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_send_buffer_size(64 * 1024).unwrap();
+    }
+
     /// The address that a report names it by.
     pub(crate) fn name(&self) -> String {
         self.client.to_string()
@@ -72,8 +79,13 @@ impl Peer {
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.unwrap();
+    }
+
+    /// The same where the server may close meanwhile.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         let sent = timeout(BOUND, self.stream.write_all(bytes.as_ref())).await;
-        sent.expect("a server that reads").unwrap();
+        sent.expect("a server that reads")
     }
 
     pub(crate) async fn get(&mut self, path: &str) {
@@ -98,7 +110,12 @@ impl Peer {
 
     /// Pipelines requests until the server can neither write nor read any more.
     pub(crate) async fn stuff(&mut self) {
-        let head = b"GET / HTTP/1.1\r\nhost: handover.test\r\n\r\n";
+        self.stuff_with(b"GET / HTTP/1.1\r\nhost: handover.test\r\n\r\n")
+            .await;
+    }
+
+    /// The same with something else that is answered.
+    pub(crate) async fn stuff_with(&mut self, head: &[u8]) {
         let burst = head.repeat(200);
         let mut before = None;
         eventually("the server to be stuck", BOUND, async || {
@@ -111,6 +128,20 @@ impl Peer {
             let still = wrote == 0 && stuck && before == now;
             before = now;
             still.then_some(())
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Waits until the server cannot send any more, although it has more all the time.
+    pub(crate) async fn is_sent_too_much(&self) {
+        let mut before = None;
+        eventually("the server to be stuck", BOUND, async || {
+            sleep(Duration::from_millis(500)).await;
+            let now = self.look();
+            let stuck = now.is_some_and(|end| end.unsent > 0) && before == now;
+            before = now;
+            stuck.then_some(())
         })
         .await
         .unwrap();
