@@ -17,29 +17,20 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    let setup = Setup::start(flags).await?;
-    let (sockets, fault) = (setup.sockets()?, setup.fault());
-    let Setup {
-        generation,
-        listeners,
-        info,
-        ..
-    } = setup;
-    let mut server = handover_actix_web::serve(move || app(info))
-        .with_graceful(generation.graceful())
-        .move_connections(!flags.no_move);
-    if let Some(workers) = flags.workers {
-        server = server.workers(workers);
-    }
-    for listener in listeners {
-        server = server.listen(listener);
-    }
-    // The workers have their applications before this process is ready.
-    let server = server.start().await?;
-    Setup::ready(&generation, info, sockets).await?;
-    if let Some(fault) = fault {
-        fault.after_ready().await;
-    }
-    let report = server.await?;
-    Ok(reference::finish(&generation, &report).await)
+    Setup::start(flags)
+        .await?
+        .serve_with(async |listeners, graceful, info| {
+            let mut server = handover_actix_web::serve(move || app(info))
+                .with_graceful(graceful)
+                .move_connections(!flags.no_move);
+            if let Some(workers) = flags.workers {
+                server = server.workers(workers);
+            }
+            for listener in listeners {
+                server = server.listen(listener);
+            }
+            // The workers have their applications before this process is ready.
+            Ok(server.start().await?)
+        })
+        .await
 }

@@ -8,14 +8,14 @@
 //!    nobody else does, and so it is gone on with until the stop.
 //! 3. actix is told to stop once. What is left at the cut ends because its server is dropped.
 
-use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{io, os::fd::OwnedFd, pin::pin, sync::Arc, time::Duration};
 
 use actix_web::dev::ServerHandle;
 use handover::{Graceful, Guard, Listener, Phase, Phases, Report};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 
 use super::{connection::Open, cut::last_words};
@@ -43,14 +43,6 @@ pub(super) struct Conductor {
     pub(super) ended: oneshot::Receiver<io::Result<()>>,
 }
 
-/// How the time in which clients are told has ended.
-enum Told {
-    /// Whoever is left will not go by being told.
-    All,
-    /// The drain was taken back.
-    Running,
-}
-
 impl Conductor {
     /// Waits until all applications have been made.
     pub(super) async fn made(&mut self) -> io::Result<()> {
@@ -73,9 +65,7 @@ impl Conductor {
             if upgrades {
                 self.handle.pause().await;
             }
-            let told = self.told(&mut phases, upgrades).await;
-            // What cannot be made final has just been taken back.
-            if matches!(told, Told::All) && self.graceful.make_final() {
+            if self.told(upgrades).await {
                 break;
             }
             self.handle.resume().await;
@@ -124,26 +114,23 @@ impl Conductor {
     }
 
     /// Waits while clients are being told: up to the end of the window, and no longer than there is a
-    /// client.
-    async fn told(&mut self, phases: &mut Phases, upgrades: bool) -> Told {
-        let remaining = self.graceful.remaining().unwrap_or_default();
-        let until = Instant::now() + self.graceful.policy().announce(remaining);
+    /// client. Returns false if the drain was taken back; otherwise it is final.
+    async fn told(&self, upgrades: bool) -> bool {
+        let mut announced = pin!(self.graceful.announced());
         loop {
             tokio::select! {
                 biased;
-                phase = phases.next() => match phase {
-                    Phase::Running | Phase::LameDuck => return Told::Running,
-                    Phase::Cutting | Phase::Drained => return Told::All,
-                    _ => {}
-                },
-                () = sleep_until(until) => {
-                    self.settle(upgrades).await;
-                    return Told::All;
+                announced = &mut announced => {
+                    if announced {
+                        self.settle(upgrades).await;
+                    }
+                    return announced;
                 }
+                () = self.graceful.cutting() => return self.graceful.make_final(),
                 () = self.open.none() => {
                     self.settle(upgrades).await;
                     if self.open.is_none() && (upgrades || !self.has_queued()) {
-                        return Told::All;
+                        return self.graceful.make_final();
                     }
                     if !upgrades {
                         self.handle.resume().await;
