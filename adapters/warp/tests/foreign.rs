@@ -168,7 +168,7 @@ async fn a_handler_that_never_ends_is_cut_with_its_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_accepts_from_the_commit_on_and_serves_on_if_the_successor_dies() {
     let (service, _reports, gate) = start().await;
-    let (service, first) = (Arc::new(service), service.current());
+    let (first, service) = (service.current(), Arc::new(service));
     let mut idle = connect(&first).await;
     ask(&mut idle).await;
     let upgrading = service.clone();
