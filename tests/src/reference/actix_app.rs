@@ -112,9 +112,13 @@ async fn events(
 ) -> impl Responder {
     let last = request.headers().get("last-event-id");
     let last = last.and_then(|id| id.to_str().ok());
-    let pid = info.pid;
+    let (pid, padding) = (info.pid, pace.padding());
     let events = ticks(&pace, last).map(move |id| {
-        let event = format!("id: {id}\ndata: {pid}\n\n");
+        let comment = match padding.as_str() {
+            "" => String::new(),
+            padding => format!(": {padding}\n"),
+        };
+        let event = format!("{comment}id: {id}\ndata: {pid}\n\n");
         Ok::<_, Infallible>(Bytes::from(event))
     });
     HttpResponse::Ok()
