@@ -11,6 +11,7 @@ use std::{
 use actix_http::{
     ConnectionType, HttpMessage as _, Request, Response, StatusCode,
     body::{BoxBody, MessageBody},
+    header::{self, HeaderValue},
 };
 use actix_service::ServiceFactory;
 use actix_web::{Error, dev::AppConfig};
@@ -120,6 +121,7 @@ where
             InFlight::begin(connection, request.method().as_str(), request.path())
         });
         let graceful = self.shared.graceful().clone();
+        let accept = request.headers().get(header::ACCEPT).cloned();
         let mut extensions = request.extensions_mut();
         extensions.insert(graceful.clone());
         if let Some(connection) = connection {
@@ -131,6 +133,7 @@ where
                 inner: self.inner.call(request),
             },
             parts: Some((in_flight, Cut::of(graceful))),
+            accept,
             body: PhantomData,
         }
     }
@@ -150,6 +153,8 @@ pin_project! {
         state: State<F>,
         // Until the head of the answer is out; then the body carries them.
         parts: Option<(Option<InFlight>, Cut)>,
+        // Tells whether it comes from an `EventSource`, which no error may be told.
+        accept: Option<HeaderValue>,
         body: PhantomData<fn() -> B>,
     }
 }
@@ -193,7 +198,7 @@ where
         };
         let drains = cut.graceful().is_draining();
         let mut response = match answered {
-            None => unavailable(in_flight, cut),
+            None => unavailable(in_flight, cut, this.accept.as_ref()),
             Some(Ok(response)) => {
                 let response: Response<B> = response.into();
                 let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -226,9 +231,29 @@ fn left_http(upgrades: bool, in_flight: &Option<InFlight>, cut: Cut) -> Cut {
     cut.with_goodbye()
 }
 
-fn unavailable<B>(in_flight: Option<InFlight>, cut: Cut) -> Response<ResponseBody<B>> {
+/// For a handler that the cut has ended.
+fn unavailable<B>(
+    in_flight: Option<InFlight>,
+    cut: Cut,
+    accept: Option<&HeaderValue>,
+) -> Response<ResponseBody<B>> {
     let body = ResponseBody::empty(in_flight, cut);
-    Response::with_body(StatusCode::SERVICE_UNAVAILABLE, body)
+    if !asks_for_events(accept) {
+        return Response::with_body(StatusCode::SERVICE_UNAVAILABLE, body);
+    }
+    // The end of a stream is what makes an `EventSource` come back.
+    let mut response = Response::with_body(StatusCode::OK, body);
+    let events = HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, events);
+    response
+}
+
+fn asks_for_events(accept: Option<&HeaderValue>) -> bool {
+    let accept = accept.and_then(|value| http::HeaderValue::from_bytes(value.as_bytes()).ok());
+    accept.is_some_and(|accept| {
+        let headers = http::HeaderMap::from_iter([(http::header::ACCEPT, accept)]);
+        handover::layer::asks_for_events(&headers)
+    })
 }
 
 impl<F, B> fmt::Debug for Responding<F, B> {

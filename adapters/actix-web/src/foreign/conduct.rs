@@ -161,7 +161,11 @@ impl Conductor {
         self.guard = None;
         let cut = async {
             self.graceful.cutting().await;
-            last_words(&self.graceful).await;
+            match self.open.has_goodbyes() {
+                true => last_words(&self.graceful).await,
+                // Time for a 503 to be written, and more of it for the workers to end in.
+                false => sleep(self.graceful.policy().cut_grace() / 3).await,
+            }
         };
         let stuck = async {
             loop {

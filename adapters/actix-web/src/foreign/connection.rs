@@ -49,6 +49,13 @@ impl Open {
         }
     }
 
+    /// Whether one has left HTTP, and may have something to say at the cut.
+    pub(super) fn has_goodbyes(&self) -> bool {
+        let connections = self.lock();
+        let mut kinds = connections.iter().map(|(_, connection)| connection.kind());
+        kinds.any(Kind::is_upgraded)
+    }
+
     fn add(&self, connection: &Arc<Connection>) -> usize {
         self.lock().insert(connection.clone())
     }
