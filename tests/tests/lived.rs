@@ -254,7 +254,18 @@ macro_rules! for_these {
         for_server! { ref_axum Axum $($name)* }
         for_server! { ref_axum_foreign Foreign $($name)* }
         for_server! { ref_warp Warp $($name)* }
+        for_server! { ref_actix_web ActixWeb $($name)* }
     };
+}
+
+// actix's own loop closes a WebSocket a second after the last word, whatever its client does.
+for_server! {
+    ref_actix_web_foreign ActixForeign
+    a_client_that_does_not_read_its_events
+    a_websocket_is_told_where_to_go
+    an_event_source_that_comes_in_the_drain_is_served
+    an_event_source_that_is_cut_comes_back
+    clients_that_stay_miss_nothing_over_five_upgrades
 }
 
 for_these! {

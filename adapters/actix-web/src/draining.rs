@@ -1,46 +1,56 @@
 //! What a handler may ask of a drain.
 
-use std::{convert::Infallible, future::Ready};
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    ops::Deref,
+    sync::Arc,
+};
 
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload};
-use handover::Graceful;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload, http::Version};
+use handover::{Connection, Graceful};
 
-/// An extractor that sees the server's drain: for handlers that end something then, such as a
-/// WebSocket, a stream of events or a long poll.
+/// An extractor that sees the server's drain: for handlers that have something to end then.
 ///
-/// Under a server that is not Handover's it sees one that never comes.
+/// It is [`handover::Draining`]. Under a server that is not Handover's it sees a drain that never
+/// comes.
 ///
 /// ```
-/// use actix_web::{App, web};
+/// use actix_web::{App, HttpResponse, Responder, http::StatusCode, web};
+/// use futures_util::stream;
 /// use handover_actix_web::Draining;
 ///
-/// // A long poll that does not keep a drain waiting.
-/// async fn poll(draining: Draining) -> &'static str {
-///     draining.begun().await;
-///     "come back"
+/// // A long poll that answers early when its server drains.
+/// async fn poll(draining: Draining) -> (String, StatusCode) {
+///     let news = async { String::from("news") };
+///     match draining.or(news).await {
+///         Some(news) => (news, StatusCode::OK),
+///         None => (String::new(), StatusCode::NO_CONTENT),
+///     }
 /// }
 ///
-/// let app = || App::new().route("/poll", web::get().to(poll));
+/// // A stream of events that ends as an `EventSource` understands it, which then comes back.
+/// async fn events(draining: Draining) -> impl Responder {
+///     let events = stream::pending::<actix_web::Result<web::Bytes>>();
+///     HttpResponse::Ok()
+///         .content_type("text/event-stream")
+///         .streaming(draining.events(events))
+/// }
+///
+/// let app = || {
+///     App::new()
+///         .route("/poll", web::get().to(poll))
+///         .route("/events", web::get().to(events))
+/// };
 /// # let _ = handover_actix_web::serve(app);
 /// ```
-#[derive(Clone, Debug)]
-pub struct Draining(Graceful);
+#[derive(Clone, Debug, Default)]
+pub struct Draining(handover::Draining);
 
-impl Draining {
-    /// Returns true from the beginning of a drain on.
-    #[must_use]
-    pub fn is_begun(&self) -> bool {
-        self.0.is_draining()
-    }
+impl Deref for Draining {
+    type Target = handover::Draining;
 
-    /// Waits for a drain to begin. Cancel safe.
-    pub async fn begun(&self) {
-        self.0.draining().await;
-    }
-
-    /// The token: why the server drains, how long it will, and all else.
-    #[must_use]
-    pub fn graceful(&self) -> &Graceful {
+    fn deref(&self) -> &handover::Draining {
         &self.0
     }
 }
@@ -50,7 +60,14 @@ impl FromRequest for Draining {
     type Future = Ready<Result<Self, Infallible>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let graceful = request.extensions().get::<Graceful>().cloned();
-        std::future::ready(Ok(Self(graceful.unwrap_or_default())))
+        let extensions = request.extensions();
+        let graceful = extensions.get::<Graceful>().cloned();
+        let draining = handover::Draining::new(graceful.unwrap_or_default())
+            .with_request(request.method().as_str(), request.path());
+        let shared = request.version() >= Version::HTTP_2;
+        ready(Ok(Self(match extensions.get::<Arc<Connection>>() {
+            Some(connection) => draining.with_connection(connection, shared),
+            None => draining,
+        })))
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! - [`run`] is the whole of it in one line: signals, inherited sockets, readiness, upgrade, drain.
 //! - [`serve`] stands in for `HttpServer::new`, for who wires the parts themselves.
-//! - [`Draining`] is an extractor for handlers that end something when the server drains.
+//! - [`foreign`] is the way in for who keeps actix's own `HttpServer`.
+//! - [`Draining`] is an extractor for handlers that have no end of their own, and `ws` is for their
+//!   WebSockets.
 //!
 //! # What is actix's and what is not
 //!
@@ -25,6 +27,8 @@
 mod app;
 mod body;
 mod draining;
+#[cfg(unix)]
+pub mod foreign;
 mod health;
 mod payload;
 #[cfg(unix)]
@@ -33,6 +37,8 @@ mod server;
 mod translate;
 mod tunnel;
 mod worker;
+#[cfg(feature = "ws")]
+pub mod ws;
 
 #[cfg(unix)]
 pub use self::run::run;

@@ -209,7 +209,7 @@ where
             .collect();
         // Each loop has one of its own.
         drop(guard);
-        Ok(Running(Box::pin(async move {
+        Ok(Running::new(async move {
             let mut accepting: JoinSet<_> = loops.into_iter().collect();
             let mut report = None;
             while let Some(ended) = accepting.join_next().await {
@@ -224,7 +224,7 @@ where
                 Some(report) => Ok(report),
                 None => Ok(graceful.drained().await),
             }
-        })))
+        }))
     }
 }
 
@@ -244,7 +244,7 @@ where
     type IntoFuture = Running;
 
     fn into_future(self) -> Running {
-        Running(Box::pin(async move { self.start().await?.await }))
+        Running::new(async move { self.start().await?.await })
     }
 }
 
@@ -261,6 +261,12 @@ impl<F, I, S: ServiceFactory<Request>, B> fmt::Debug for Server<F, I, S, B> {
 /// A server at work; made by [`Server::start`], or by awaiting it. Await it to accept.
 #[must_use = "futures do nothing unless polled"]
 pub struct Running(Pin<Box<dyn Future<Output = io::Result<Report>> + Send>>);
+
+impl Running {
+    pub(crate) fn new(server: impl Future<Output = io::Result<Report>> + Send + 'static) -> Self {
+        Self(Box::pin(server))
+    }
+}
 
 impl Future for Running {
     type Output = io::Result<Report>;

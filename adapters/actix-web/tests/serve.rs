@@ -166,6 +166,122 @@ async fn an_application_that_cannot_be_made_is_an_error_before_anything_is_accep
     assert!(error.contains("the application cannot be made"), "{error}");
 }
 
+/// Reads up to the end.
+async fn ends(mut io: TcpStream) {
+    let mut rest = Vec::new();
+    let read = io.read_to_end(&mut rest);
+    timeout(BOUND, read).await.expect("an end").unwrap();
+}
+
+async fn idle(address: SocketAddr) -> TcpStream {
+    let mut io = TcpStream::connect(address).await.unwrap();
+    io.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"hello") {
+        let read = timeout(BOUND, io.read_buf(&mut answer)).await;
+        assert_ne!(read.expect("an answer").unwrap(), 0);
+    }
+    io
+}
+
+#[tokio::test]
+async fn settings_are_those_of_the_connections() {
+    const SHORT: Duration = Duration::from_millis(200);
+    let app = || App::new().route("/", web::get().to(async || "hello"));
+    let (listener, address) = bind().await;
+    let server = handover_actix_web::serve(app).listen(listener).workers(1);
+    tokio::spawn(server.keep_alive(SHORT).into_future());
+    ends(idle(address).await).await;
+
+    let (listener, address) = bind().await;
+    let server = handover_actix_web::serve(app).listen(listener).workers(1);
+    tokio::spawn(server.client_request_timeout(SHORT).into_future());
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(b"GET / HT").await.unwrap();
+    ends(half).await;
+
+    let (listener, address) = bind().await;
+    let server = handover_actix_web::serve(app).listen(listener).workers(1);
+    tokio::spawn(server.max_connection_age(SHORT).into_future());
+    let mut aged = idle(address).await;
+    let told = async {
+        let mut answer = Vec::new();
+        while !String::from_utf8_lossy(&answer).contains("connection: close") {
+            tokio::time::sleep(SHORT / 4).await;
+            let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+            // It may have been closed for being idle just then.
+            if aged.write_all(request).await.is_err() {
+                return;
+            }
+            if !matches!(aged.read_buf(&mut answer).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    timeout(BOUND, told).await.expect("it is told to go");
+
+    let (listener, address) = bind().await;
+    let server = handover_actix_web::serve(app).listen(listener).workers(2);
+    tokio::spawn(server.max_connections(1).into_future());
+    let first = idle(address).await;
+    let mut second = tokio::spawn(idle(address));
+    let waits = timeout(SHORT, &mut second).await;
+    assert!(waits.is_err(), "it has to wait for a place");
+    drop(first);
+    timeout(BOUND, second).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn there_are_as_many_workers_as_were_asked_for_and_they_end() {
+    use std::sync::{Arc, Weak};
+    let (listener, _) = bind().await;
+    let graceful = Graceful::new();
+    let apps = Arc::new(std::sync::Mutex::new(Vec::<Weak<()>>::new()));
+    let made = apps.clone();
+    let server = handover_actix_web::serve(move || {
+        // Lives as long as its worker's application.
+        let mine = Arc::new(());
+        made.lock().unwrap().push(Arc::downgrade(&mine));
+        App::new().app_data(mine)
+    });
+    let server = server.workers(3).with_graceful(graceful.clone());
+    let server = server.listen(listener).start().await.unwrap();
+    let apps = apps.lock().unwrap().clone();
+    assert_eq!(apps.len(), 3);
+    assert!(apps.iter().all(|app| app.strong_count() > 0));
+    graceful.drain();
+    timeout(BOUND, server).await.unwrap().unwrap();
+    assert!(apps.iter().all(|app| app.strong_count() == 0));
+}
+
+/// A drain that begins between the start of a server and its first poll waits for what is queued.
+#[tokio::test]
+async fn what_is_queued_before_it_is_awaited_is_served() {
+    let (listener, address) = bind().await;
+    let graceful = Graceful::new();
+    let app = || App::new().route("/", web::get().to(async || "hello"));
+    let server = handover_actix_web::serve(app).listen(listener).workers(1);
+    let server = server
+        .with_graceful(graceful.clone())
+        .start()
+        .await
+        .unwrap();
+    let mut io = TcpStream::connect(address).await.unwrap();
+    io.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    graceful.drain();
+    let server = tokio::spawn(server);
+    let mut answer = String::new();
+    let read = timeout(BOUND, io.read_to_string(&mut answer)).await;
+    read.expect("an end").unwrap();
+    assert!(answer.ends_with("hello"), "{answer}");
+    let report = timeout(BOUND, server).await.unwrap().unwrap().unwrap();
+    assert!(report.is_complete(), "{report}");
+}
+
 #[tokio::test]
 async fn without_a_listener_there_is_no_server() {
     let error = handover_actix_web::serve(App::new).await.unwrap_err();

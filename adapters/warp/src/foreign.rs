@@ -103,7 +103,7 @@ pub fn announcing<R: Reply>(
 /// The shutdown signal for warp's `graceful`: it ends when the announce window of the drain is over.
 ///
 /// If a successor dies within the window, warp serves on.
-pub fn signal(graceful: &Graceful) -> impl Future<Output = ()> + Send + 'static {
+pub fn signal(graceful: &Graceful) -> impl Future<Output = ()> + Send + use<> {
     let graceful = graceful.clone();
     async move { while !graceful.announced().await {} }
 }

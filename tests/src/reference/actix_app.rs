@@ -13,15 +13,15 @@ use actix_web::{
     rt,
     web::{self, Bytes, Data, Query},
 };
-use actix_ws::{AggregatedMessage, CloseCode, CloseReason, Session};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
 use futures_util::{StreamExt, stream};
 use handover::Connection;
-use handover_actix_web::Draining;
-use tokio::time::timeout;
-
-use super::surface::{
-    CLOSE_REASON, CLOSED_WITHIN, Event, Info, Letters, Pace, Slow, Upload, close_code, peer,
+use handover_actix_web::{
+    Draining,
+    ws::{self, GracefulMessages},
 };
+
+use super::surface::{Info, Letters, Pace, Slow, Upload, peer, ticks};
 
 /// The routes of the reference servers. Every answer, also an error, carries `x-pid` and
 /// `x-generation`.
@@ -123,19 +123,18 @@ async fn events(
 ) -> impl Responder {
     let last = request.headers().get("last-event-id");
     let last = last.and_then(|id| id.to_str().ok());
-    let feed = Event::feed(&pace, last, info.pid, draining.graceful().clone());
-    let lines = feed.map(|event| {
-        let lines = match event {
-            Event::Tick { id, pid } => format!("id: {id}\ndata: {pid}\n\n"),
-            Event::Draining { retry } => {
-                format!("retry: {}\n: {}\n\n", retry.as_millis(), Event::COMMENT)
-            }
+    let (pid, padding) = (info.pid, pace.padding());
+    let events = ticks(&pace, last).map(move |id| {
+        let comment = match padding.as_str() {
+            "" => String::new(),
+            padding => format!(": {padding}\n"),
         };
-        Ok::<_, Infallible>(Bytes::from(lines))
+        let event = format!("{comment}id: {id}\ndata: {pid}\n\n");
+        Ok::<_, Infallible>(Bytes::from(event))
     });
     HttpResponse::Ok()
         .content_type("text/event-stream")
-        .streaming(lines)
+        .streaming(draining.events(events))
 }
 
 async fn websocket(
@@ -145,47 +144,24 @@ async fn websocket(
 ) -> Result<HttpResponse, Error> {
     let (response, session, messages) = actix_ws::handle(&request, body)?;
     let messages = messages.aggregate_continuations();
-    rt::spawn(echo(session, messages, draining));
+    let messages = ws::graceful(messages, &session, &draining);
+    rt::spawn(echo(session, messages));
     Ok(response)
 }
 
-async fn echo(
-    mut session: Session,
-    mut messages: actix_ws::AggregatedMessageStream,
-    draining: Draining,
-) {
-    loop {
-        let sent = tokio::select! {
-            () = draining.begun() => break,
-            message = messages.recv() => match message {
-                Some(Ok(AggregatedMessage::Text(text))) => session.text(text).await,
-                Some(Ok(AggregatedMessage::Ping(bytes))) => session.pong(&bytes).await,
-                Some(Ok(AggregatedMessage::Close(reason))) => {
-                    let _ = session.close(reason).await;
-                    return;
-                }
-                Some(Ok(_)) => Ok(()),
-                Some(Err(_)) | None => return,
-            },
+async fn echo(mut session: Session, mut messages: GracefulMessages<AggregatedMessageStream>) {
+    while let Some(Ok(message)) = messages.recv().await {
+        let sent = match message {
+            AggregatedMessage::Text(text) => session.text(text).await,
+            AggregatedMessage::Ping(bytes) => session.pong(&bytes).await,
+            AggregatedMessage::Close(reason) => {
+                let _ = session.close(reason).await;
+                return;
+            }
+            _ => Ok(()),
         };
         if sent.is_err() {
             return;
         }
     }
-    let reason = CloseReason {
-        code: CloseCode::from(close_code(draining.graceful())),
-        description: Some(CLOSE_REASON.to_owned()),
-    };
-    if session.close(Some(reason)).await.is_err() {
-        return;
-    }
-    // Up to the peer's own close.
-    let _ = timeout(CLOSED_WITHIN, async {
-        while let Some(Ok(message)) = messages.recv().await {
-            if matches!(message, AggregatedMessage::Close(_)) {
-                break;
-            }
-        }
-    })
-    .await;
 }

@@ -4,7 +4,7 @@ use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use handover::{Connection, Graceful, accept::Proxied};
+use handover::{Connection, accept::Proxied};
 use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
@@ -15,10 +15,6 @@ const STREAM_CHUNK: u64 = 1024;
 const STREAM_EVERY: Duration = Duration::from_millis(50);
 /// Nobody waits for longer than this.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// Clients of `/sse` come back after a time drawn from this, in milliseconds: not all at once.
-const RETRY_MS: std::ops::RangeInclusive<u64> = 1000..=5000;
-/// How long a peer may take to answer the close of a WebSocket.
-pub(crate) const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Who answers.
 #[derive(Clone, Copy, Debug)]
@@ -150,38 +146,6 @@ fn second() -> u64 {
     1000
 }
 
-/// One event of `/sse`.
-pub(crate) enum Event {
-    Tick {
-        id: u64,
-        pid: u32,
-    },
-    /// The last one: the server drains, and the client is to come back after this time.
-    Draining {
-        retry: Duration,
-    },
-}
-
-impl Event {
-    /// The comment of the last one.
-    pub(crate) const COMMENT: &str = "draining";
-
-    /// The events after the one that a client has seen last, up to the drain.
-    pub(crate) fn feed(
-        pace: &Pace,
-        last: Option<&str>,
-        pid: u32,
-        graceful: Graceful,
-    ) -> impl Stream<Item = Self> + Send + Sync + 'static + use<> {
-        let retry = Duration::from_millis(fastrand::u64(RETRY_MS));
-        let drained = async move { graceful.draining().await };
-        ticks(pace, last)
-            .map(move |id| Self::Tick { id, pid })
-            .take_until(drained)
-            .chain(stream::iter([Self::Draining { retry }]))
-    }
-}
-
 /// The ids of the events of `/sse` after the one that a client has seen last, without end, when they
 /// are due.
 pub(crate) fn ticks(
@@ -197,19 +161,4 @@ pub(crate) fn ticks(
         tick.tick().await;
         Some((id, (tick, id + 1)))
     })
-}
-
-/// The reason that goes with a WebSocket's close.
-pub(crate) const CLOSE_REASON: &str = "the server drains";
-
-/// The code that a WebSocket is closed with.
-pub(crate) fn close_code(graceful: &Graceful) -> u16 {
-    /// "Going away": the service ends.
-    const GOING_AWAY: u16 = 1001;
-    /// "Service restart": a client that reconnects finds the successor.
-    const SERVICE_RESTART: u16 = 1012;
-    match graceful.reason().is_some_and(|reason| reason.is_upgrade()) {
-        true => SERVICE_RESTART,
-        false => GOING_AWAY,
-    }
 }

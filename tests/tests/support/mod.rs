@@ -38,11 +38,19 @@ pub(crate) enum Way {
     Warp,
     /// actix-web on Handover's own serve loop.
     ActixWeb,
+    /// actix-web on its own.
+    ActixForeign,
 }
 
 impl Way {
     /// The whole table; [`for_each_server!`] has it too.
-    pub(crate) const ALL: [Self; 4] = [Way::Axum, Way::Foreign, Way::Warp, Way::ActixWeb];
+    pub(crate) const ALL: [Self; 5] = [
+        Way::Axum,
+        Way::Foreign,
+        Way::Warp,
+        Way::ActixWeb,
+        Way::ActixForeign,
+    ];
 
     pub(crate) fn path(self) -> &'static Path {
         Path::new(match self {
@@ -50,6 +58,7 @@ impl Way {
             Way::Foreign => env!("CARGO_BIN_EXE_ref-axum-foreign"),
             Way::Warp => env!("CARGO_BIN_EXE_ref-warp"),
             Way::ActixWeb => env!("CARGO_BIN_EXE_ref-actix-web"),
+            Way::ActixForeign => env!("CARGO_BIN_EXE_ref-actix-web-foreign"),
         })
     }
 
@@ -58,11 +67,31 @@ impl Way {
         listening(self.path(), "127.0.0.1:0")
     }
 
-    /// Whether Handover only wraps the framework's own serve loop, below which bytes are seen and no
-    /// messages.
+    /// Whether Handover only wraps the framework's own serve loop.
     pub(crate) fn is_foreign(self) -> bool {
-        self == Way::Foreign
+        matches!(self, Way::Foreign | Way::ActixForeign)
     }
+
+    /// What Handover sees of a connection there.
+    pub(crate) fn sees(self) -> Sees {
+        match self {
+            Way::Axum | Way::Warp | Way::ActixWeb => Sees::Messages,
+            Way::Foreign => Sees::Bytes,
+            Way::ActixForeign => Sees::Requests,
+        }
+    }
+}
+
+/// What Handover sees of a connection, and so what it can wait for and name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sees {
+    /// All of it.
+    Messages,
+    /// What goes in and out, below the framework's own loop.
+    Bytes,
+    /// That it is there, and complete requests, beside the framework's own loop. It is one of
+    /// HTTP/1.
+    Requests,
 }
 
 /// A program with few threads, since many run at once, on one address.
@@ -97,6 +126,7 @@ macro_rules! for_each_server {
         $crate::for_server! { ref_axum_foreign Foreign $($name)* }
         $crate::for_server! { ref_warp Warp $($name)* }
         $crate::for_server! { ref_actix_web ActixWeb $($name)* }
+        $crate::for_server! { ref_actix_web_foreign ActixForeign $($name)* }
     };
 }
 

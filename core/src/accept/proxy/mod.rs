@@ -163,6 +163,12 @@ impl<A: Accept> ProxyProtocol<A> {
         self.listener.as_ref()
     }
 
+    /// The listener, as [`get_ref`](Self::get_ref) has it. Headers that have half arrived go with
+    /// their connections.
+    pub fn into_inner(self) -> Option<A> {
+        self.listener
+    }
+
     fn trusts(&self, peer: &Address) -> bool {
         match (&self.trusted, peer.ip()) {
             (Some(trusted), Some(ip)) => trusted.iter().any(|network| network.contains(ip)),

@@ -1,0 +1,196 @@
+//! Leads actix's server through the phases of a drain.
+//!
+//! # Invariants
+//!
+//! 1. The guard is held while actix may accept; it is let go when actix has been told to stop, which
+//!    is after the drain was made final.
+//! 2. In an upgrade nothing is accepted once the drain has begun: the successor does. Otherwise
+//!    nobody else does, and so it is gone on with until the stop.
+//! 3. actix is told to stop once. What is left at the cut ends because its server is dropped.
+
+use std::{io, os::fd::OwnedFd, pin::pin, sync::Arc, time::Duration};
+
+use actix_web::dev::ServerHandle;
+use handover::{Graceful, Guard, Listener, Phase, Phases, Report};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{sleep, timeout},
+};
+
+use super::{connection::Open, cut::last_words};
+
+/// For how long a connection that was accepted just before a pause may take to reach its worker.
+const SETTLE: Duration = Duration::from_millis(2);
+
+/// How often to look who has not taken an answer, once idle connections have been closed.
+const STUCK: Duration = Duration::from_millis(100);
+
+/// A server of actix's, on its thread, and all that leads it.
+pub(super) struct Conductor {
+    pub(super) graceful: Graceful,
+    pub(super) guard: Option<Guard>,
+    /// Until the generation may accept.
+    pub(super) listeners: Vec<Listener>,
+    /// From then on.
+    pub(super) sockets: Vec<OwnedFd>,
+    pub(super) open: Arc<Open>,
+    pub(super) handle: ServerHandle,
+    pub(super) made: oneshot::Receiver<()>,
+    pub(super) release: watch::Sender<bool>,
+    /// Dropped, it ends the server, without a word to its connections.
+    pub(super) stop: Option<oneshot::Sender<()>>,
+    pub(super) ended: oneshot::Receiver<io::Result<()>>,
+}
+
+impl Conductor {
+    /// Waits until all applications have been made.
+    pub(super) async fn made(&mut self) -> io::Result<()> {
+        tokio::select! {
+            biased;
+            ended = &mut self.ended => Err(early(ended)),
+            // An error means that it is about to end.
+            Ok(()) = &mut self.made => Ok(()),
+        }
+    }
+
+    pub(super) async fn conduct(mut self) -> io::Result<Report> {
+        if !self.opened().await? {
+            return Ok(self.end().await);
+        }
+        let mut phases = self.graceful.phases();
+        loop {
+            self.serve(&mut phases).await?;
+            let upgrades = self.upgrades();
+            if upgrades {
+                self.handle.pause().await;
+            }
+            if self.told(upgrades).await {
+                break;
+            }
+            self.handle.resume().await;
+        }
+        // The port is closed by actix, and here.
+        self.sockets.clear();
+        // Sent by the call; it waits for what is waited for below.
+        drop(self.handle.stop(true));
+        Ok(self.end().await)
+    }
+
+    fn upgrades(&self) -> bool {
+        self.graceful.reason().is_some_and(|r| r.is_upgrade())
+    }
+
+    /// Lets actix accept, once the generation may. Returns false if it is not to begin at all.
+    async fn opened(&mut self) -> io::Result<bool> {
+        let listeners = &mut self.listeners;
+        let opened = async {
+            for listener in listeners {
+                listener.opened().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = &mut self.ended => return Err(early(ended)),
+            () = opened => {}
+            () = self.graceful.draining() => return Ok(false),
+        }
+        for listener in self.listeners.drain(..) {
+            // One that had to wait for it listens from here on.
+            self.sockets.push(listener.into_fd()?);
+        }
+        self.release.send_replace(true);
+        Ok(true)
+    }
+
+    /// Waits for a drain.
+    async fn serve(&mut self, phases: &mut Phases) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                phase = phases.next() => if phase >= Phase::Draining { return Ok(()) },
+                ended = &mut self.ended => return Err(early(ended)),
+            }
+        }
+    }
+
+    /// Waits while clients are being told: up to the end of the window, and no longer than there is a
+    /// client. Returns false if the drain was taken back; otherwise it is final.
+    async fn told(&self, upgrades: bool) -> bool {
+        let mut announced = pin!(self.graceful.announced());
+        loop {
+            tokio::select! {
+                biased;
+                announced = &mut announced => {
+                    if announced {
+                        self.settle(upgrades).await;
+                    }
+                    return announced;
+                }
+                () = self.graceful.cutting() => return self.graceful.make_final(),
+                () = self.open.none() => {
+                    self.settle(upgrades).await;
+                    if self.open.is_none() && (upgrades || !self.has_queued()) {
+                        return self.graceful.make_final();
+                    }
+                    if !upgrades {
+                        self.handle.resume().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops accepting, and lets what was accepted reach its worker: in the queue of one that is told
+    /// to stop it would be dropped.
+    async fn settle(&self, upgrades: bool) {
+        if !upgrades {
+            self.handle.pause().await;
+        }
+        sleep(SETTLE).await;
+    }
+
+    /// Whether the kernel has a connection that nobody has accepted.
+    fn has_queued(&self) -> bool {
+        let ready = |socket| PollFd::new(socket, PollFlags::IN);
+        let mut sockets: Vec<_> = self.sockets.iter().map(ready).collect();
+        poll(&mut sockets, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Waits for the end of the drain, and for actix's.
+    async fn end(mut self) -> Report {
+        self.guard = None;
+        let cut = async {
+            self.graceful.cutting().await;
+            match self.open.has_goodbyes() {
+                true => last_words(&self.graceful).await,
+                // Time for a 503 to be written, and more of it for the workers to end in.
+                false => sleep(self.graceful.policy().cut_grace() / 3).await,
+            }
+        };
+        let stuck = async {
+            loop {
+                sleep(STUCK).await;
+                self.open.none_is_idle();
+            }
+        };
+        tokio::select! {
+            _ = self.graceful.drained() => {}
+            () = cut => {}
+            () = stuck => {}
+        }
+        self.stop = None;
+        // Where it never began: nor does it now.
+        drop(self.release);
+        let report = self.graceful.drained().await;
+        // A handler that does not let go of its thread is not waited for.
+        let _ = timeout(self.graceful.policy().cut_grace(), self.ended).await;
+        report
+    }
+}
+
+fn early(ended: Result<io::Result<()>, oneshot::error::RecvError>) -> io::Error {
+    match ended {
+        Ok(Err(error)) => error,
+        _ => io::Error::other("actix's server has ended, and nobody had told it to"),
+    }
+}

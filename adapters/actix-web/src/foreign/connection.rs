@@ -1,0 +1,165 @@
+//! What is known of a connection below actix's loop: that it is there, and the request on it.
+//!
+//! # Invariants
+//!
+//! 1. A [`Tracking`] lives in the extensions of its connection, so it is dropped with it, whatever
+//!    ends it. It counts from `on_connect` on, before the first byte is read.
+//! 2. Over HTTP/1 one request at a time is called, so the connection's kind is the request's state:
+//!    it is `Request` from the call until the body of the answer has ended or was dropped.
+
+use std::{
+    any::Any,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use actix_http::Extensions;
+use handover::{Address, Connection, Graceful, Holder, Kind, Phase, Stays};
+use slab::Slab;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::Notify,
+};
+
+/// The connections that there are.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    connections: Mutex<Slab<Arc<Connection>>>,
+    last: Notify,
+}
+
+impl Open {
+    pub(super) fn is_none(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Waits until there is none. For one task; cancel safe.
+    pub(super) async fn none(&self) {
+        while !self.is_none() {
+            self.last.notified().await;
+        }
+    }
+
+    /// Says of all that are open that somebody waits for them: actix was told to stop, and an idle
+    /// one would have been closed. Its last answer has not been taken yet.
+    pub(super) fn none_is_idle(&self) {
+        for (_, connection) in self.lock().iter() {
+            if connection.kind() == Kind::Idle {
+                connection.set_kind(Kind::Request);
+            }
+        }
+    }
+
+    /// Whether one has left HTTP, and may have something to say at the cut.
+    pub(super) fn has_goodbyes(&self) -> bool {
+        let connections = self.lock();
+        let mut kinds = connections.iter().map(|(_, connection)| connection.kind());
+        kinds.any(Kind::is_upgraded)
+    }
+
+    fn add(&self, connection: &Arc<Connection>) -> usize {
+        self.lock().insert(connection.clone())
+    }
+
+    fn remove(&self, key: usize) {
+        let is_last = {
+            let mut connections = self.lock();
+            drop(connections.remove(key));
+            connections.is_empty()
+        };
+        if is_last {
+            self.last.notify_one();
+        }
+    }
+
+    // Nothing that can panic runs under it.
+    fn lock(&self) -> MutexGuard<'_, Slab<Arc<Connection>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection of actix's loop.
+#[derive(Debug)]
+pub(super) struct Tracking {
+    connection: Arc<Connection>,
+    graceful: Graceful,
+    open: Arc<Open>,
+    key: usize,
+    // None once the drain is over: then nobody waits for it.
+    _holder: Option<Holder>,
+}
+
+impl Tracking {
+    /// Begins with the stream that actix shows, whose extensions these are.
+    pub(super) fn begin(
+        io: &dyn Any,
+        extensions: &mut Extensions,
+        graceful: &Graceful,
+        open: &Arc<Open>,
+    ) {
+        let connection = Connection::new(peer(io));
+        extensions.insert(Self {
+            _holder: connection.hold(graceful),
+            key: open.add(&connection),
+            connection,
+            graceful: graceful.clone(),
+            open: open.clone(),
+        });
+    }
+
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+}
+
+impl Drop for Tracking {
+    fn drop(&mut self) {
+        // It was served by a loop that does not let go of it.
+        if self.graceful.phase() > Phase::Running && self.graceful.count_stayed(Stays::Framework) {
+            let (peer, why) = (self.connection.peer(), Stays::Framework);
+            tracing::debug!(%peer, %why, "a connection was not moved");
+        }
+        self.open.remove(self.key);
+    }
+}
+
+fn peer(io: &dyn Any) -> Address {
+    let tcp = io.downcast_ref::<TcpStream>();
+    if let Some(Ok(peer)) = tcp.map(TcpStream::peer_addr) {
+        return peer.into();
+    }
+    let unix = io.downcast_ref::<UnixStream>();
+    match unix.map(UnixStream::peer_addr) {
+        Some(Ok(peer)) => peer.into(),
+        // It has gone already.
+        _ => Address::Unix(None),
+    }
+}
+
+/// A request under way: it has ended when this is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Connection>);
+
+impl InFlight {
+    pub(super) fn begin(connection: Arc<Connection>, method: &str, path: &str) -> Self {
+        connection.begin_request(method, path);
+        Self(connection)
+    }
+
+    /// It leaves HTTP.
+    pub(super) fn upgrade(&self) {
+        // The application may have said already what it has become.
+        if !self.0.kind().is_upgraded() {
+            self.0.set_kind(Kind::Upgraded);
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.0.kind() == Kind::Request {
+            self.0.set_kind(Kind::Idle);
+        }
+    }
+}
