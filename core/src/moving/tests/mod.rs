@@ -504,6 +504,8 @@ async fn a_listener_that_nobody_serves_refuses_after_a_moment() {
 #[tokio::test]
 async fn what_cannot_be_sent_has_failed_and_comes_back() {
     let (_link, _graceful, route, theirs) = link(false);
+    // Not only dropped: for a moment a child that another test forks has all that is open here.
+    rustix::net::shutdown(theirs.as_fd(), rustix::net::Shutdown::Both).unwrap();
     drop(theirs);
     let (client, given) = connection("web", b"x");
     let (given, why) = timeout(BOUND, route.give(given))
