@@ -26,6 +26,8 @@ pub enum Kind {
     Stream = 5,
     /// A background task, by its name.
     Task = 6,
+    /// A connection in the middle of a TLS handshake.
+    Handshake = 7,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             3 => Self::Request,
             4 => Self::Upgraded,
             5 => Self::Stream,
+            7 => Self::Handshake,
             _ => Self::Task,
         }
     }
@@ -70,6 +73,7 @@ impl fmt::Display for Kind {
             Self::Request | Self::Stream => "request",
             Self::Upgraded => "upgraded connection",
             Self::Task => "task",
+            Self::Handshake => "TLS handshake",
         })
     }
 }

@@ -143,8 +143,9 @@ impl<A: Accept, Addr> Incoming<A, Addr> {
                 self.queued().await
             };
             match accepted {
-                Some(Ok((io, peer))) => {
+                Some(Ok((mut io, peer))) => {
                     let connection = Connection::new(peer.clone());
+                    self.listener.introduce(&mut io, &connection);
                     if let Ok(io) = Tracked::new(io, connection, &self.graceful) {
                         return (io, peer);
                     }

@@ -196,8 +196,9 @@ impl<A: Accept> Accepting<A> {
         Some(())
     }
 
-    fn accepted(&mut self, io: A::Io, peer: Address) -> Option<Accepted<A::Io>> {
+    fn accepted(&mut self, mut io: A::Io, peer: Address) -> Option<Accepted<A::Io>> {
         let connection = Connection::new(peer);
+        self.listener.introduce(&mut io, &connection);
         let holder = connection.hold(&self.graceful)?;
         Some(Accepted {
             came: Came::Accepted(io),

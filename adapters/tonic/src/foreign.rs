@@ -177,8 +177,9 @@ impl<A: Accept> Accepting<A> {
                 self.queued().await
             };
             match accepted {
-                Some(Ok((io, peer))) => {
+                Some(Ok((mut io, peer))) => {
                     let connection = Connection::new(peer);
+                    self.listener.introduce(&mut io, &connection);
                     if let Ok(io) = Tracked::new(io, connection, &self.graceful) {
                         return Conn::new(io, self.local.as_ref());
                     }

@@ -8,8 +8,9 @@
 //!    nothing of the line. No lock and no locked instruction is on the writer's path.
 
 use std::{
+    any::Any,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
     },
     time::Duration,
@@ -38,6 +39,7 @@ pub struct Connection {
     kind: AtomicU8,
     requests: AtomicU32,
     line: Line,
+    facts: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Connection {
@@ -50,6 +52,7 @@ impl Connection {
             kind: AtomicU8::new(Kind::Fresh as u8),
             requests: AtomicU32::new(0),
             line: Line::default(),
+            facts: OnceLock::new(),
         })
     }
 
@@ -68,6 +71,7 @@ impl Connection {
             kind: AtomicU8::new(kind as u8),
             requests: AtomicU32::new(requests),
             line: Line::default(),
+            facts: OnceLock::new(),
         })
     }
 
@@ -99,6 +103,19 @@ impl Connection {
     /// Says what it is doing. For serve loops.
     pub fn set_kind(&self, kind: Kind) {
         self.kind.store(kind as u8, Ordering::Relaxed);
+    }
+
+    /// What its IO has told of it: for a TLS connection, what was agreed in the handshake. `None` if
+    /// there is nothing of this type, or not yet.
+    #[must_use]
+    pub fn facts<T: Any>(&self) -> Option<&T> {
+        self.facts.get()?.downcast_ref()
+    }
+
+    /// Tells something of it, for [`facts`](Self::facts). For IO that was
+    /// [introduced](super::Accept::introduce); the first to tell something is the only one.
+    pub fn set_facts<T: Any + Send + Sync>(&self, facts: T) {
+        let _ = self.facts.set(Box::new(facts));
     }
 
     /// Says that it has left HTTP, and for what. For serve loops.
@@ -207,6 +224,16 @@ mod tests {
             let shown = length.min(LINE_WORDS * 8 - 2);
             assert_eq!(read.trim_end_matches('…').len(), shown + 2, "{length}");
         }
+    }
+
+    #[test]
+    fn facts_are_found_by_their_type() {
+        let connection = Connection::new(Address::Unix(None));
+        assert_eq!(connection.facts::<u32>(), None);
+        connection.set_facts(7_u32);
+        connection.set_facts("later");
+        assert_eq!(connection.facts(), Some(&7_u32));
+        assert_eq!(connection.facts::<&str>(), None);
     }
 
     #[test]

@@ -86,6 +86,15 @@ pub trait Accept: Send + 'static {
         Poll::Ready(None)
     }
 
+    /// Gives the IO of a connection that this listener has just accepted what will be known of that
+    /// connection. Whoever polls the listener calls this once for each, before anything is read.
+    ///
+    /// For IO that has something to tell, as one that does a TLS handshake. By default it does
+    /// nothing.
+    fn introduce(&self, io: &mut Self::Io, connection: &Arc<Connection>) {
+        let _ = (io, connection);
+    }
+
     /// Where this listener listens, with the real port where port 0 was asked for.
     ///
     /// # Errors

@@ -167,8 +167,9 @@ impl<A: Accept> Movables<A> {
         Some(())
     }
 
-    fn accepted(&self, io: A::Io, peer: Address) -> Option<Movable<A::Io>> {
+    fn accepted(&self, mut io: A::Io, peer: Address) -> Option<Movable<A::Io>> {
         let connection = Connection::new(peer);
+        self.listener.introduce(&mut io, &connection);
         let holder = connection.hold(&self.graceful)?;
         Some(self.movable(Parcel::new(io, Vec::new(), connection), holder))
     }
