@@ -70,7 +70,11 @@ where
     let mut hyper = builder.serve_connection(TokioIo::new(io), service);
     // Whoever connects now has nowhere else to go yet: it is told when the drain begins.
     let came_to_a_lame_duck = link.graceful.phase() == Phase::LameDuck;
-    let mut told = false;
+    // One that came before the drain, and whose first bytes came after.
+    let mut told = link.graceful.phase() == Phase::Draining && link.announces();
+    if told {
+        Pin::new(&mut hyper).graceful_shutdown();
+    }
     let mut closing = false;
     let is_done = poll_fn(|cx| {
         while let Poll::Ready(wish) = pace.poll(cx, &link) {

@@ -19,6 +19,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{link::Link, options::Options};
 
+/// How soon to look again at a handshake that is to be waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// What the driver of a connection is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
@@ -44,6 +47,8 @@ pub(crate) struct Pace {
     idle: Duration,
     age_at: Option<Instant>,
     close_at: Option<Instant>,
+    // Its announce window ended within a TLS handshake.
+    waits_for_handshake: bool,
     give_up_at: Option<Instant>,
     quiet: Quiet,
 }
@@ -76,6 +81,7 @@ impl Pace {
             idle: options.idle,
             age_at,
             close_at: None,
+            waits_for_handshake: false,
             give_up_at: None,
             quiet: Quiet {
                 reads: 0,
@@ -155,6 +161,7 @@ impl Pace {
                 if self.age_at.is_none_or(|at| now < at) {
                     link.closing.store(false, Relaxed);
                     self.close_at = None;
+                    self.waits_for_handshake = false;
                 }
                 Some(Wish::Stay)
             }
@@ -213,6 +220,16 @@ impl Pace {
     fn due(&mut self, now: Instant, link: &Link) -> Option<Wish> {
         if self.give_up_at.is_some_and(|at| at <= now) {
             return Some(Wish::GiveUp);
+        }
+        if self.close_at.is_some_and(|at| at <= now) && self.holder.phase() < Phase::Cutting {
+            // Its client could not ask anything yet. It gets a window of its own; the handshake has
+            // a limit.
+            if link.connection.kind() == Kind::Handshake {
+                self.waits_for_handshake = true;
+                self.close_at = Some(now + LOOK_AGAIN);
+            } else if std::mem::take(&mut self.waits_for_handshake) {
+                self.close_within_the_window(link);
+            }
         }
         if self.close_at.is_some_and(|at| at <= now) {
             self.close_at = None;
