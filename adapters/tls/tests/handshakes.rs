@@ -4,12 +4,16 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use handover::{Graceful, Kind};
+use handover::{Accept, Connection, Graceful, Kind};
 use handover_tls::rustls::{
     self,
     version::{TLS12, TLS13},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 
 use self::support::{BOUND, Certificates, Flights, Server, end, get, held_back};
 
@@ -202,11 +206,7 @@ async fn a_client_of_http2_that_meets_a_drain_is_told_at_once() {
     assert_eq!(answer.await.unwrap().status(), 200);
     drop(requests);
     // It ends by GOAWAY; at the end of the window it would be too late for this.
-    tokio::time::timeout(BOUND, connection)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    timeout(BOUND, connection).await.unwrap().unwrap().unwrap();
     let report = server.ended().await;
     assert!(report.is_complete(), "{report}");
     assert!(report.took < BOUND, "{report}");
@@ -232,4 +232,42 @@ async fn a_close_is_said_also_on_idle_connections() {
         assert_eq!(end(&mut client).await.unwrap(), b"");
     }
     assert!(server.ended().await.is_complete());
+}
+
+#[tokio::test]
+async fn reader_and_writer_in_two_tasks_both_see_the_end_of_the_handshake() {
+    let certificates = Certificates::new();
+    let tls = certificates.builder().load().unwrap();
+    let mut listener = tls.accept(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let addr = listener.local_addr().unwrap().as_socket_addr().unwrap();
+    let (io, go) = held_back(addr, 100).await;
+    let client = certificates.client(BOTH);
+    let connected = tokio::spawn(async move { client.connect_over(io).await });
+
+    let accepted = std::future::poll_fn(|cx| listener.poll_accept(cx)).await;
+    let (mut io, peer) = accepted.unwrap();
+    let connection = Connection::new(peer);
+    listener.introduce(&mut io, &connection);
+    let (mut read, mut write) = tokio::io::split(io);
+    let reader = tokio::spawn(async move {
+        let mut bytes = [0; 4];
+        read.read_exact(&mut bytes).await.map(|_| bytes)
+    });
+    while connection.kind() != Kind::Handshake {
+        tokio::task::yield_now().await;
+    }
+    // The last to ask is the one whom the socket wakes.
+    let writer = tokio::spawn(async move {
+        write.write_all(b"pong").await?;
+        write.flush().await
+    });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    go.send(()).unwrap();
+    let mut tls = connected.await.unwrap().unwrap();
+    tls.write_all(b"ping").await.unwrap();
+    timeout(BOUND, writer).await.unwrap().unwrap().unwrap();
+    let read = timeout(BOUND, reader).await.expect("it was woken");
+    assert_eq!(&read.unwrap().unwrap(), b"ping");
 }

@@ -13,6 +13,8 @@ use handover_tls::{
     },
 };
 
+use tokio::net::TcpStream;
+
 use self::support::{Certificates, Client, end, facts, get};
 
 const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
@@ -134,4 +136,46 @@ async fn a_connection_stays_is_told_and_is_counted_as_tls() {
     assert!(report.to_string().contains("1 stayed: 1 TLS"), "{report}");
     assert_eq!(report.moved, 0);
     assert!(report.is_complete() && report.took < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn plain_connections_are_not_given_to_a_listener_that_speaks_tls() {
+    let certificates = Arc::new(Certificates::new());
+    let made = certificates.clone();
+    let program = move |builder: GenerationBuilder| {
+        let certificates = made.clone();
+        async move {
+            let generation = builder.start()?;
+            let listener = generation.listen(format!("{NAME}=127.0.0.1:0")).await?;
+            let (graceful, service) = (generation.graceful(), tower::service_fn(facts));
+            let serving = match generation.number() {
+                0 => {
+                    let server = handover_hyper::serve(listener, service);
+                    server.with_graceful(graceful).into_future()
+                }
+                _ => {
+                    let listener = certificates.builder().load()?.accept(listener);
+                    let server = handover_hyper::serve(listener, service);
+                    server.with_graceful(graceful).into_future()
+                }
+            };
+            generation.ready().await?;
+            serving.await?;
+            Ok::<_, Box<dyn Error + Send + Sync>>(())
+        }
+    };
+    let service = Service::start(program).await.unwrap();
+    let mut plain = TcpStream::connect(addr(&service)).await.unwrap();
+    assert!(get(&mut plain).await.unwrap().ends_with("plain\n"));
+    let first = service.current();
+    service.upgrade().await.unwrap();
+    let answer = get(&mut plain).await.unwrap();
+    assert!(answer.ends_with("plain\n"), "{answer}");
+    let client = certificates.client(BOTH);
+    let mut tls = client.connect(addr(&service)).await.unwrap();
+    assert!(get(&mut tls).await.unwrap().contains("TLSv1_3"));
+    drop(plain);
+    let report = first.graceful().drained().await;
+    assert_eq!(report.moved, 0, "{report}");
+    assert_eq!(report.stayed.count(Stays::RefusedUnserved), 1, "{report}");
 }
