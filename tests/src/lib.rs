@@ -5,6 +5,7 @@
 //! * [`harness`] starts real server programs, signals them, and follows their
 //!   generations,
 //! * [`network`] is a network between the two that takes its time,
+//! * [`tls`] makes certificates, and clients that trust them,
 //! * [`reference`](mod@reference) is what those programs serve, and their flags.
 
 pub mod harness;
@@ -14,3 +15,4 @@ pub mod machine;
 #[cfg(target_os = "linux")]
 pub mod network;
 pub mod reference;
+pub mod tls;

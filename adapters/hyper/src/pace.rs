@@ -47,8 +47,7 @@ pub(crate) struct Pace {
     idle: Duration,
     age_at: Option<Instant>,
     close_at: Option<Instant>,
-    // Its announce window ended within a TLS handshake.
-    waits_for_handshake: bool,
+    window: Duration,
     give_up_at: Option<Instant>,
     quiet: Quiet,
 }
@@ -81,7 +80,7 @@ impl Pace {
             idle: options.idle,
             age_at,
             close_at: None,
-            waits_for_handshake: false,
+            window: Duration::ZERO,
             give_up_at: None,
             quiet: Quiet {
                 reads: 0,
@@ -161,7 +160,6 @@ impl Pace {
                 if self.age_at.is_none_or(|at| now < at) {
                     link.closing.store(false, Relaxed);
                     self.close_at = None;
-                    self.waits_for_handshake = false;
                 }
                 Some(Wish::Stay)
             }
@@ -200,7 +198,8 @@ impl Pace {
         let window = link.graceful.policy().announce(remaining);
         // Spread, so that the clients do not come back all at once; late in the window, because
         // each closes an idle connection that it may be about to use.
-        self.close_at = Some(now + jitter(window, 0.8, 1.0));
+        self.window = jitter(window, 0.8, 1.0);
+        self.close_at = Some(now + self.window);
         self.set_timer(now);
     }
 
@@ -208,7 +207,8 @@ impl Pace {
     pub(crate) fn close_after_a_window(&mut self, link: &Link) {
         let now = Instant::now();
         let window = link.graceful.policy().announce(Duration::MAX / 8);
-        self.close_at = Some(now + jitter(window, 0.8, 1.0));
+        self.window = jitter(window, 0.8, 1.0);
+        self.close_at = Some(now + self.window);
         self.set_timer(now);
     }
 
@@ -221,19 +221,11 @@ impl Pace {
         if self.give_up_at.is_some_and(|at| at <= now) {
             return Some(Wish::GiveUp);
         }
-        if self.close_at.is_some_and(|at| at <= now) && self.holder.phase() < Phase::Cutting {
-            // Its client could not ask anything yet. It gets a window of its own; the handshake has
-            // a limit.
-            if link.connection.kind() == Kind::Handshake {
-                self.waits_for_handshake = true;
-                self.close_at = Some(now + LOOK_AGAIN);
-            } else if std::mem::take(&mut self.waits_for_handshake) {
-                self.close_within_the_window(link);
-            }
-        }
         if self.close_at.is_some_and(|at| at <= now) {
-            self.close_at = None;
-            return Some(Wish::Close);
+            self.close_at = self.close_later(now, link);
+            if self.close_at.is_none() {
+                return Some(Wish::Close);
+            }
         }
         if self.age_at.is_some_and(|at| at <= now) {
             self.age_at = None;
@@ -241,6 +233,21 @@ impl Pace {
             return Some(self.announce(link));
         }
         self.check_limits(now, link)
+    }
+
+    /// When to close a connection whose window is over, if not now: one whose client could not ask
+    /// anything yet has a window of its own, from the end of its TLS handshake on. That has a limit.
+    fn close_later(&self, now: Instant, link: &Link) -> Option<Instant> {
+        let connection = &link.connection;
+        match connection.kind() {
+            _ if self.holder.phase() >= Phase::Cutting => None,
+            Kind::Handshake => Some(now + LOOK_AGAIN),
+            Kind::Fresh => {
+                let later = connection.shook_hands()? + self.window;
+                (later > now).then_some(later)
+            }
+            _ => None,
+        }
     }
 
     fn check_limits(&mut self, now: Instant, link: &Link) -> Option<Wish> {

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use handover::{Connection, Kind};
+use handover::Connection;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
@@ -34,7 +34,7 @@ use crate::{Tls, TlsInfo, socket::Socket};
 ///
 /// The handshake is done by whoever first reads or writes, in its task, so that many are done on all
 /// cores and none holds up the accepting. While it is under way the connection is listed as a TLS
-/// handshake ([`Kind::Handshake`]), from the first byte of its client on. If it fails, or takes longer
+/// handshake ([`Kind::Handshake`](handover::Kind::Handshake)), from the first byte of its client on. If it fails, or takes longer
 /// than [it may](crate::Builder::handshake_timeout), reading fails, and this connection alone is over.
 ///
 /// Shutting it down sends close_notify; or just ends it, where the handshake is not done.
@@ -158,7 +158,7 @@ where
             Ok(stream) => {
                 if let Some(connection) = &self.connection {
                     connection.set_facts(TlsInfo::new(stream.get_ref().1));
-                    connection.set_kind(Kind::Fresh);
+                    connection.end_handshake();
                 }
                 self.state = State::Open(Box::new(stream));
                 Ok(())

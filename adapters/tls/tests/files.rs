@@ -5,39 +5,25 @@ mod support;
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use handover::Graceful;
-use handover_tls::{
-    Tls,
-    rustls::{
-        SupportedProtocolVersion,
-        version::{TLS12, TLS13},
-    },
-};
+use handover_tests::tls::Certificates;
+use handover_tls::Tls;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use self::support::{Certificates, Client, Server, get};
-
-const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
+use self::support::{Server, VERSIONS, client_of, get, tls};
 
 fn shown(tls: &TlsStream<TcpStream>) -> Vec<u8> {
     tls.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
-/// One that resumes nothing, and so is shown the certificate each time.
-fn forgetful(certificates: &Certificates) -> Client {
-    let mut client = certificates.client(BOTH);
-    client.0.resumption = handover_tls::rustls::client::Resumption::disabled();
-    client
-}
-
 #[tokio::test]
 async fn a_renewed_certificate_is_shown_after_a_reload() {
-    let certificates = Certificates::new();
-    let server = Server::start(certificates.builder().load().unwrap(), Graceful::new()).await;
-    let client = forgetful(&certificates);
+    let certificates = Certificates::new().unwrap();
+    let server = Server::start(tls(&certificates).load().unwrap(), Graceful::new()).await;
+    let client = certificates.client().unwrap().without_sessions();
     let mut open = client.connect(server.addr).await.unwrap();
     let old = shown(&open);
-    certificates.renew();
+    certificates.renew().unwrap();
     assert_eq!(shown(&client.connect(server.addr).await.unwrap()), old);
     server.tls.reload().unwrap();
     assert_ne!(shown(&client.connect(server.addr).await.unwrap()), old);
@@ -46,13 +32,13 @@ async fn a_renewed_certificate_is_shown_after_a_reload() {
 
 #[tokio::test]
 async fn a_bad_file_keeps_the_old_certificate_and_is_named() {
-    let certificates = Certificates::new();
-    let server = Server::start(certificates.builder().load().unwrap(), Graceful::new()).await;
-    let client = forgetful(&certificates);
+    let certificates = Certificates::new().unwrap();
+    let server = Server::start(tls(&certificates).load().unwrap(), Graceful::new()).await;
+    let client = certificates.client().unwrap().without_sessions();
     let old = shown(&client.connect(server.addr).await.unwrap());
-    let (cert, key) = (certificates.path("cert.pem"), certificates.path("key.pem"));
+    let (cert, key) = (certificates.certificate(), certificates.key());
     let good = (fs::read(&cert).unwrap(), fs::read(&key).unwrap());
-    let other = certificates.issue("localhost").1.serialize_pem();
+    let other = certificates.issue().unwrap().1.serialize_pem();
     let half = good.0[..good.0.len() / 2].to_vec();
     let cases: [(&str, Option<&[u8]>, &str); 7] = [
         ("cert.pem", None, "No such file"),
@@ -74,7 +60,7 @@ async fn a_bad_file_keeps_the_old_certificate_and_is_named() {
         assert!(error.contains(name) && error.contains(says), "{error}");
         assert_eq!(shown(&client.connect(server.addr).await.unwrap()), old);
         // Nor does a process start with it.
-        let error = certificates.builder().load().unwrap_err().to_string();
+        let error = tls(&certificates).load().unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
         fs::write(&cert, &good.0).unwrap();
         fs::write(&key, &good.1).unwrap();
@@ -94,11 +80,11 @@ async fn a_bad_file_keeps_the_old_certificate_and_is_named() {
 
 #[tokio::test]
 async fn a_configuration_of_ones_own_is_served_and_changed() {
-    let certificates = Certificates::new();
-    let made = |certificates: &Certificates| certificates.builder().load().unwrap().config();
+    let certificates = Certificates::new().unwrap();
+    let made = |certificates: &Certificates| tls(&certificates).load().unwrap().config();
     let tls = Tls::new(made(&certificates));
     let server = Server::start(tls, Graceful::new()).await;
-    let client = forgetful(&certificates);
+    let client = certificates.client().unwrap().without_sessions();
     let old = shown(&client.connect(server.addr).await.unwrap());
     assert!(
         server
@@ -108,20 +94,18 @@ async fn a_configuration_of_ones_own_is_served_and_changed() {
             .to_string()
             .contains("set_config")
     );
-    certificates.renew();
+    certificates.renew().unwrap();
     server.tls.set_config(made(&certificates));
     assert_ne!(shown(&client.connect(server.addr).await.unwrap()), old);
 }
 
 #[tokio::test]
 async fn handlers_see_what_was_agreed() {
-    let certificates = Certificates::new();
-    let tls = certificates
-        .builder()
-        .request_client_certificates(certificates.path("ca.pem"));
+    let certificates = Certificates::new().unwrap();
+    let tls = tls(&certificates).request_client_certificates(certificates.authority());
     let server = Server::start(tls.load().unwrap(), Graceful::new()).await;
-    for (version, name) in [(&TLS12, "TLSv1_2"), (&TLS13, "TLSv1_3")] {
-        let client = certificates.client(&[version]);
+    for (version, name) in VERSIONS.into_iter().zip(["TLSv1_2", "TLSv1_3"]) {
+        let client = client_of(&certificates, version);
         for resumed in [false, true] {
             let mut tls = client.connect(server.addr).await.unwrap();
             let answer = get(&mut tls).await.unwrap();
@@ -129,7 +113,9 @@ async fn handlers_see_what_was_agreed() {
                 format!("{name} alpn=http/1.1 name=localhost resumed={resumed} clients=0\n");
             assert!(answer.ends_with(&facts), "{answer}");
         }
-        let known = certificates.client_with(&[version], Some(certificates.issue("me")));
+        let known = certificates
+            .client_with(&[version], Some(certificates.issue().unwrap()))
+            .unwrap();
         for resumed in [false, true] {
             let mut tls = known.connect(server.addr).await.unwrap();
             let answer = get(&mut tls).await.unwrap();
@@ -141,26 +127,25 @@ async fn handlers_see_what_was_agreed() {
 
 #[tokio::test]
 async fn clients_without_a_good_certificate_are_refused_where_one_is_required() {
-    let certificates = Certificates::new();
-    let strangers = Certificates::new();
-    let ca = certificates.path("ca.pem");
-    let asking = certificates.builder().request_client_certificates(&ca);
-    let demanding = certificates.builder().require_client_certificates(&ca);
+    let certificates = Certificates::new().unwrap();
+    let strangers = Certificates::new().unwrap();
+    let ca = certificates.authority();
+    let asking = tls(&certificates).request_client_certificates(&ca);
+    let demanding = tls(&certificates).require_client_certificates(&ca);
     for (builder, asks_only) in [(asking, true), (demanding, false)] {
         let server = Server::start(builder.load().unwrap(), Graceful::new()).await;
-        for version in BOTH {
+        for version in VERSIONS {
             let ask = async |own| {
-                let client = certificates.client_with(&[version], own);
+                let client = certificates.client_with(&[version], own).unwrap();
                 // TLS 1.3 tells the client only after its handshake.
                 get(&mut client.connect(server.addr).await?).await
             };
-            assert!(ask(Some(certificates.issue("me"))).await.is_ok());
-            assert!(ask(Some(strangers.issue("me"))).await.is_err());
+            assert!(ask(Some(certificates.issue().unwrap())).await.is_ok());
+            assert!(ask(Some(strangers.issue().unwrap())).await.is_err());
             assert_eq!(ask(None).await.is_ok(), asks_only);
         }
     }
-    let error = certificates
-        .builder()
+    let error = tls(&certificates)
         .require_client_certificates(certificates.path("none.pem"))
         .load()
         .unwrap_err()
@@ -170,14 +155,14 @@ async fn clients_without_a_good_certificate_are_refused_where_one_is_required() 
 
 #[tokio::test]
 async fn a_session_is_not_resumed_under_other_rules_for_clients() {
-    let certificates = Certificates::new();
+    let certificates = Certificates::new().unwrap();
     let keys = handover_tls::TicketKeys::new().unwrap();
-    let builder = certificates.builder().tickets(keys);
+    let builder = tls(&certificates).tickets(keys);
     let open = Server::start(builder.clone().load().unwrap(), Graceful::new()).await;
-    let closed = builder.require_client_certificates(certificates.path("ca.pem"));
+    let closed = builder.require_client_certificates(certificates.authority());
     let closed = Server::start(closed.load().unwrap(), Graceful::new()).await;
-    for version in BOTH {
-        let client = certificates.client(&[version]);
+    for version in VERSIONS {
+        let client = client_of(&certificates, version);
         get(&mut client.connect(open.addr).await.unwrap())
             .await
             .unwrap();
@@ -191,37 +176,35 @@ async fn a_session_is_not_resumed_under_other_rules_for_clients() {
 
 #[tokio::test]
 async fn a_protocol_is_agreed_on_or_refused() {
-    let certificates = Certificates::new();
-    let server = Server::start(certificates.builder().load().unwrap(), Graceful::new()).await;
-    let client = certificates.client(BOTH);
-    let negotiated = async |alpn: &[&[u8]]| {
-        let mut client = client.clone();
-        client.0.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        let tls = client.connect(server.addr).await?;
+    let certificates = Certificates::new().unwrap();
+    let server = Server::start(tls(&certificates).load().unwrap(), Graceful::new()).await;
+    let client = certificates.client().unwrap();
+    let negotiated = async |alpn: &[&str]| {
+        let tls = client.with_alpn(alpn).connect(server.addr).await?;
         let (_, session) = tls.get_ref();
         std::io::Result::Ok(session.alpn_protocol().map(<[u8]>::to_vec))
     };
-    let both = negotiated(&[b"http/1.1", b"h2"]).await.unwrap();
+    let both = negotiated(&["http/1.1", "h2"]).await.unwrap();
     assert_eq!(both.as_deref(), Some(&b"h2"[..]));
-    let old = negotiated(&[b"http/1.1"]).await.unwrap();
+    let old = negotiated(&["http/1.1"]).await.unwrap();
     assert_eq!(old.as_deref(), Some(&b"http/1.1"[..]));
     assert_eq!(negotiated(&[]).await.unwrap(), None);
-    assert!(negotiated(&[b"smtp"]).await.is_err());
+    assert!(negotiated(&["smtp"]).await.is_err());
 }
 
 #[tokio::test]
 async fn a_signal_has_the_files_read_anew() {
     use tokio::signal::unix::SignalKind;
 
-    let certificates = Certificates::new();
-    let server = Server::start(certificates.builder().load().unwrap(), Graceful::new()).await;
+    let certificates = Certificates::new().unwrap();
+    let server = Server::start(tls(&certificates).load().unwrap(), Graceful::new()).await;
     // Of no meaning to anybody else in this process.
     let kind = SignalKind::window_change();
     server.tls.reload_on(kind).unwrap();
-    let client = forgetful(&certificates);
+    let client = certificates.client().unwrap().without_sessions();
     let old = shown(&client.connect(server.addr).await.unwrap());
-    let key = certificates.path("key.pem");
-    certificates.renew();
+    let key = certificates.key();
+    certificates.renew().unwrap();
     let good = fs::read(&key).unwrap();
     let signal = || {
         let pid = std::process::id().to_string();
@@ -247,12 +230,12 @@ async fn a_signal_has_the_files_read_anew() {
 
 #[test]
 fn a_file_that_may_not_be_read_is_named() {
-    let certificates = Certificates::new();
-    let key = certificates.path("key.pem");
+    let certificates = Certificates::new().unwrap();
+    let key = certificates.key();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o000)).unwrap();
     // To root all files are open.
     if fs::read(&key).is_err() {
-        let error = certificates.builder().load().unwrap_err().to_string();
+        let error = tls(&certificates).load().unwrap_err().to_string();
         assert!(
             error.contains("key.pem") && error.contains("denied"),
             "{error}"

@@ -5,27 +5,23 @@ mod support;
 use std::time::{Duration, Instant};
 
 use handover::{Accept, Connection, Graceful, Kind};
-use handover_tls::rustls::{
-    self,
-    version::{TLS12, TLS13},
-};
+use handover_tests::tls::Certificates;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
-use self::support::{BOUND, Certificates, Flights, Server, end, get, held_back};
+use self::support::{BOUND, Flights, Server, VERSIONS, client_of, end, get, held_back, tls};
 
-const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS12, &TLS13];
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 /// Clients that stop at each flight of each version, in the middle of it and after it; with how many
 /// of them are in a handshake then.
 async fn stalled(certificates: &Certificates, server: &Server) -> Vec<Flights> {
     let mut stalled = Vec::new();
-    for version in BOTH {
-        let client = certificates.client(&[version]);
+    for version in VERSIONS {
+        let client = client_of(&certificates, version);
         for (flight, whole) in [(0, false), (0, true), (1, false)] {
             let mut flights = Flights::begin(&client, server.addr).await;
             for _ in 0..flight {
@@ -46,9 +42,9 @@ async fn stalled(certificates: &Certificates, server: &Server) -> Vec<Flights> {
 #[tokio::test]
 async fn a_handshake_that_stalls_at_any_flight_is_cut_at_the_deadline_and_named() {
     const DEADLINE: Duration = Duration::from_millis(800);
-    let certificates = Certificates::new();
+    let certificates = Certificates::new().unwrap();
     let graceful = Graceful::builder().deadline(DEADLINE).build();
-    let server = Server::start(certificates.builder().load().unwrap(), graceful).await;
+    let server = Server::start(tls(&certificates).load().unwrap(), graceful).await;
     let mut silent = TcpStream::connect(server.addr).await.unwrap();
     server.until(Kind::Fresh, 1).await;
     let mut stalled = stalled(&certificates, &server).await;
@@ -81,11 +77,11 @@ async fn a_handshake_that_stalls_at_any_flight_is_cut_at_the_deadline_and_named(
 #[tokio::test]
 async fn a_handshake_has_a_limit_of_its_own() {
     const LIMIT: Duration = Duration::from_millis(300);
-    let certificates = Certificates::new();
-    let tls = certificates.builder().handshake_timeout(LIMIT);
-    let server = Server::start(tls.load().unwrap(), Graceful::new()).await;
+    let certificates = Certificates::new().unwrap();
+    let limited = tls(&certificates).handshake_timeout(LIMIT);
+    let server = Server::start(limited.load().unwrap(), Graceful::new()).await;
     let mut silent = TcpStream::connect(server.addr).await.unwrap();
-    let client = certificates.client(BOTH);
+    let client = certificates.client().unwrap();
     let mut flights = Flights::begin(&client, server.addr).await;
     let began = Instant::now();
     // However its bytes trickle.
@@ -93,7 +89,7 @@ async fn a_handshake_has_a_limit_of_its_own() {
         if flights.tcp.write_all(&[byte]).await.is_err() {
             break;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
         if server.count(Kind::Handshake) == 0 && began.elapsed() > LIMIT {
             break;
         }
@@ -107,12 +103,11 @@ async fn a_handshake_has_a_limit_of_its_own() {
 
 #[tokio::test]
 async fn stalled_handshakes_hold_up_nobody() {
-    let certificates = Certificates::new();
-    let server = Server::start(certificates.builder().load().unwrap(), Graceful::new()).await;
+    let certificates = Certificates::new().unwrap();
+    let server = Server::start(tls(&certificates).load().unwrap(), Graceful::new()).await;
     let _stalled = stalled(&certificates, &server).await;
-    for version in BOTH {
-        let mut tls = certificates
-            .client(&[version])
+    for version in VERSIONS {
+        let mut tls = client_of(&certificates, version)
             .connect(server.addr)
             .await
             .unwrap();
@@ -123,8 +118,8 @@ async fn stalled_handshakes_hold_up_nobody() {
 
 #[tokio::test]
 async fn what_is_no_handshake_costs_its_own_connection() {
-    let certificates = Certificates::new();
-    let server = Server::start(certificates.builder().load().unwrap(), Graceful::new()).await;
+    let certificates = Certificates::new().unwrap();
+    let server = Server::start(tls(&certificates).load().unwrap(), Graceful::new()).await;
     let noise: Vec<u8> = (0..20_000_u32).map(|at| (at * at % 251) as u8).collect();
     let strangers: [&[u8]; 5] = [
         REQUEST,
@@ -143,7 +138,8 @@ async fn what_is_no_handshake_costs_its_own_connection() {
         assert!(alerts || sent[0] == 0x15 && got.is_empty(), "{got:?}");
     }
     let mut tls = certificates
-        .client(BOTH)
+        .client()
+        .unwrap()
         .connect(server.addr)
         .await
         .unwrap();
@@ -155,17 +151,18 @@ async fn what_is_no_handshake_costs_its_own_connection() {
 
 #[tokio::test]
 async fn a_handshake_that_meets_a_drain_is_finished_and_its_request_served() {
-    let certificates = Certificates::new();
-    let window = Duration::from_millis(100);
+    let certificates = Certificates::new().unwrap();
+    // Long beside the pause below.
+    let window = Duration::from_secs(3);
     let graceful = Graceful::builder().announce(window).build();
-    let server = Server::start(certificates.builder().load().unwrap(), graceful).await;
-    let client = certificates.client(BOTH);
+    let server = Server::start(tls(&certificates).load().unwrap(), graceful).await;
+    let client = certificates.client().unwrap();
     let mut idle = client.connect(server.addr).await.unwrap();
     get(&mut idle).await.unwrap();
     let mut begun = Vec::new();
-    for version in BOTH {
+    for version in VERSIONS {
         let (io, go) = held_back(server.addr, 100).await;
-        let client = certificates.client(&[version]);
+        let client = client_of(&certificates, version);
         let connected = tokio::spawn(async move { client.connect_over(io).await });
         begun.push((go, connected));
     }
@@ -177,6 +174,8 @@ async fn a_handshake_that_meets_a_drain_is_finished_and_its_request_served() {
     for (go, connected) in begun {
         go.send(()).unwrap();
         let mut tls = connected.await.unwrap().unwrap();
+        // It has a window of its own.
+        sleep(window / 10).await;
         let answer = get(&mut tls).await.unwrap();
         assert!(answer.contains("connection: close"), "{answer}");
         assert_eq!(end(&mut tls).await.unwrap(), b"", "with close_notify");
@@ -186,14 +185,14 @@ async fn a_handshake_that_meets_a_drain_is_finished_and_its_request_served() {
 
 #[tokio::test]
 async fn a_client_of_http2_that_meets_a_drain_is_told_at_once() {
-    let certificates = Certificates::new();
+    let certificates = Certificates::new().unwrap();
     let graceful = Graceful::builder()
         .announce(BOUND * 2)
         .deadline(BOUND * 4)
         .build();
-    let server = Server::start(certificates.builder().load().unwrap(), graceful).await;
+    let server = Server::start(tls(&certificates).load().unwrap(), graceful).await;
     let (io, go) = held_back(server.addr, 100).await;
-    let client = certificates.client(BOTH).http2();
+    let client = certificates.client().unwrap().with_alpn(&["h2"]);
     let connected = tokio::spawn(async move { client.connect_over(io).await });
     server.until(Kind::Handshake, 1).await;
     server.graceful.drain();
@@ -204,8 +203,7 @@ async fn a_client_of_http2_that_meets_a_drain_is_told_at_once() {
     let request = http::Request::get("https://localhost/").body(()).unwrap();
     let (answer, _) = requests.send_request(request, true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
-    drop(requests);
-    // It ends by GOAWAY; at the end of the window it would be too late for this.
+    // It ends by GOAWAY; at the end of the window that would be too late for this.
     timeout(BOUND, connection).await.unwrap().unwrap().unwrap();
     let report = server.ended().await;
     assert!(report.is_complete(), "{report}");
@@ -214,13 +212,13 @@ async fn a_client_of_http2_that_meets_a_drain_is_told_at_once() {
 
 #[tokio::test]
 async fn a_close_is_said_also_on_idle_connections() {
-    let certificates = Certificates::new();
+    let certificates = Certificates::new().unwrap();
     let window = Duration::from_millis(100);
     let graceful = Graceful::builder().announce(window).build();
-    let server = Server::start(certificates.builder().load().unwrap(), graceful).await;
+    let server = Server::start(tls(&certificates).load().unwrap(), graceful).await;
     let mut clients = Vec::new();
-    for version in BOTH {
-        let client = certificates.client(&[version]);
+    for version in VERSIONS {
+        let client = client_of(&certificates, version);
         clients.push(client.connect(server.addr).await.unwrap());
         let mut used = client.connect(server.addr).await.unwrap();
         get(&mut used).await.unwrap();
@@ -236,12 +234,12 @@ async fn a_close_is_said_also_on_idle_connections() {
 
 #[tokio::test]
 async fn reader_and_writer_in_two_tasks_both_see_the_end_of_the_handshake() {
-    let certificates = Certificates::new();
-    let tls = certificates.builder().load().unwrap();
+    let certificates = Certificates::new().unwrap();
+    let tls = tls(&certificates).load().unwrap();
     let mut listener = tls.accept(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let addr = listener.local_addr().unwrap().as_socket_addr().unwrap();
     let (io, go) = held_back(addr, 100).await;
-    let client = certificates.client(BOTH);
+    let client = certificates.client().unwrap();
     let connected = tokio::spawn(async move { client.connect_over(io).await });
 
     let accepted = std::future::poll_fn(|cx| listener.poll_accept(cx)).await;

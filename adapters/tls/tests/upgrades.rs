@@ -5,19 +5,13 @@ mod support;
 use std::{error::Error, sync::Arc, time::Duration};
 
 use handover::{GenerationBuilder, Stays, testing::Service};
-use handover_tls::{
-    TicketKeys,
-    rustls::{
-        SupportedProtocolVersion,
-        version::{TLS12, TLS13},
-    },
-};
+use handover_tests::tls::{Certificates, Client};
+use handover_tls::TicketKeys;
 
 use tokio::net::TcpStream;
 
-use self::support::{Certificates, Client, end, facts, get};
+use self::support::{VERSIONS, client_of, end, facts, get, tls};
 
-const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
 const NAME: &str = "https";
 
 /// What a generation does about its ticket keys.
@@ -45,7 +39,7 @@ async fn service(certificates: &Arc<Certificates>, keys: &'static [Keys]) -> Ser
                     TicketKeys::new()?
                 }
             };
-            let tls = certificates.builder().tickets(tickets).load()?;
+            let tls = tls(&certificates).tickets(tickets).load()?;
             let listener = generation.listen(format!("{NAME}=127.0.0.1:0")).await?;
             let graceful = generation.graceful();
             let server = handover_hyper::serve(tls.accept(listener), tower::service_fn(facts))
@@ -75,13 +69,13 @@ async fn resumed(clients: &[Client], service: &Service) -> usize {
 }
 
 fn clients(certificates: &Certificates) -> Vec<Client> {
-    let client = |at: usize| certificates.client(&BOTH[at % 2..=at % 2]);
+    let client = |at: usize| client_of(certificates, VERSIONS[at % 2]);
     (0..20).map(client).collect()
 }
 
 #[tokio::test]
 async fn sessions_are_resumed_after_an_upgrade_as_before_it() {
-    let certificates = Arc::new(Certificates::new());
+    let certificates = Arc::new(Certificates::new().unwrap());
     let service = service(&certificates, &[Keys::HandedOver]).await;
     let clients = clients(&certificates);
     assert_eq!(resumed(&clients, &service).await, 0);
@@ -95,7 +89,7 @@ async fn sessions_are_resumed_after_an_upgrade_as_before_it() {
 
 #[tokio::test]
 async fn without_the_keys_every_handshake_is_a_full_one() {
-    let certificates = Arc::new(Certificates::new());
+    let certificates = Arc::new(Certificates::new().unwrap());
     let service = service(&certificates, &[Keys::OfItsOwn]).await;
     let clients = clients(&certificates);
     resumed(&clients, &service).await;
@@ -105,7 +99,7 @@ async fn without_the_keys_every_handshake_is_a_full_one() {
 
 #[tokio::test]
 async fn a_successor_that_does_not_understand_the_keys_makes_its_own() {
-    let certificates = Arc::new(Certificates::new());
+    let certificates = Arc::new(Certificates::new().unwrap());
     let ways = &[Keys::FromTheFuture, Keys::HandedOver];
     let service = service(&certificates, ways).await;
     let clients = clients(&certificates);
@@ -119,9 +113,9 @@ async fn a_successor_that_does_not_understand_the_keys_makes_its_own() {
 
 #[tokio::test]
 async fn a_connection_stays_is_told_and_is_counted_as_tls() {
-    let certificates = Arc::new(Certificates::new());
+    let certificates = Arc::new(Certificates::new().unwrap());
     let service = service(&certificates, &[Keys::HandedOver]).await;
-    let client = certificates.client(BOTH);
+    let client = certificates.client().unwrap();
     let mut open = client.connect(addr(&service)).await.unwrap();
     let answer = get(&mut open).await.unwrap();
     assert!(!answer.contains("connection: close"), "{answer}");
@@ -140,7 +134,7 @@ async fn a_connection_stays_is_told_and_is_counted_as_tls() {
 
 #[tokio::test]
 async fn plain_connections_are_not_given_to_a_listener_that_speaks_tls() {
-    let certificates = Arc::new(Certificates::new());
+    let certificates = Arc::new(Certificates::new().unwrap());
     let made = certificates.clone();
     let program = move |builder: GenerationBuilder| {
         let certificates = made.clone();
@@ -154,7 +148,7 @@ async fn plain_connections_are_not_given_to_a_listener_that_speaks_tls() {
                     server.with_graceful(graceful).into_future()
                 }
                 _ => {
-                    let listener = certificates.builder().load()?.accept(listener);
+                    let listener = tls(&certificates).load()?.accept(listener);
                     let server = handover_hyper::serve(listener, service);
                     server.with_graceful(graceful).into_future()
                 }
@@ -171,7 +165,7 @@ async fn plain_connections_are_not_given_to_a_listener_that_speaks_tls() {
     service.upgrade().await.unwrap();
     let answer = get(&mut plain).await.unwrap();
     assert!(answer.ends_with("plain\n"), "{answer}");
-    let client = certificates.client(BOTH);
+    let client = certificates.client().unwrap();
     let mut tls = client.connect(addr(&service)).await.unwrap();
     assert!(get(&mut tls).await.unwrap().contains("TLSv1_3"));
     drop(plain);

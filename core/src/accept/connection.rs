@@ -39,6 +39,8 @@ pub struct Connection {
     kind: AtomicU8,
     requests: AtomicU32,
     line: Line,
+    // How long it took, in milliseconds; 0 if there was none, or it is not done.
+    handshake: AtomicU32,
     facts: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -52,6 +54,7 @@ impl Connection {
             kind: AtomicU8::new(Kind::Fresh as u8),
             requests: AtomicU32::new(0),
             line: Line::default(),
+            handshake: AtomicU32::new(0),
             facts: OnceLock::new(),
         })
     }
@@ -71,6 +74,7 @@ impl Connection {
             kind: AtomicU8::new(kind as u8),
             requests: AtomicU32::new(requests),
             line: Line::default(),
+            handshake: AtomicU32::new(0),
             facts: OnceLock::new(),
         })
     }
@@ -103,6 +107,23 @@ impl Connection {
     /// Says what it is doing. For serve loops.
     pub fn set_kind(&self, kind: Kind) {
         self.kind.store(kind as u8, Ordering::Relaxed);
+    }
+
+    /// Says that its TLS handshake is done: nothing has arrived yet. For IO that was
+    /// [introduced](super::Accept::introduce).
+    pub fn end_handshake(&self) {
+        let took = u32::try_from(self.since.elapsed().as_millis()).unwrap_or(u32::MAX);
+        self.handshake.store(took.max(1), Ordering::Relaxed);
+        self.set_kind(Kind::Fresh);
+    }
+
+    /// When its TLS handshake was done, to the millisecond; `None` if there was none, or it is not.
+    #[must_use]
+    pub fn shook_hands(&self) -> Option<Instant> {
+        match self.handshake.load(Ordering::Relaxed) {
+            0 => None,
+            took => self.since.checked_add(Duration::from_millis(took.into())),
+        }
     }
 
     /// What its IO has told of it: for a TLS connection, what was agreed in the handshake. `None` if

@@ -2,11 +2,13 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
-use anyhow::{Context as _, ensure};
-use handover::{Generation, Graceful, Listener, Policy, Report};
+use anyhow::{Context as _, bail, ensure};
+use handover::{Accept, Generation, Graceful, Listener, Policy, Report};
+use handover_tls::{TicketKeys, Tls};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Fault, Flags, Info, ready_line};
@@ -24,6 +26,7 @@ pub struct Setup {
     pub listeners: Vec<Listener>,
     /// Who answers.
     pub info: Info,
+    tls: Option<Tls>,
     fault: Option<Fault>,
 }
 
@@ -64,6 +67,8 @@ impl Setup {
             }
             generation.keep_state(STATE, 1, move || Ok(state()));
         }
+        let tls = flags.tls.as_deref().map(|files| tls(&generation, files));
+        let tls = tls.transpose().context("--tls")?;
         let mut listeners = Vec::new();
         for listen in &flags.listen {
             listeners.push(generation.listen(listen.to_string()).await?);
@@ -81,8 +86,25 @@ impl Setup {
             generation,
             listeners,
             info,
+            tls,
             fault,
         })
+    }
+
+    /// Serves, over TLS if that is asked for: what a reference server does once it is set up.
+    ///
+    /// # Errors
+    ///
+    /// What the server fails with.
+    pub async fn serve(self, flags: &Flags, server: impl Serve) -> anyhow::Result<ExitCode> {
+        match self.tls.clone() {
+            None => server.serve(flags, self, |listener| listener).await,
+            Some(tls) => {
+                server
+                    .serve(flags, self, move |listener| tls.accept(listener))
+                    .await
+            }
+        }
     }
 
     /// Becomes ready and says so; then the servers, which `serve` has made, may run.
@@ -118,6 +140,28 @@ impl Setup {
         };
         self.listeners.iter().map(socket).collect()
     }
+}
+
+/// What serves, on listeners of any kind.
+pub trait Serve {
+    /// Serves the listeners of `setup`, each of which `accept` makes ready for it.
+    fn serve<A: Accept>(
+        self,
+        flags: &Flags,
+        setup: Setup,
+        accept: impl Fn(Listener) -> A,
+    ) -> impl Future<Output = anyhow::Result<ExitCode>>;
+}
+
+/// The certificate and the key in these two files; read anew at SIGWINCH, which nothing else is for.
+fn tls(generation: &Generation, files: &[PathBuf]) -> anyhow::Result<Tls> {
+    let [certificate, key] = files else {
+        bail!("two files: certificate and key");
+    };
+    let keys = TicketKeys::of(generation)?;
+    let tls = Tls::builder(certificate, key).tickets(keys).load()?;
+    tls.reload_on(SignalKind::window_change())?;
+    Ok(tls)
 }
 
 fn policy(flags: &Flags) -> Policy {

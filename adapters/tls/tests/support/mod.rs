@@ -5,22 +5,21 @@
     unnameable_types,
     clippy::exhaustive_structs
 )]
-//! Certificates, a server that says what it knows of a connection, and clients.
+//! A server that says what it knows of a connection, and clients of all kinds.
 
-use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use handover::{Connection, Graceful, Kind, Report};
 use handover_hyper::RequestBody;
-use handover_tls::{Tls, TlsInfo, rustls};
-use http::{Request, Response};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::{
-    ClientConfig, RootCertStore, SupportedProtocolVersion,
-    client::Resumption,
-    crypto::ring::default_provider,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+use handover_tests::tls::{Certificates, Client};
+use handover_tls::{
+    Tls, TlsInfo,
+    rustls::{
+        ClientConnection, SupportedProtocolVersion,
+        version::{TLS12, TLS13},
+    },
 };
-use tempfile::TempDir;
+use http::{Request, Response};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::{TcpListener, TcpStream},
@@ -28,110 +27,23 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+
+pub type Version = &'static SupportedProtocolVersion;
+
+/// Those that there are.
+pub const VERSIONS: [Version; 2] = [&TLS12, &TLS13];
 
 /// How long anything may take that is to happen at all.
 pub const BOUND: Duration = Duration::from_secs(20);
 
-/// Certificates of one authority, in a directory of their own.
-pub struct Certificates {
-    pub dir: TempDir,
-    issuer: Issuer<'static, KeyPair>,
-    authority: CertificateDer<'static>,
+/// TLS with these certificates.
+pub fn tls(certificates: &Certificates) -> handover_tls::Builder {
+    Tls::builder(certificates.certificate(), certificates.key())
 }
 
-impl Certificates {
-    pub fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let authority = params.self_signed(&key).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
-        let this = Self {
-            dir,
-            issuer: Issuer::new(params, key),
-            authority: authority.der().clone(),
-        };
-        this.renew();
-        this
-    }
-
-    /// A new certificate in the files of the server.
-    pub fn renew(&self) {
-        let (certificate, key) = self.issue("localhost");
-        std::fs::write(self.path("cert.pem"), certificate.pem()).unwrap();
-        std::fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
-    }
-
-    pub fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap(), key)
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    pub fn builder(&self) -> handover_tls::Builder {
-        Tls::builder(self.path("cert.pem"), self.path("key.pem"))
-    }
-
-    /// A client that trusts them.
-    pub fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Client {
-        self.client_with(versions, None)
-    }
-
-    /// One that shows a certificate of its own.
-    pub fn client_with(
-        &self,
-        versions: &[&'static SupportedProtocolVersion],
-        own: Option<(rcgen::Certificate, KeyPair)>,
-    ) -> Client {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.authority.clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match own {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-                let chain = vec![certificate.der().clone()];
-                builder.with_client_auth_cert(chain, key).unwrap()
-            }
-        };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.resumption = Resumption::in_memory_sessions(32);
-        Client(config)
-    }
-}
-
-#[derive(Clone)]
-pub struct Client(pub ClientConfig);
-
-impl Client {
-    pub async fn connect(&self, to: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
-        self.connect_over(TcpStream::connect(to).await?).await
-    }
-
-    pub async fn connect_over<Io>(&self, io: Io) -> io::Result<TlsStream<Io>>
-    where
-        Io: AsyncRead + AsyncWrite + Unpin,
-    {
-        let connector = TlsConnector::from(Arc::new(self.0.clone()));
-        let name = ServerName::try_from("localhost").unwrap();
-        let connected = connector.connect(name, io);
-        timeout(BOUND, connected).await.expect("a handshake")
-    }
-
-    /// One that negotiates HTTP/2.
-    pub fn http2(mut self) -> Self {
-        self.0.alpn_protocols = vec![b"h2".to_vec()];
-        self
-    }
+/// A client of one version.
+pub fn client_of(certificates: &Certificates, version: Version) -> Client {
+    certificates.client_with(&[version], None).unwrap()
 }
 
 /// A connection on which so many bytes go to the server, and the others when that is told.
@@ -251,18 +163,16 @@ impl Server {
 
 /// The bytes of a client's handshake, flight by flight.
 pub struct Flights {
-    session: rustls::ClientConnection,
+    session: ClientConnection,
     pub tcp: TcpStream,
 }
 
 impl Flights {
     pub async fn begin(client: &Client, to: SocketAddr) -> Self {
-        let name = ServerName::try_from("localhost").unwrap();
-        let config = Arc::new(client.0.clone());
         let tcp = TcpStream::connect(to).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         Self {
-            session: rustls::ClientConnection::new(config, name).unwrap(),
+            session: client.session().unwrap(),
             tcp,
         }
     }
