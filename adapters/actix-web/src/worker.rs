@@ -191,6 +191,12 @@ async fn work<F, I, SF, B>(
 pub(crate) fn enter<Io: 'static>(io: Io) -> io::Result<Io> {
     let mut slot = Some(io);
     let any: &mut dyn Any = &mut slot;
+    #[cfg(feature = "tls")]
+    if let Some(tls) = any.downcast_mut::<Option<handover_tls::TlsStream<Stream>>>() {
+        // Its handshake is done here.
+        *tls = tls.take().map(|tls| tls.try_map_io(enter)).transpose()?;
+        return slot.ok_or_else(taken);
+    }
     if let Some(stream) = any.downcast_mut::<Option<Stream>>() {
         *stream = match stream.take() {
             Some(Stream::Tcp(tcp)) => Some(Stream::Tcp(tcp_here(tcp)?)),
@@ -202,7 +208,11 @@ pub(crate) fn enter<Io: 'static>(io: Io) -> io::Result<Io> {
     } else if let Some(unix) = any.downcast_mut::<Option<UnixStream>>() {
         *unix = unix.take().map(unix_here).transpose()?;
     }
-    slot.ok_or_else(|| io::Error::other("it was taken and not given back"))
+    slot.ok_or_else(taken)
+}
+
+fn taken() -> io::Error {
+    io::Error::other("it was taken and not given back")
 }
 
 fn tcp_here(io: TcpStream) -> io::Result<TcpStream> {
