@@ -53,6 +53,8 @@
 //! itself; looking at the phase is a load. Nothing is allocated for either. What can be listed is
 //! listed only where somebody waits anyway.
 
+#[cfg(not(loom))]
+mod announced;
 mod clock;
 mod drain;
 mod gate;
@@ -96,6 +98,8 @@ mod kernel;
 mod moving;
 #[cfg(all(unix, feature = "process"))]
 mod pidfile;
+#[cfg(feature = "process")]
+mod run;
 #[cfg(all(unix, feature = "process"))]
 mod signals;
 #[cfg(feature = "process")]
@@ -145,13 +149,13 @@ pub use self::{
     wait::{Drained, Phases, Reached},
 };
 
-#[cfg(feature = "process")]
-pub use self::error::Error;
 #[cfg(all(not(unix), feature = "process"))]
 pub use self::{
     elsewhere::{Generation, GenerationBuilder, Listener, Stream},
     successor::Successor,
 };
+#[cfg(feature = "process")]
+pub use self::{error::Error, run::run};
 #[cfg(all(unix, feature = "process"))]
 pub use self::{
     generation::{Generation, GenerationBuilder},

@@ -4,11 +4,13 @@
 //!   its requests,
 //! * [`harness`] starts real server programs, signals them, and follows their
 //!   generations,
+//! * [`hello`] puts the smallest examples through a restart,
 //! * [`network`] is a network between the two that takes its time,
 //! * [`tls`] makes certificates, and clients that trust them,
 //! * [`reference`](mod@reference) is what those programs serve, and their flags.
 
 pub mod harness;
+pub mod hello;
 pub mod load;
 #[cfg(target_os = "linux")]
 pub mod machine;

@@ -5,7 +5,7 @@ use std::fmt;
 use actix_http::{Request, Response, body::MessageBody};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory};
 use actix_web::dev::AppConfig;
-use handover::{Error, Generation, Report};
+use handover::{Error, Report};
 
 /// Serves an actix-web application until it is told to stop, and hands it over to its next release.
 ///
@@ -15,10 +15,11 @@ use handover::{Error, Generation, Report};
 /// drain ends on its deadline: 25 s, or 60 s after an upgrade. What happens is logged by `tracing`;
 /// where the program has set no subscriber, to standard error.
 ///
-/// `address` is one of those that [`Generation::listen`] reads: `0.0.0.0:3000`, `unix:/run/app.sock`.
+/// `address` is one of those that [`Generation::listen`](handover::Generation::listen) reads:
+/// `0.0.0.0:3000`, `unix:/run/app.sock`.
 ///
-/// For anything else than these defaults, write its few lines yourself, with [`Generation`] and
-/// [`serve`](crate::serve).
+/// For anything else than these defaults, write its few lines yourself, with
+/// [`Generation`](handover::Generation) and [`serve`](crate::serve).
 ///
 /// # Errors
 ///
@@ -48,31 +49,9 @@ where
     <S::Service as Service<Request>>::Future: 'static,
     B: MessageBody + 'static,
 {
-    log();
-    let generation = Generation::start()?;
-    let listener = generation.listen(address.to_string()).await?;
-    let addr = listener.local_addr()?;
-    let server = crate::serve(factory)
-        .listen(listener)
-        .with_graceful(generation.graceful())
-        .start()
-        .await?;
-    tracing::info!(%addr, generation = generation.number(), "listening");
-    generation.ready().await?;
-    let report = server.await?;
-    tracing::info!("{report}");
-    generation.finished().await;
-    Ok(report)
-}
-
-/// A log on standard error, where there is none.
-fn log() {
-    #[cfg(feature = "log")]
-    if !tracing::dispatcher::has_been_set() {
-        // Fails only if somebody else has just been faster.
-        let _ = tracing_subscriber::fmt()
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init();
-    }
+    handover::run(address, async |listener, graceful| {
+        let server = crate::serve(factory).listen(listener);
+        server.with_graceful(graceful).start().await
+    })
+    .await
 }

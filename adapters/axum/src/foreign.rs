@@ -13,18 +13,9 @@
 //! [`Stays::Framework`](handover::Stays::Framework). The table of `handover_hyper` compares the ways
 //! in.
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    io,
-    marker::PhantomData,
-    net::SocketAddr,
-    task::Poll,
-    time::Duration,
-};
+use std::{fmt, future::Future, io, marker::PhantomData, net::SocketAddr};
 
-use handover::{Accept, Address, Connection, Graceful, Guard, Phase, Phases, Tracked};
-use tokio::time::{sleep, timeout};
+use handover::{Accept, Address, Graceful, Tracked, accept::TrackedIncoming};
 
 /// A listener for `axum::serve` whose connections are tracked.
 ///
@@ -57,12 +48,7 @@ use tokio::time::{sleep, timeout};
 /// # }
 /// ```
 pub struct Incoming<A, Addr = Address> {
-    listener: A,
-    graceful: Graceful,
-    phases: Phases,
-    phase: Phase,
-    // While it may accept, a drain cannot end between `accept` and the connection's own holder.
-    guard: Option<Guard>,
+    connections: TrackedIncoming<A>,
     addr: PhantomData<fn() -> Addr>,
 }
 
@@ -85,11 +71,7 @@ impl<A: Accept> Incoming<A, SocketAddr> {
 impl<A: Accept, Addr> Incoming<A, Addr> {
     fn of(listener: A, graceful: &Graceful) -> Self {
         Self {
-            listener,
-            phases: graceful.phases(),
-            phase: graceful.phase(),
-            guard: graceful.guard(),
-            graceful: graceful.clone(),
+            connections: TrackedIncoming::new(listener, graceful),
             addr: PhantomData,
         }
     }
@@ -103,100 +85,8 @@ impl<A: Accept, Addr> Incoming<A, Addr> {
     /// If a successor dies within the window, accepting goes on. Later it cannot: axum's loop has
     /// ended.
     pub fn signal(&self) -> impl Future<Output = ()> + Send + use<A, Addr> {
-        let graceful = self.graceful.clone();
-        async move {
-            let mut phases = graceful.phases();
-            loop {
-                graceful.draining().await;
-                let remaining = graceful.remaining().unwrap_or_default();
-                let window = graceful.policy().announce(remaining);
-                let left = async {
-                    loop {
-                        match phases.next().await {
-                            Phase::Drained => return true,
-                            Phase::Running => return false,
-                            _ => {}
-                        }
-                    }
-                };
-                // What cannot be made final has just been taken back.
-                if timeout(window, left).await.unwrap_or(true) && graceful.make_final() {
-                    return;
-                }
-            }
-        }
-    }
-
-    async fn next(&mut self) -> (Tracked<A::Io>, Address) {
-        loop {
-            let before = self.phase;
-            let accepted = if self.phase.accepts() {
-                if self.guard.is_none() {
-                    self.guard = self.graceful.guard();
-                }
-                tokio::select! {
-                    biased;
-                    phase = self.phases.next() => { self.phase = phase; continue }
-                    accepted = poll_fn(|cx| self.listener.poll_accept(cx)) => Some(accepted),
-                }
-            } else {
-                self.queued().await
-            };
-            match accepted {
-                Some(Ok((mut io, peer))) => {
-                    let connection = Connection::new(peer.clone());
-                    self.listener.introduce(&mut io, &connection);
-                    if let Ok(io) = Tracked::new(io, connection, &self.graceful) {
-                        return (io, peer);
-                    }
-                }
-                Some(Err(error)) => pause(&error).await,
-                None if self.phase != before => {}
-                // Until a drain is taken back.
-                None => {
-                    self.guard = None;
-                    self.phase = self.phases.next().await;
-                }
-            }
-        }
-    }
-
-    /// What the kernel has queued, where nobody else will take it.
-    async fn queued(&mut self) -> Option<io::Result<(A::Io, Address)>> {
-        if self.graceful.phase() > Phase::Draining {
-            return None;
-        }
-        if self.graceful.reason().is_some_and(|r| r.is_upgrade()) {
-            // What the successor does not have, until the phase changes.
-            return tokio::select! {
-                biased;
-                phase = self.phases.next() => {
-                    self.phase = phase;
-                    None
-                }
-                left = poll_fn(|cx| self.listener.poll_leftover(cx)) => left,
-            };
-        }
-        // A connection that has just come may not have been reported yet: let the reactor look.
-        for _ in 0..3 {
-            let polled = tokio::task::unconstrained(poll_fn(|cx| {
-                Poll::Ready(self.listener.poll_accept(cx))
-            }));
-            match polled.await {
-                Poll::Ready(accepted) => return Some(accepted),
-                Poll::Pending => tokio::task::yield_now().await,
-            }
-        }
-        None
-    }
-}
-
-async fn pause(error: &io::Error) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    let one_client = [ConnectionAborted, ConnectionRefused, ConnectionReset];
-    if !one_client.contains(&error.kind()) {
-        tracing::error!(%error, "cannot accept; connections wait in the kernel's queue");
-        sleep(Duration::from_millis(100)).await;
+        let graceful = self.connections.graceful().clone();
+        async move { while !graceful.announced().await {} }
     }
 }
 
@@ -205,11 +95,11 @@ impl<A: Accept> axum::serve::Listener for Incoming<A, Address> {
     type Addr = Address;
 
     async fn accept(&mut self) -> (Self::Io, Address) {
-        self.next().await
+        self.connections.next().await
     }
 
     fn local_addr(&self) -> io::Result<Address> {
-        self.listener.local_addr()
+        self.connections.local_addr()
     }
 }
 
@@ -220,14 +110,14 @@ impl<A: Accept> axum::serve::Listener for Incoming<A, SocketAddr> {
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             // A listener whose peers have no socket address has been taken for one of TCP.
-            if let (io, Address::Tcp(peer)) = self.next().await {
+            if let (io, Address::Tcp(peer)) = self.connections.next().await {
                 return (io, peer);
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        let addr = self.listener.local_addr()?;
+        let addr = self.connections.local_addr()?;
         addr.as_socket_addr().ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -240,7 +130,7 @@ impl<A: Accept> axum::serve::Listener for Incoming<A, SocketAddr> {
 impl<A, Addr> fmt::Debug for Incoming<A, Addr> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Incoming")
-            .field("graceful", &self.graceful)
+            .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
 }

@@ -1,24 +1,23 @@
 //! Plain `axum::serve` with our listener, layer and token: every drain ends on its deadline.
 
+#[path = "../../hyper/tests/support/left.rs"]
+mod left;
 mod support;
 
-use std::{
-    io,
-    net::SocketAddr,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, routing::get, serve::ListenerExt};
-use handover::{Accept, Address, Graceful, GracefulLayer, Kind, Reason};
+use handover::{Graceful, GracefulLayer, Kind, Reason};
 use handover_axum::foreign::Incoming;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    sync::mpsc,
 };
 
-use self::support::{DEADLINE, Server, app};
+use self::{
+    left::Left,
+    support::{DEADLINE, Server, app},
+};
 
 async fn start() -> Server {
     let graceful = Graceful::builder().deadline(DEADLINE).build();
@@ -151,37 +150,12 @@ async fn a_websocket_is_cut() {
     assert_eq!(report.abandoned, 0, "{report}");
 }
 
-/// A socket that the successor does not have.
-struct Left {
-    coming: mpsc::UnboundedReceiver<DuplexStream>,
-}
-
-impl Accept for Left {
-    type Io = DuplexStream;
-
-    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, Address)>> {
-        Poll::Pending
-    }
-
-    fn poll_leftover(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<(DuplexStream, Address)>>> {
-        let next = self.coming.poll_recv(cx);
-        next.map(|io| io.map(|io| Ok((io, Address::Unix(None)))))
-    }
-
-    fn local_addr(&self) -> io::Result<Address> {
-        Ok(Address::Unix(None))
-    }
-}
-
 /// Fails if a drain is over, or takes nothing more, before the listener says that nothing is left.
 #[tokio::test]
 async fn what_is_left_of_a_socket_is_served_in_an_upgrade() {
-    let (send, coming) = mpsc::unbounded_channel();
+    let (send, left) = Left::new();
     let graceful = Graceful::new();
-    let incoming = Incoming::new(Left { coming }, &graceful);
+    let incoming = Incoming::new(left, &graceful);
     let signal = incoming.signal();
     let app = Router::new()
         .route("/", get(async || "hello"))

@@ -1,39 +1,20 @@
-//! The accept loop: when to accept, and what to do when that fails.
-//!
-//! # Invariants
-//!
-//! 1. While it may accept it holds the drain open: a drain cannot end between `accept` and the
-//!    moment that the connection has a holder of its own.
-//! 2. Where the service ends, what the kernel has queued is accepted before the socket is closed.
-//!    Where a successor has the socket, nothing is taken from its queue, and the socket is kept
-//!    until the drain is over: if the successor dies, accepting goes on. What the successor does not
-//!    have is taken here, until the listener says that there is no more.
+//! The accept loop's limit: how many connections are served at a time.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    task::{Context, Waker},
 };
 
 use handover::{
-    Accept, Address, Connection, Graceful, Guard, Holder, Phase, Phases, Stays,
-    accept::{Arrival, Mover, Protocol},
+    Accept, Address, Connection, Graceful, Guard, Holder, Stays,
+    accept::{Arrival, Incoming, Mover, Next, Protocol},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::options::Options;
-
-/// How long to wait after this host ran out of something.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// How often to say so.
-const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// A connection, and what it holds.
 pub(crate) struct Accepted<Io> {
@@ -80,246 +61,96 @@ pub(crate) enum Came<Io> {
 }
 
 pub(crate) struct Accepting<A> {
-    listener: A,
-    name: String,
-    graceful: Graceful,
-    phases: Phases,
-    phase: Phase,
-    guard: Option<Guard>,
+    incoming: Incoming<A>,
     limit: Option<Arc<Semaphore>>,
     // For the next connection, where there is a limit.
     permit: Option<OwnedSemaphorePermit>,
-    said: Option<Instant>,
-    // Nothing is left in this drain that only we would take.
-    took_leftovers: bool,
 }
 
 impl<A: Accept> Accepting<A> {
     pub(crate) fn new(
         listener: A,
-        graceful: Graceful,
+        graceful: &Graceful,
         guard: Option<Guard>,
         options: &Options<impl Sized>,
         adopts: &[Protocol],
     ) -> io::Result<Self> {
-        listener.adopts(adopts);
+        // What has no address is no listener.
+        listener.local_addr()?;
         let limit = options.connections.map(|n| n.min(Semaphore::MAX_PERMITS));
+        let incoming = Incoming::new(listener, graceful, adopts);
+        // From here on it holds the drain open itself.
+        drop(guard);
         Ok(Self {
-            name: format!("accept on {}", listener.local_addr()?),
-            listener,
-            phases: graceful.phases(),
-            phase: graceful.phase(),
-            graceful,
-            guard,
+            incoming,
             limit: limit.map(|n| Arc::new(Semaphore::new(n))),
             permit: None,
-            said: None,
-            took_leftovers: false,
         })
     }
 
     /// What gives connections to a successor, or why nothing does.
-    pub(crate) fn mover(&self) -> Result<Arc<dyn Mover<A::Io>>, Stays> {
-        self.listener.mover().ok_or_else(|| self.listener.stays())
+    pub(crate) fn mover(&self, moves: bool) -> Result<Arc<dyn Mover<A::Io>>, Stays> {
+        if !moves {
+            return Err(Stays::Disabled);
+        }
+        let listener = self.incoming.get_ref();
+        listener.mover().ok_or_else(|| listener.stays())
     }
 
     /// The next connection; `None` once there will be no more.
     pub(crate) async fn next(&mut self) -> Option<Accepted<A::Io>> {
         loop {
-            if self.phase.accepts() {
-                self.took_leftovers = false;
-                self.hold()?;
-                let needs_permit = self.limit.is_some() && self.permit.is_none();
-                let listener = &mut self.listener;
-                let next = tokio::select! {
-                    biased;
-                    phase = self.phases.next() => { self.phase = phase; continue }
-                    permit = permit(&self.limit), if needs_permit => {
-                        self.permit = permit;
-                        continue;
+            let room = self.limit.is_none() || self.permit.is_some();
+            let next = tokio::select! {
+                biased;
+                permit = permit(&self.limit), if !room => {
+                    self.permit = permit;
+                    continue;
+                }
+                next = self.incoming.next(room) => next?,
+            };
+            match next {
+                Next::Accepted(io, peer) => return self.accepted(io, peer),
+                // It goes on to the next generation as soon as it is ours; refused if our own drain
+                // is over.
+                Next::Given(arrival) => {
+                    if let Some(accepted) = self.given(arrival) {
+                        return Some(accepted);
                     }
-                    next = poll_fn(|cx| poll_next(listener, !needs_permit, cx)) => next,
-                };
-                match next {
-                    Next::Given(arrival) => return self.given(arrival),
-                    Next::Accepted(Ok((io, peer))) => return self.accepted(io, peer),
-                    Next::Accepted(Err(error)) => self.failed(&error).await,
                 }
-            } else if self.phase == Phase::Draining && self.is_upgrade() {
-                self.permit = None;
-                if self.took_leftovers {
-                    self.guard = None;
-                }
-                let (listener, left) = (&mut self.listener, !self.took_leftovers);
-                let next = tokio::select! {
-                    biased;
-                    phase = self.phases.next() => { self.phase = phase; continue }
-                    next = poll_fn(|cx| poll_last(listener, left, cx)) => next,
-                };
-                match next {
-                    // It goes on to the next generation as soon as it is ours; refused if our own
-                    // drain is over.
-                    Some(Next::Given(arrival)) => {
-                        if let Some(accepted) = self.given(arrival) {
-                            return Some(accepted);
-                        }
-                    }
-                    // Nor does it wait for a place: the socket is not there for much longer.
-                    Some(Next::Accepted(Ok((io, peer)))) => {
-                        let accepted = self.accepted(io, peer)?;
-                        let place = self.limit.as_ref().map(Place::claim);
-                        return Some(Accepted { place, ..accepted });
-                    }
-                    Some(Next::Accepted(Err(error))) => self.failed(&error).await,
-                    None => self.took_leftovers = true,
-                }
-            } else if self.phase == Phase::Draining {
-                let queued = self.queued().await;
-                if queued.is_none() {
-                    self.guard = None;
-                }
-                return queued;
-            } else {
-                return None;
             }
         }
-    }
-
-    fn is_upgrade(&self) -> bool {
-        self.graceful.reason().is_some_and(|r| r.is_upgrade())
-    }
-
-    fn hold(&mut self) -> Option<()> {
-        if self.guard.is_none() {
-            self.guard = Some(self.graceful.guard()?);
-        }
-        Some(())
     }
 
     fn accepted(&mut self, mut io: A::Io, peer: Address) -> Option<Accepted<A::Io>> {
         let connection = Connection::new(peer);
-        self.listener.introduce(&mut io, &connection);
-        let holder = connection.hold(&self.graceful)?;
+        self.incoming.get_ref().introduce(&mut io, &connection);
+        let holder = connection.hold(self.incoming.graceful())?;
         Some(Accepted {
             came: Came::Accepted(io),
             connection,
             holder,
-            place: self.permit.take().map(Place::Permitted),
+            place: self.place(),
         })
     }
 
-    /// These were accepted long ago, and so are not held up by the limit, but they count for it.
     fn given(&mut self, arrival: Arrival<A::Io>) -> Option<Accepted<A::Io>> {
         let connection = arrival.connection().clone();
-        let holder = connection.hold(&self.graceful)?;
-        let place = match (self.permit.take(), &self.limit) {
-            (Some(permit), _) => Some(Place::Permitted(permit)),
-            (None, limit) => limit.as_ref().map(Place::claim),
-        };
+        let holder = connection.hold(self.incoming.graceful())?;
         Some(Accepted {
             came: Came::Given(arrival),
             connection,
             holder,
-            place,
+            place: self.place(),
         })
     }
 
-    /// What waits in the kernel's queue.
-    async fn queued(&mut self) -> Option<Accepted<A::Io>> {
-        if self.permit.is_none() {
-            self.permit = tokio::select! {
-                permit = permit(&self.limit) => permit,
-                () = self.graceful.cutting() => return None,
-            };
+    /// What was accepted long ago, or would be lost, is not held up by the limit, but counts for it.
+    fn place(&mut self) -> Option<Place> {
+        match self.permit.take() {
+            Some(permit) => Some(Place::Permitted(permit)),
+            None => self.limit.as_ref().map(Place::claim),
         }
-        // A connection that has just come may not have been reported yet: let the reactor look.
-        for _ in 0..3 {
-            let polled = tokio::task::unconstrained(poll_fn(|cx| {
-                Poll::Ready(self.listener.poll_accept(cx))
-            }));
-            match polled.await {
-                Poll::Ready(Ok((io, peer))) => return self.accepted(io, peer),
-                Poll::Ready(Err(_)) => {}
-                Poll::Pending => tokio::task::yield_now().await,
-            }
-        }
-        None
-    }
-
-    /// An error is about one client, or about this host.
-    async fn failed(&mut self, error: &io::Error) {
-        use io::ErrorKind::{
-            BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
-            Interrupted, NetworkDown, NetworkUnreachable, TimedOut, WouldBlock,
-        };
-        // accept(2): "treat them like EAGAIN"; they are about a client that has gone.
-        let one_client = matches!(
-            error.kind(),
-            BrokenPipe
-                | ConnectionAborted
-                | ConnectionRefused
-                | ConnectionReset
-                | HostUnreachable
-                | Interrupted
-                | NetworkDown
-                | NetworkUnreachable
-                | TimedOut
-                | WouldBlock
-        );
-        if one_client {
-            tracing::debug!(listener = %self.name, %error, "a client has gone before it was accepted");
-            return;
-        }
-        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-            self.said = Some(Instant::now());
-            tracing::error!(
-                listener = %self.name,
-                %error,
-                "cannot accept; connections wait in the kernel's queue, trying again",
-            );
-        }
-        // Closing connections frees what is missing; until then trying would only burn time.
-        tokio::select! {
-            phase = self.phases.next() => self.phase = phase,
-            () = sleep(PAUSE) => {}
-        }
-    }
-}
-
-enum Next<Io> {
-    Accepted(io::Result<(Io, Address)>),
-    Given(Arrival<Io>),
-}
-
-fn poll_next<A: Accept>(
-    listener: &mut A,
-    accepts: bool,
-    cx: &mut Context<'_>,
-) -> Poll<Next<A::Io>> {
-    if let Poll::Ready(arrival) = listener.poll_adopt(cx) {
-        return Poll::Ready(Next::Given(arrival));
-    }
-    match accepts {
-        true => listener.poll_accept(cx).map(Next::Accepted),
-        false => Poll::Pending,
-    }
-}
-
-/// In the drain after an upgrade: what is given, and what only we would take; `None` once there is
-/// no more of the latter.
-fn poll_last<A: Accept>(
-    listener: &mut A,
-    left: bool,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Next<A::Io>>> {
-    if let Poll::Ready(arrival) = listener.poll_adopt(cx) {
-        return Poll::Ready(Some(Next::Given(arrival)));
-    }
-    match left {
-        true => listener
-            .poll_leftover(cx)
-            .map(|next| next.map(Next::Accepted)),
-        false => Poll::Pending,
     }
 }
 

@@ -7,14 +7,13 @@
 //! 2. Each byte is given out once and in order, or is in what is given back at the end.
 
 use std::{
-    fmt,
-    io::{self, IoSlice},
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// How much is read to find a frame's head.
 const AHEAD: usize = 4096;
@@ -167,35 +166,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for FrameGate<Io> {
     }
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for FrameGate<Io> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
-}
+handover::forward_write!(FrameGate, io);
 
 impl<Io> fmt::Debug for FrameGate<Io> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

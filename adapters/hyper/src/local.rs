@@ -70,16 +70,13 @@ impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
         let graceful = self.graceful.clone();
         let mut accepting = Accepting::new(
             self.listener,
-            self.graceful,
+            &graceful,
             self.guard,
             &self.options,
             &self.handlers.protocols(),
         )?;
         let options = Arc::new(self.options);
-        let mover = match options.moves {
-            true => accepting.mover(),
-            false => Err(Stays::Disabled),
-        };
+        let mover = accepting.mover(options.moves);
         while let Some(accepted) = accepting.next().await {
             let dispatched = self.handlers.dispatch(accepted, &graceful, &mover);
             let Some(accepted) = dispatched else { continue };

@@ -11,7 +11,7 @@ use std::{
 };
 
 use handover::{
-    Accept, Graceful, Guard, Report, Stays,
+    Accept, Graceful, Guard, Report,
     accept::{Movable, Protocol},
 };
 use http::{Request, Response};
@@ -186,16 +186,13 @@ impl<A: Accept, S> Serve<A, S> {
     {
         let mut accepting = Accepting::new(
             self.listener,
-            self.graceful.clone(),
+            &self.graceful,
             self.guard,
             &self.options,
             &self.handlers.protocols(),
         )?;
         let options = Arc::new(self.options);
-        let mover = match options.moves {
-            true => accepting.mover(),
-            false => Err(Stays::Disabled),
-        };
+        let mover = accepting.mover(options.moves);
         while let Some(accepted) = accepting.next().await {
             let dispatched = self.handlers.dispatch(accepted, &self.graceful, &mover);
             let Some(accepted) = dispatched else { continue };

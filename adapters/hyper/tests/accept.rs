@@ -1,5 +1,8 @@
 //! The accept loop against a listener that fails.
 
+#[path = "support/left.rs"]
+mod left;
+
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -15,9 +18,10 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
-    sync::mpsc,
     time::Instant,
 };
+
+use self::left::Left;
 
 /// Gives what it was told to, and then nothing.
 struct Scripted(VecDeque<io::Result<DuplexStream>>);
@@ -80,40 +84,15 @@ async fn a_host_that_has_run_out_of_descriptors_is_waited_for() {
     assert!(took < Duration::from_millis(400), "{took:?}");
 }
 
-/// A socket that the successor does not have.
-struct Left {
-    coming: mpsc::UnboundedReceiver<DuplexStream>,
-}
-
-impl Accept for Left {
-    type Io = DuplexStream;
-
-    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, Address)>> {
-        Poll::Pending
-    }
-
-    fn poll_leftover(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<(DuplexStream, Address)>>> {
-        let next = self.coming.poll_recv(cx);
-        next.map(|io| io.map(|io| Ok((io, Address::Unix(None)))))
-    }
-
-    fn local_addr(&self) -> io::Result<Address> {
-        Ok(Address::Unix(None))
-    }
-}
-
 /// Fails if a drain is over, or takes nothing more, before the listener says that nothing is left.
 #[tokio::test]
 async fn what_is_left_of_a_socket_is_served_in_an_upgrade() {
-    let (send, coming) = mpsc::unbounded_channel();
+    let (send, left) = Left::new();
     let graceful = Graceful::new();
     let hello = tower::service_fn(async |_: Request<RequestBody>| {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
     });
-    let serve = handover_hyper::serve(Left { coming }, hello)
+    let serve = handover_hyper::serve(left, hello)
         .with_graceful(graceful.clone())
         .max_connections(1);
     let done = tokio::spawn(serve.into_future());

@@ -20,8 +20,8 @@
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
-    io::{self, IoSlice},
+    future::Future,
+    io,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
@@ -32,11 +32,13 @@ use futures_util::{
     Stream,
     stream::{self, BoxStream},
 };
-use handover::{Accept, Address, Connection, Graceful, Guard, Phase, Phases, Tracked};
+use handover::{
+    Accept, Address, Graceful, Tracked,
+    accept::{Taken, TrackedIncoming},
+};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::watch,
-    time::{sleep, timeout},
+    io::{AsyncRead, ReadBuf},
+    time::timeout,
 };
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
@@ -69,30 +71,25 @@ const QUEUE: Duration = Duration::from_millis(100);
 pub struct Incoming<A: Accept> {
     connections: BoxStream<'static, io::Result<Conn<A::Io>>>,
     graceful: Graceful,
-    queue_is_empty: watch::Receiver<bool>,
+    taken: Taken,
 }
 
 impl<A: Accept> Incoming<A> {
     /// Tracks the connections of any listener.
     #[must_use]
     pub fn new(listener: A, graceful: &Graceful) -> Self {
-        let (says, queue_is_empty) = watch::channel(false);
-        let accepting = Accepting {
-            local: listener.local_addr().ok(),
-            listener,
-            phases: graceful.phases(),
-            phase: graceful.phase(),
-            guard: graceful.guard(),
-            graceful: graceful.clone(),
-            queue_is_empty: says,
-        };
-        let connections = stream::unfold(accepting, async |mut accepting| {
-            Some((Ok(accepting.next().await), accepting))
+        let connections = TrackedIncoming::new(listener, graceful);
+        let local = connections.local_addr().ok();
+        let taken = connections.taken();
+        let connections = stream::unfold((connections, local), async |(mut connections, local)| {
+            let (io, _) = connections.next().await;
+            let conn = Conn::new(io, local.as_ref());
+            Some((Ok(conn), (connections, local)))
         });
         Self {
             connections: Box::pin(connections),
             graceful: graceful.clone(),
-            queue_is_empty,
+            taken,
         }
     }
 
@@ -104,29 +101,15 @@ impl<A: Accept> Incoming<A> {
     /// die. Later it cannot: tonic's loop has ended.
     pub fn signal(&self) -> impl Future<Output = ()> + Send + use<A> {
         let graceful = self.graceful.clone();
-        let mut queue_is_empty = self.queue_is_empty.clone();
+        let mut taken = self.taken.clone();
         async move {
             loop {
                 graceful.draining().await;
                 if !graceful.reason().is_some_and(|r| r.is_upgrade()) {
-                    let accepted = queue_is_empty.wait_for(|is_empty| *is_empty);
-                    let _ = timeout(QUEUE, accepted).await;
+                    let _ = timeout(QUEUE, taken.wait()).await;
                     return;
                 }
-                let mut phases = graceful.phases();
-                let remaining = graceful.remaining().unwrap_or_default();
-                let window = graceful.policy().announce(remaining);
-                let left = async {
-                    loop {
-                        match phases.next().await {
-                            Phase::Drained => return true,
-                            Phase::Running => return false,
-                            _ => {}
-                        }
-                    }
-                };
-                // What cannot be made final has just been taken back.
-                if timeout(window, left).await.unwrap_or(true) && graceful.make_final() {
+                if graceful.announced().await {
                     return;
                 }
             }
@@ -147,81 +130,6 @@ impl<A: Accept> fmt::Debug for Incoming<A> {
         f.debug_struct("Incoming")
             .field("graceful", &self.graceful)
             .finish_non_exhaustive()
-    }
-}
-
-struct Accepting<A> {
-    listener: A,
-    local: Option<Address>,
-    graceful: Graceful,
-    phases: Phases,
-    phase: Phase,
-    // While it may accept, a drain cannot end between `accept` and the connection's own holder.
-    guard: Option<Guard>,
-    queue_is_empty: watch::Sender<bool>,
-}
-
-impl<A: Accept> Accepting<A> {
-    async fn next(&mut self) -> Conn<A::Io> {
-        loop {
-            let accepted = if self.phase.accepts() {
-                if self.guard.is_none() {
-                    self.guard = self.graceful.guard();
-                }
-                tokio::select! {
-                    biased;
-                    phase = self.phases.next() => { self.phase = phase; continue }
-                    accepted = poll_fn(|cx| self.listener.poll_accept(cx)) => Some(accepted),
-                }
-            } else {
-                self.queued().await
-            };
-            match accepted {
-                Some(Ok((mut io, peer))) => {
-                    let connection = Connection::new(peer);
-                    self.listener.introduce(&mut io, &connection);
-                    if let Ok(io) = Tracked::new(io, connection, &self.graceful) {
-                        return Conn::new(io, self.local.as_ref());
-                    }
-                }
-                Some(Err(error)) => pause(&error).await,
-                // Until a drain is taken back.
-                None => {
-                    self.guard = None;
-                    self.queue_is_empty.send_replace(true);
-                    self.phase = self.phases.next().await;
-                    self.queue_is_empty.send_replace(false);
-                }
-            }
-        }
-    }
-
-    /// What the kernel has queued, where nobody else will take it.
-    async fn queued(&mut self) -> Option<io::Result<(A::Io, Address)>> {
-        let inherited = self.graceful.reason().is_some_and(|r| r.is_upgrade());
-        if inherited || self.graceful.phase() > Phase::Draining {
-            return None;
-        }
-        // A connection that has just come may not have been reported yet: let the reactor look.
-        for _ in 0..3 {
-            let polled = tokio::task::unconstrained(poll_fn(|cx| {
-                Poll::Ready(self.listener.poll_accept(cx))
-            }));
-            match polled.await {
-                Poll::Ready(accepted) => return Some(accepted),
-                Poll::Pending => tokio::task::yield_now().await,
-            }
-        }
-        None
-    }
-}
-
-async fn pause(error: &io::Error) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    let one_client = [ConnectionAborted, ConnectionRefused, ConnectionReset];
-    if !one_client.contains(&error.kind()) {
-        tracing::error!(%error, "cannot accept; connections wait in the kernel's queue");
-        sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -271,32 +179,4 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Conn<Io> {
     }
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Conn<Io> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+handover::forward_write!(Conn, io);

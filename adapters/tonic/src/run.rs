@@ -1,6 +1,6 @@
 //! Everything at once.
 
-use handover::{Error, Generation, Report};
+use handover::{Error, Report};
 use http::{Request, Response};
 use tonic::body::Body;
 use tower_service::Service;
@@ -15,11 +15,11 @@ use crate::app::{BoxError, GrpcBody};
 /// drain ends on its deadline: 25 s, or 60 s after an upgrade. What happens is logged by `tracing`;
 /// where the program has set no subscriber, to standard error.
 ///
-/// `address` is one of those that [`Generation::listen`] reads: `0.0.0.0:50051`,
-/// `unix:/run/app.sock`.
+/// `address` is one of those that [`Generation::listen`](handover::Generation::listen) reads:
+/// `0.0.0.0:50051`, `unix:/run/app.sock`.
 ///
-/// For anything else than these defaults, write its few lines yourself, with [`Generation`] and
-/// [`serve`](crate::serve).
+/// For anything else than these defaults, write its few lines yourself, with
+/// [`Generation`](handover::Generation) and [`serve`](crate::serve).
 ///
 /// # Errors
 ///
@@ -44,27 +44,8 @@ where
     S::Future: Send + 'static,
     B: GrpcBody,
 {
-    log();
-    let generation = Generation::start()?;
-    let listener = generation.listen(address.to_string()).await?;
-    let addr = listener.local_addr()?;
-    let server = crate::serve(listener, routes).with_graceful(generation.graceful());
-    tracing::info!(%addr, generation = generation.number(), "listening");
-    generation.ready().await?;
-    let report = server.await?;
-    tracing::info!("{report}");
-    generation.finished().await;
-    Ok(report)
-}
-
-/// A log on standard error, where there is none.
-fn log() {
-    #[cfg(feature = "log")]
-    if !tracing::dispatcher::has_been_set() {
-        // Fails only if somebody else has just been faster.
-        let _ = tracing_subscriber::fmt()
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init();
-    }
+    handover::run(address, async |listener, graceful| {
+        Ok(crate::serve(listener, routes).with_graceful(graceful))
+    })
+    .await
 }

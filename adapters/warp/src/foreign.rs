@@ -45,12 +45,11 @@
 #[cfg(unix)]
 use std::io;
 
-use handover::{Graceful, Phase};
+use handover::Graceful;
 use http::{
     StatusCode,
     header::{CONNECTION, HeaderValue},
 };
-use tokio::time::timeout;
 use warp::{Reply, reply::Response};
 
 /// A generation's TCP listener for `incoming`, once this generation may accept.
@@ -106,27 +105,7 @@ pub fn announcing<R: Reply>(
 /// If a successor dies within the window, warp serves on.
 pub fn signal(graceful: &Graceful) -> impl Future<Output = ()> + Send + 'static {
     let graceful = graceful.clone();
-    async move {
-        let mut phases = graceful.phases();
-        loop {
-            graceful.draining().await;
-            let remaining = graceful.remaining().unwrap_or_default();
-            let window = graceful.policy().announce(remaining);
-            let turned = async {
-                loop {
-                    match phases.next().await {
-                        Phase::Running => return false,
-                        Phase::Cutting | Phase::Drained => return true,
-                        _ => {}
-                    }
-                }
-            };
-            // What cannot be made final has just been taken back.
-            if timeout(window, turned).await.unwrap_or(true) && graceful.make_final() {
-                return;
-            }
-        }
-    }
+    async move { while !graceful.announced().await {} }
 }
 
 #[cfg(test)]
@@ -134,23 +113,9 @@ mod tests {
     use std::time::Duration;
 
     use handover::Reason;
-    use tokio::time::Instant;
+    use tokio::time::timeout;
 
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_signal_comes_when_the_window_is_over() {
-        let window = Duration::from_secs(2);
-        let graceful = Graceful::builder().announce(window).build();
-        let held = graceful.guard();
-        let signal = tokio::spawn(signal(&graceful));
-        let began = Instant::now();
-        graceful.drain();
-        signal.await.unwrap();
-        assert_eq!(began.elapsed().as_millis() / 10, window.as_millis() / 10);
-        drop(held);
-        assert!(graceful.drained().await.is_complete());
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_that_was_taken_back_gives_no_signal() {

@@ -10,12 +10,16 @@
 mod address;
 mod connection;
 mod deadline;
+#[macro_use]
+mod forward;
 mod held;
+mod incoming;
 mod movable;
 mod movables;
 mod moving;
 mod protocol;
 mod tracked;
+mod tracked_incoming;
 mod wish;
 
 use std::{
@@ -32,11 +36,13 @@ pub use self::{
     address::Address,
     connection::Connection,
     deadline::IoDeadline,
+    incoming::{Incoming, Next},
     movable::Movable,
     movables::Movables,
     moving::{Arrival, Giving, MAX_STATE, MAX_UNREAD, Mover, Parcel},
     protocol::Protocol,
     tracked::Tracked,
+    tracked_incoming::{Taken, TrackedIncoming},
     wish::{Wish, Wishes},
 };
 

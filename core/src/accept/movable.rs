@@ -9,14 +9,13 @@
 //! 3. It holds the drain open at each moment, also while nobody knows yet whose it is.
 
 use std::{
-    fmt,
-    io::{self, IoSlice},
+    fmt, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
     Address, Arrival, Connection, Mover, Parcel, Protocol,
@@ -278,35 +277,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Movable<Io> {
     }
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Movable<Io> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().held).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().held).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.held.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().held).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().held).poll_shutdown(cx)
-    }
-}
+forward_write!(Movable, held);
 
 impl<Io: 'static> fmt::Debug for Movable<Io> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

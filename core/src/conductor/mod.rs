@@ -182,10 +182,9 @@ impl Conductor {
 
 impl Drop for Conductor {
     fn drop(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        // A `main` that returns with the report may take the runtime away before `end`.
-        // One that panics, or just returns, takes it away in the middle of an attempt: then the
-        // successor is the heir, and has the socket files.
+        let shared = &self.shared;
+        // A `main` that panics, or just returns, may take the runtime away in the middle of an
+        // attempt: then the successor is the heir, and has the socket files.
         if let Some(attempt) = &self.attempt
             && shared.graceful.phase() == Phase::Running
             && attempt.course.started.load(Ordering::Acquire)
@@ -193,6 +192,7 @@ impl Drop for Conductor {
             attempt.course.spared.store(true, Ordering::Release);
             shared.handed_over.store(true, Ordering::Release);
         }
+        // One that returns with the report may take it away before `end`.
         if shared.graceful.report().is_none() || shared.is_killed() {
             return;
         }

@@ -8,6 +8,10 @@
 //!    Where another socket covers its address, that one hears from the same instant on; elsewhere
 //!    clients are refused. So no connection is ever in a queue that is closed.
 //! 3. A socket that another program passed to us is never made deaf: that program has it too.
+//! 4. `touched` is set before a socket is first *left*, and so before it can be deaf, and never
+//!    cleared: who finds it unset may take the state for the first one, without the lock. It is set
+//!    before the drain of that upgrade begins, and so before the gate opens again, should the drain
+//!    be taken back. Who acts on either of these sees it, and no order beyond theirs is needed.
 //!
 //! A TCP socket is deaf once it is bound to a network interface that does not exist: the kernel then
 //! finds it for no new connection, while those whose handshake has begun still come to it. It takes
@@ -45,6 +49,8 @@ pub(crate) struct Held {
     fd: OwnedFd,
     /// What the successor that starts now says.
     unused: AtomicBool,
+    /// The state may be another than the first.
+    touched: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -63,6 +69,7 @@ impl Held {
             record,
             fd,
             unused: AtomicBool::new(false),
+            touched: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
@@ -72,9 +79,20 @@ impl Held {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state, if it may be another than the first.
+    fn touched(&self) -> Option<MutexGuard<'_, State>> {
+        self.touched.load(Ordering::Acquire).then(|| self.state())
+    }
+
+    /// The state, to change it.
+    fn touch(&self) -> MutexGuard<'_, State> {
+        self.touched.store(true, Ordering::Release);
+        self.state()
+    }
+
     /// Until when it is heard, if the successor does not have it.
     pub(crate) fn left(&self) -> Option<Instant> {
-        self.state().left
+        self.touched()?.left
     }
 
     /// Makes it deaf, if it is not yet. Returns for how long something may still come.
@@ -83,7 +101,7 @@ impl Held {
     ///
     /// If there is no way to: what comes later may be lost when the socket is closed.
     pub(crate) fn deafen(&self) -> io::Result<Duration> {
-        let mut state = self.state();
+        let mut state = self.touch();
         let socket = SockRef::from(&self.fd);
         match self.record.kind {
             SocketKind::Tcp => {
@@ -110,7 +128,7 @@ impl Held {
     /// socket is always ready, so it must not be waited for.
     pub(crate) fn accept_deaf(&self) -> Option<io::Result<OwnedFd>> {
         let unix = matches!(self.record.kind, SocketKind::Unix | SocketKind::Seqpacket);
-        if !unix || !self.state().deaf {
+        if !unix || !self.touched().is_some_and(|state| state.deaf) {
             return None;
         }
         Some(kernel::accept(&self.fd))
@@ -119,7 +137,9 @@ impl Held {
     /// Returns true if it is heard; hears again if it was deaf, for its generation serves again. If
     /// that is not possible, it never is.
     pub(crate) fn is_heard(&self) -> bool {
-        let mut state = self.state();
+        let Some(mut state) = self.touched() else {
+            return true;
+        };
         if !std::mem::take(&mut state.deaf) {
             return !state.lost;
         }
@@ -194,8 +214,14 @@ impl Passing {
             let left = held.unused.load(Ordering::Relaxed)
                 && held.record.kind.listens()
                 && !held.record.foreign;
-            held.state().left = left.then_some(until);
-            if let (true, Some(graceful)) = (left, &self.graceful) {
+            if !left {
+                if let Some(mut state) = held.touched() {
+                    state.left = None;
+                }
+                continue;
+            }
+            held.touch().left = Some(until);
+            if let Some(graceful) = &self.graceful {
                 tokio::spawn(give_up(Arc::clone(held), graceful.clone(), until));
             }
         }
@@ -270,6 +296,35 @@ mod tests {
         accepted.write_all(b"x").unwrap();
         queued.read_exact(&mut [0]).unwrap();
         assert!(listener.accept().is_err(), "it does not wait");
+    }
+
+    #[test]
+    fn a_socket_that_was_never_left_is_heard_without_the_lock() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let held = held(SocketKind::Tcp, listener);
+        let passing = Passing::new(vec![held.clone()], None, Duration::ZERO);
+        assert!(held.is_heard() && held.left().is_none());
+        assert!(held.touched().is_none());
+        // The successor has it.
+        passing.settle();
+        assert!(held.is_heard() && held.left().is_none());
+        assert!(held.touched().is_none());
+    }
+
+    #[test]
+    fn a_socket_that_was_left_is_seen_to_be() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let held = held(SocketKind::Tcp, listener);
+        let leave = |names: &[String]| {
+            let passing = Passing::new(vec![held.clone()], None, Duration::ZERO);
+            passing.unused(names);
+            passing.settle();
+        };
+        leave(&["web".into()]);
+        assert!(held.left().is_some());
+        // The next successor has it again.
+        leave(&[]);
+        assert_eq!(held.left(), None);
     }
 
     #[test]

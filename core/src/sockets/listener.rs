@@ -9,14 +9,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{
     Difference, SocketOptions, Stream,
-    gate::{Gate, Pass},
-    held::Held,
-    leaving::Leaving,
+    entrance::Entrance,
+    gate::Gate,
     mover::ToSuccessor,
     record::{self, SocketKind},
     registry::Obtained,
@@ -53,11 +51,9 @@ use crate::{
 pub struct Listener {
     name: String,
     socket: Socket,
-    held: Arc<Held>,
-    leaving: Leaving,
+    entrance: Entrance,
     differences: Vec<Difference>,
     no_delay: bool,
-    pass: Pass,
     adopting: Adopting,
     route: Route,
 }
@@ -101,11 +97,9 @@ impl Listener {
         Ok(Self {
             name,
             socket,
-            held,
-            leaving: Leaving::default(),
+            entrance: Entrance::new(held, gate),
             differences,
             no_delay: options.connections_have_no_delay(),
-            pass: gate.pass(),
             adopting,
             route,
         })
@@ -174,33 +168,34 @@ impl Listener {
     ///
     /// For who takes the bare listener out and has to wait by other means. Cancel safe.
     pub async fn opened(&mut self) {
-        self.pass.opened().await;
+        self.entrance.opened().await;
     }
+}
 
-    fn poll_socket(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Address)>> {
-        if let Some(accepted) = self.held.accept_deaf() {
-            // At its end nothing comes any more.
-            let Ok(fd) = accepted else {
-                return Poll::Pending;
-            };
-            let peer = record::of(SockRef::from(&fd).peer_addr()?);
+impl Socket {
+    fn poll_accept(
+        &self,
+        entrance: &Entrance,
+        no_delay: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Stream, Address)>> {
+        if let Some(accepted) = entrance.poll_deaf() {
+            let (fd, peer) = ready!(accepted)?;
             return Poll::Ready(Stream::from_fd(fd, &peer).map(|io| (io, peer)));
         }
-        match &self.socket {
-            Socket::Tcp(listener) => {
+        match self {
+            Self::Tcp(listener) => {
                 let (io, peer) = ready!(listener.poll_accept(cx))?;
                 // Fails only on a connection that has gone already, which its first read says
                 // better.
-                let _ = io.set_nodelay(self.no_delay);
+                let _ = io.set_nodelay(no_delay);
                 Poll::Ready(Ok((Stream::Tcp(io), peer.into())))
             }
-            Socket::Unix(listener) => {
+            Self::Unix(listener) => {
                 let (io, peer) = ready!(listener.poll_accept(cx))?;
                 Poll::Ready(Ok((Stream::Unix(io), peer.into())))
             }
-            Socket::Later(_) | Socket::Nothing => {
-                Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
-            }
+            Self::Later(_) | Self::Nothing => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 }
@@ -209,36 +204,19 @@ impl Accept for Listener {
     type Io = Stream;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Address)>> {
-        let open = self.pass.poll_open(cx).is_ready();
-        // What only this process has it may take at any time.
-        if !open && self.held.left().is_none() {
-            return Poll::Pending;
-        }
-        if open && !self.held.is_heard() {
-            return Poll::Pending;
-        }
+        ready!(self.entrance.poll_open(cx));
         self.begin()?;
-        self.poll_socket(cx)
+        self.socket.poll_accept(&self.entrance, self.no_delay, cx)
     }
 
     fn poll_leftover(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<(Stream, Address)>>> {
-        // Open: this generation serves again.
-        if self.pass.poll_open(cx).is_ready() || self.leaving.is_over(&self.held) {
-            return Poll::Ready(None);
-        }
-        loop {
-            match self.poll_socket(cx) {
-                Poll::Ready(Ok(accepted)) => return Poll::Ready(Some(Ok(accepted))),
-                Poll::Ready(Err(err)) => return Poll::Ready(Some(Err(err))),
-                Poll::Pending => {}
-            }
-            if ready!(self.leaving.poll(&self.held, cx)) {
-                return Poll::Ready(None);
-            }
-        }
+        let (socket, no_delay) = (&self.socket, self.no_delay);
+        let accept =
+            |entrance: &Entrance, cx: &mut Context<'_>| socket.poll_accept(entrance, no_delay, cx);
+        self.entrance.poll_leftover(cx, accept)
     }
 
     fn local_addr(&self) -> io::Result<Address> {
@@ -269,7 +247,7 @@ impl AsFd for Listener {
             Socket::Tcp(listener) => listener.as_fd(),
             Socket::Unix(listener) => listener.as_fd(),
             Socket::Later(fd) => fd.as_fd(),
-            Socket::Nothing => self.held.as_fd(),
+            Socket::Nothing => self.entrance.as_fd(),
         }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) mod access;
 #[cfg(unix)]
 mod difference;
 #[cfg(unix)]
+mod entrance;
+#[cfg(unix)]
 pub(crate) mod foreign;
 pub(crate) mod gate;
 #[cfg(unix)]

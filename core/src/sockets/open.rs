@@ -57,6 +57,15 @@ impl Target {
         }
     }
 
+    /// Where a socket that is opened there is bound, if it is the first of them.
+    pub(crate) fn address(&self) -> Option<Address> {
+        match self {
+            Self::Ip(addrs) => addrs.first().copied().map(Address::Tcp),
+            Self::Path(path) => Some(Address::Unix(Some(path.clone()))),
+            Self::Abstract(name) => Some(Address::Unix(Some(format!("@{name}").into()))),
+        }
+    }
+
     /// Returns true if a socket bound to `bound` is what was asked for. Port 0 asks for any port.
     /// `0.0.0.0` and `[::]` are different wishes, although the kernel lets one cover the other.
     pub(crate) fn accepts(&self, bound: &Address) -> bool {
@@ -171,21 +180,27 @@ pub(crate) fn open(how: How<'_>, target: &Target) -> io::Result<Opened> {
 }
 
 fn open_ip(how: How<'_>, addr: SocketAddr) -> io::Result<Socket> {
-    let (ty, protocol) = match how.kind {
+    let socket = ip(how.kind, addr)?;
+    socket.set_reuse_port(how.beside)?;
+    how.options.before_bind(socket.as_fd(), addr.is_ipv6())?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+/// A socket that is to be bound to this address.
+pub(super) fn ip(kind: SocketKind, addr: SocketAddr) -> io::Result<Socket> {
+    let (ty, protocol) = match kind {
         SocketKind::Udp => (Type::DGRAM, Protocol::UDP),
         _ => (Type::STREAM, Protocol::TCP),
     };
     // `new` sets close-on-exec in the same system call.
     let socket = Socket::new(Domain::for_address(addr), ty, Some(protocol))?;
     socket.set_nonblocking(true)?;
-    if how.kind != SocketKind::Udp {
+    if kind != SocketKind::Udp {
         // Binds although connections of an earlier process are in TIME_WAIT. On UDP it would let
         // another process of the same user take the packets.
         socket.set_reuse_address(true)?;
     }
-    socket.set_reuse_port(how.beside)?;
-    how.options.before_bind(socket.as_fd(), addr.is_ipv6())?;
-    socket.bind(&addr.into())?;
     Ok(socket)
 }
 

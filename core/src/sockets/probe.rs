@@ -9,10 +9,10 @@ use std::{
 };
 
 use rustix::fs::{Access, access};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{SockAddr, Socket};
 
 use super::{
-    open::{Target, unix},
+    open::{Target, ip, unix},
     record::SocketKind,
 };
 
@@ -75,20 +75,6 @@ fn stand_in(kind: SocketKind, addr: SocketAddr) -> io::Result<OwnedFd> {
     let socket = ip(kind, loopback)?;
     socket.bind(&loopback.into())?;
     Ok(socket.into())
-}
-
-fn ip(kind: SocketKind, addr: SocketAddr) -> io::Result<Socket> {
-    let (ty, protocol) = match kind {
-        SocketKind::Udp => (Type::DGRAM, Protocol::UDP),
-        _ => (Type::STREAM, Protocol::TCP),
-    };
-    let socket = Socket::new(Domain::for_address(addr), ty, Some(protocol))?;
-    socket.set_nonblocking(true)?;
-    if kind != SocketKind::Udp {
-        // As a socket to listen on would be bound.
-        socket.set_reuse_address(true)?;
-    }
-    Ok(socket)
 }
 
 #[cfg(test)]

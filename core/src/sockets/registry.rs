@@ -8,6 +8,7 @@
 //! 4. What is passed on is what this generation uses. The duplicate kept here shares the kernel's
 //!    queue, so it must be closed in a plain stop: else clients would queue where nobody accepts.
 
+mod claim;
 mod obtain;
 #[cfg(test)]
 mod tests;
@@ -23,10 +24,8 @@ use std::{
 use super::{
     held::{Held, Passing},
     kept::Kept,
-    open::Target,
     overlap::Later,
-    probe,
-    record::{self, Record, SocketKind},
+    record::Record,
     spec::Spec,
     unix_path::OwnedPath,
 };
@@ -62,48 +61,6 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// From here on sockets are [proven](probe) and not opened.
-    pub(crate) fn only_prove(&mut self) {
-        self.proven = Some(Vec::new());
-    }
-
-    /// What has been proven so far.
-    pub(crate) fn proven(&self) -> Vec<CheckedSocket> {
-        self.proven.clone().unwrap_or_default()
-    }
-
-    fn prove(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Obtained> {
-        let Wish { kind, target, .. } = wish;
-        let (fd, in_use) = probe::probe(kind, target)?;
-        let address = match target {
-            Target::Ip(addrs) => addrs.first().map(ToString::to_string).unwrap_or_default(),
-            Target::Path(path) => format!("unix:{}", path.display()),
-            Target::Abstract(name) => format!("unix:@{name}"),
-        };
-        let name = name.to_owned();
-        let record = Record {
-            name: name.clone(),
-            kind,
-            address: address.clone(),
-            foreign: false,
-            path: None,
-            access: Default::default(),
-        };
-        self.proven.get_or_insert_default().push(CheckedSocket {
-            name: name.clone(),
-            address,
-            kind: kind.word(),
-            in_use,
-        });
-        Ok(Obtained {
-            name,
-            fd: fd.try_clone()?,
-            held: Held::new(record, fd),
-            differences: Vec::new(),
-            later: false,
-        })
-    }
-
     /// For the drain of this token, and so long after a commit a predecessor may come back.
     pub(crate) fn new(graceful: Graceful, probation: Duration) -> Self {
         Self {
@@ -111,6 +68,16 @@ impl Registry {
             probation,
             ..Self::default()
         }
+    }
+
+    /// From here on sockets are [proven](super::probe) and not opened.
+    pub(crate) fn only_prove(&mut self) {
+        self.proven = Some(Vec::new());
+    }
+
+    /// What has been proven so far.
+    pub(crate) fn proven(&self) -> Vec<CheckedSocket> {
+        self.proven.clone().unwrap_or_default()
     }
 
     /// Adds what a predecessor, or another program, left.
@@ -179,35 +146,6 @@ impl Registry {
             differences,
             later: false,
         }))
-    }
-
-    fn find(&self, name: &str, kind: SocketKind, target: &Target) -> Option<usize> {
-        let fits = |(record, fd): &(Record, OwnedFd)| {
-            let current = record.path.as_ref().is_none_or(OwnedPath::is_current);
-            record.kind == kind
-                && current
-                && record::address(fd).is_ok_and(|bound| target.accepts(&bound))
-        };
-        let position =
-            |test: &dyn Fn(&(Record, OwnedFd)) -> bool| self.inherited.iter().position(test);
-        let named = |record: &Record| record.name == name;
-        // The administrator's before what the service manager kept of ours.
-        position(&|socket| named(&socket.0) && socket.0.foreign && fits(socket))
-            // The administrator named it, so its address is the administrator's too.
-            .or_else(|| {
-                position(&|(record, _)| {
-                    // Of TCP and Unix streams it may be either.
-                    let alike = match kind {
-                        SocketKind::Tcp | SocketKind::Unix => {
-                            matches!(record.kind, SocketKind::Tcp | SocketKind::Unix)
-                        }
-                        _ => record.kind == kind,
-                    };
-                    named(record) && record.foreign && alike
-                })
-            })
-            .or_else(|| position(&|socket| named(&socket.0) && fits(socket)))
-            .or_else(|| position(&|socket| !target.any_port() && fits(socket)))
     }
 
     /// Holds a socket that this generation uses, for the next one.

@@ -5,7 +5,6 @@ use std::{
     future::poll_fn,
     io::{self, IoSliceMut},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,14 +12,7 @@ use rustix::net::{RecvFlags, ReturnFlags, recvmsg, send};
 use socket2::SockRef;
 use tokio::{io::Interest, net::UnixDatagram};
 
-use super::{
-    Difference,
-    gate::{Gate, Pass},
-    held::Held,
-    leaving::Leaving,
-    record,
-    registry::Obtained,
-};
+use super::{Difference, entrance::Entrance, gate::Gate, record, registry::Obtained};
 use crate::{Address, kernel};
 
 /// A Unix seqpacket listener that this generation opened or inherited.
@@ -47,10 +39,8 @@ pub struct SeqpacketListener {
     name: String,
     // Only its readiness is used, which is the same for every kind of socket.
     socket: UnixDatagram,
-    held: Arc<Held>,
-    leaving: Leaving,
+    entrance: Entrance,
     differences: Vec<Difference>,
-    pass: Pass,
 }
 
 impl SeqpacketListener {
@@ -58,10 +48,8 @@ impl SeqpacketListener {
         Ok(Self {
             name: obtained.name,
             socket: UnixDatagram::from_std(obtained.fd.into())?,
-            held: obtained.held,
-            leaving: Leaving::default(),
+            entrance: Entrance::new(obtained.held, gate),
             differences: obtained.differences,
-            pass: gate.pass(),
         })
     }
 
@@ -115,56 +103,37 @@ impl SeqpacketListener {
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Seqpacket, Address)>> {
-        let open = self.pass.poll_open(cx).is_ready();
-        // What only this process has it may take at any time.
-        if !open && self.held.left().is_none() {
-            return Poll::Pending;
-        }
-        if open && !self.held.is_heard() {
-            return Poll::Pending;
-        }
-        self.poll_socket(cx)
+        ready!(self.entrance.poll_open(cx));
+        poll_socket(&self.socket, &self.entrance, cx)
     }
 
     fn poll_leftover(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<(Seqpacket, Address)>>> {
-        // Open: this generation serves again.
-        if self.pass.poll_open(cx).is_ready() || self.leaving.is_over(&self.held) {
-            return Poll::Ready(None);
-        }
-        loop {
-            match self.poll_socket(cx) {
-                Poll::Ready(Ok(accepted)) => return Poll::Ready(Some(Ok(accepted))),
-                Poll::Ready(Err(err)) => return Poll::Ready(Some(Err(err))),
-                Poll::Pending => {}
-            }
-            if ready!(self.leaving.poll(&self.held, cx)) {
-                return Poll::Ready(None);
-            }
-        }
+        let socket = &self.socket;
+        let accept = |entrance: &Entrance, cx: &mut Context<'_>| poll_socket(socket, entrance, cx);
+        self.entrance.poll_leftover(cx, accept)
     }
+}
 
-    fn poll_socket(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Seqpacket, Address)>> {
-        if let Some(accepted) = self.held.accept_deaf() {
-            // At its end nothing comes any more.
-            let Ok(fd) = accepted else {
-                return Poll::Pending;
-            };
-            let peer = record::of(SockRef::from(&fd).peer_addr()?);
-            return Poll::Ready(Seqpacket::new(fd).map(|connection| (connection, peer)));
-        }
-        loop {
-            ready!(self.socket.poll_recv_ready(cx))?;
-            let accept = || kernel::accept(&self.socket);
-            let fd = match self.socket.try_io(Interest::READABLE, accept) {
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
-                accepted => accepted?,
-            };
-            let peer = record::of(SockRef::from(&fd).peer_addr()?);
-            return Poll::Ready(Ok((Seqpacket::new(fd)?, peer)));
-        }
+fn poll_socket(
+    socket: &UnixDatagram,
+    entrance: &Entrance,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(Seqpacket, Address)>> {
+    if let Some(accepted) = entrance.poll_deaf() {
+        let (fd, peer) = ready!(accepted)?;
+        return Poll::Ready(Seqpacket::new(fd).map(|connection| (connection, peer)));
+    }
+    loop {
+        ready!(socket.poll_recv_ready(cx))?;
+        let fd = match socket.try_io(Interest::READABLE, || kernel::accept(socket)) {
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
+            accepted => accepted?,
+        };
+        let peer = record::of(SockRef::from(&fd).peer_addr()?);
+        return Poll::Ready(Ok((Seqpacket::new(fd)?, peer)));
     }
 }
 

@@ -163,6 +163,10 @@ impl Manager {
     /// The service is to stop.
     pub(crate) fn stopping(&self, graceful: &Graceful) {
         self.stopping.store(true, Ordering::Release);
+        // How far the drain is takes a look at all that holds it open.
+        if !self.is_listening() {
+            return;
+        }
         let message = Message::default().line("STOPPING=1");
         self.tell(&pulse::drain(message, graceful, &mut String::new()));
     }

@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use handover::{Accept, GracefulLayer, Listener};
+use handover::GracefulLayer;
 use handover_axum::foreign::Incoming;
-use handover_tests::reference::{self, Flags, Serve, Setup, bare, router};
-use tokio::task::JoinSet;
+use handover_tests::{
+    over_tls,
+    reference::{self, Flags, Setup, bare, router},
+};
 
 /// Serves the reference routes with `axum::serve`.
 #[derive(Parser)]
@@ -20,46 +22,15 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    Setup::start(flags).await?.serve(flags, Foreign).await
-}
-
-struct Foreign;
-
-impl Serve for Foreign {
-    async fn serve<A: Accept>(
-        self,
-        flags: &Flags,
-        setup: Setup,
-        accept: impl Fn(Listener) -> A,
-    ) -> anyhow::Result<ExitCode> {
-        let (sockets, fault) = (setup.sockets()?, setup.fault());
-        let Setup {
-            generation,
-            listeners,
-            info,
-            ..
-        } = setup;
-        let graceful = generation.graceful();
-        // Made before this process is ready, so that a drain waits for them from the first moment.
-        let incoming: Vec<_> = listeners
-            .into_iter()
-            .map(|listener| Incoming::new(accept(listener), &graceful))
-            .collect();
-        Setup::ready(&generation, info, sockets).await?;
-        if let Some(fault) = fault {
-            fault.after_ready().await;
-        }
-        let mut servers = JoinSet::new();
-        for incoming in incoming {
-            let signal = incoming.signal();
-            let app = router(info).layer(GracefulLayer::new(graceful.clone()));
-            let server = axum::serve(incoming, app).with_graceful_shutdown(signal);
-            servers.spawn(server.into_future());
-        }
-        while let Some(served) = servers.join_next().await {
-            served??;
-        }
-        let report = graceful.drained().await;
-        Ok(reference::finish(&generation, &report).await)
-    }
+    let setup = Setup::start(flags).await?;
+    over_tls!(setup, |accept| setup
+        .serve_foreign(
+            |listener, graceful| Incoming::new(accept(listener), graceful),
+            |incoming, graceful, info| {
+                let signal = incoming.signal();
+                let app = router(info).layer(GracefulLayer::new(graceful));
+                axum::serve(incoming, app).with_graceful_shutdown(signal)
+            }
+        )
+        .await)
 }

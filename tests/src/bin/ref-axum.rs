@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser;
-use handover::{Accept, Listener};
-use handover_tests::reference::{self, Flags, Serve, Setup, bare, router};
-use tokio::task::JoinSet;
+use handover_tests::{
+    over_tls,
+    reference::{self, Flags, Setup, bare, router},
+};
 
 /// Serves the reference routes with `handover_axum::serve`.
 #[derive(Parser)]
@@ -20,44 +20,12 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    Setup::start(flags).await?.serve(flags, Axum).await
-}
-
-struct Axum;
-
-impl Serve for Axum {
-    async fn serve<A: Accept>(
-        self,
-        flags: &Flags,
-        setup: Setup,
-        accept: impl Fn(Listener) -> A,
-    ) -> anyhow::Result<ExitCode> {
-        let (sockets, fault) = (setup.sockets()?, setup.fault());
-        let Setup {
-            generation,
-            listeners,
-            info,
-            ..
-        } = setup;
-        // Made before this process is ready, so that a drain waits for them from the first moment.
-        let servers: Vec<_> = listeners
-            .into_iter()
-            .map(|listener| {
-                handover_axum::serve(accept(listener), router(info))
-                    .with_graceful(generation.graceful())
-                    .move_connections(!flags.no_move)
-            })
-            .collect();
-        Setup::ready(&generation, info, sockets).await?;
-        if let Some(fault) = fault {
-            fault.after_ready().await;
-        }
-        let mut servers: JoinSet<_> = servers.into_iter().map(IntoFuture::into_future).collect();
-        let mut report = None;
-        while let Some(served) = servers.join_next().await {
-            report = Some(served??);
-        }
-        let report = report.context("nothing to listen on")?;
-        Ok(reference::finish(&generation, &report).await)
-    }
+    let setup = Setup::start(flags).await?;
+    over_tls!(setup, |accept| setup
+        .serve(|listener, graceful, info| {
+            handover_axum::serve(accept(listener), router(info))
+                .with_graceful(graceful)
+                .move_connections(!flags.no_move)
+        })
+        .await)
 }

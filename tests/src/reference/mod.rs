@@ -25,7 +25,7 @@ pub use self::{
     grpc_bare::run as run_bare_tonic,
     listen::Listen,
     ready::ready_line,
-    setup::{Serve, Setup, finish, start},
+    setup::{Setup, start},
     surface::Info,
     warp_app::filter,
 };

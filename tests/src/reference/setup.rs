@@ -1,15 +1,19 @@
 //! What the reference servers do before and after they serve, whatever they serve with.
 
 use std::{
+    error::Error,
     io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::{Context as _, bail, ensure};
-use handover::{Accept, Generation, Graceful, Listener, Policy, Report};
+use handover::{Generation, Graceful, Listener, Policy, Report};
 use handover_tls::{TicketKeys, Tls};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 
 use super::{Fault, Flags, Info, ready_line};
 
@@ -91,41 +95,100 @@ impl Setup {
         })
     }
 
-    /// Serves, over TLS if that is asked for: what a reference server does once it is set up.
-    ///
-    /// # Errors
-    ///
-    /// What the server fails with.
-    pub async fn serve(self, flags: &Flags, server: impl Serve) -> anyhow::Result<ExitCode> {
-        match self.tls.clone() {
-            None => server.serve(flags, self, |listener| listener).await,
-            Some(tls) => {
-                server
-                    .serve(flags, self, move |listener| tls.accept(listener))
-                    .await
-            }
-        }
+    /// What its listeners are to speak.
+    #[must_use]
+    pub fn tls(&self) -> Option<Tls> {
+        self.tls.clone()
     }
 
-    /// Becomes ready and says so; then the servers, which `serve` has made, may run.
+    /// Serves each listener by one server of Handover's, which `server` makes, until the drain is
+    /// over, as [`serve_with`](Self::serve_with).
     ///
     /// # Errors
     ///
-    /// If the predecessor does not let this process take over, or standard output is closed.
-    pub async fn ready(
-        generation: &Generation,
-        info: Info,
-        sockets: Vec<(String, String)>,
-    ) -> anyhow::Result<()> {
+    /// As for [`serve_with`](Self::serve_with), or if there is no listener.
+    pub async fn serve<S>(
+        self,
+        server: impl Fn(Listener, Graceful, Info) -> S,
+    ) -> anyhow::Result<ExitCode>
+    where
+        S: IntoFuture<Output = io::Result<Report>>,
+        S::IntoFuture: Send + 'static,
+    {
+        self.serve_with(async |listeners, graceful, info| {
+            let servers: Vec<_> = listeners
+                .into_iter()
+                .map(|listener| server(listener, graceful.clone(), info))
+                .collect();
+            Ok(async { last(servers).await?.context("nothing to listen on") })
+        })
+        .await
+    }
+
+    /// Serves each listener by one server of a framework, which `server` makes of what `incoming`
+    /// has made of the listener, until the drain is over, as [`serve_with`](Self::serve_with).
+    ///
+    /// # Errors
+    ///
+    /// As for [`serve_with`](Self::serve_with).
+    pub async fn serve_foreign<I, S, T, E>(
+        self,
+        incoming: impl Fn(Listener, &Graceful) -> I,
+        server: impl Fn(I, Graceful, Info) -> S,
+    ) -> anyhow::Result<ExitCode>
+    where
+        S: IntoFuture<Output = Result<T, E>>,
+        S::IntoFuture: Send + 'static,
+        T: Send + 'static,
+        E: Error + Send + Sync + 'static,
+    {
+        self.serve_with(async |listeners, graceful, info| {
+            let all: Vec<_> = listeners
+                .into_iter()
+                .map(|listener| incoming(listener, &graceful))
+                .collect();
+            Ok(async move {
+                let servers = all.into_iter();
+                let servers = servers.map(|incoming| server(incoming, graceful.clone(), info));
+                last(servers).await?;
+                anyhow::Ok(graceful.drained().await)
+            })
+        })
+        .await
+    }
+
+    /// Has `start` make the server of all listeners, before this process is ready, so that a drain
+    /// waits for it from the first moment; becomes ready and says so; runs the server, does what
+    /// the flags say of the time after, and ends with the report.
+    ///
+    /// # Errors
+    ///
+    /// If the predecessor does not let this process take over, standard output is closed, or the
+    /// server fails.
+    pub async fn serve_with<F, E>(
+        self,
+        start: impl AsyncFnOnce(Vec<Listener>, Graceful, Info) -> anyhow::Result<F>,
+    ) -> anyhow::Result<ExitCode>
+    where
+        F: IntoFuture<Output = Result<Report, E>>,
+        E: Into<anyhow::Error>,
+    {
+        let sockets = self.sockets()?;
+        let Self {
+            generation,
+            listeners,
+            info,
+            fault,
+            ..
+        } = self;
+        let server = start(listeners, generation.graceful(), info).await?;
         generation.ready().await?;
         io::stdout().write_all(ready_line(info, sockets).as_bytes())?;
-        Ok(())
-    }
-
-    /// The fault of this process, if it has one that comes after it was ready.
-    #[must_use]
-    pub fn fault(&self) -> Option<Fault> {
-        self.fault
+        if let Some(fault) = fault {
+            fault.after_ready().await;
+        }
+        let report = server.await.map_err(Into::into)?;
+        Ok(finish(&generation, &report).await)
     }
 
     /// The name and address of each listener.
@@ -133,7 +196,7 @@ impl Setup {
     /// # Errors
     ///
     /// If the kernel does not tell an address.
-    pub fn sockets(&self) -> io::Result<Vec<(String, String)>> {
+    fn sockets(&self) -> io::Result<Vec<(String, String)>> {
         let socket = |listener: &Listener| {
             let address = listener.local_addr()?.to_string();
             Ok((listener.name().to_owned(), address))
@@ -142,15 +205,22 @@ impl Setup {
     }
 }
 
-/// What serves, on listeners of any kind.
-pub trait Serve {
-    /// Serves the listeners of `setup`, each of which `accept` makes ready for it.
-    fn serve<A: Accept>(
-        self,
-        flags: &Flags,
-        setup: Setup,
-        accept: impl Fn(Listener) -> A,
-    ) -> impl Future<Output = anyhow::Result<ExitCode>>;
+/// Serves over TLS where that is asked for: `$serve` is an expression in which `$accept` is a function
+/// that makes a [`Listener`] ready for a server, whose type depends on it.
+#[macro_export]
+macro_rules! over_tls {
+    ($setup:ident, |$accept:ident| $serve:expr) => {
+        match $setup.tls() {
+            None => {
+                let $accept = ::std::convert::identity::<::handover::Listener>;
+                $serve
+            }
+            Some(tls) => {
+                let $accept = |listener: ::handover::Listener| tls.accept(listener);
+                $serve
+            }
+        }
+    };
 }
 
 /// The certificate and the key in these two files; read anew at SIGWINCH, which nothing else is for.
@@ -178,8 +248,25 @@ fn policy(flags: &Flags) -> Policy {
     policy
 }
 
+/// Runs these to their ends, and returns what the last to end has made.
+async fn last<S, T, E>(servers: impl IntoIterator<Item = S>) -> Result<Option<T>, anyhow::Error>
+where
+    S: IntoFuture<Output = Result<T, E>>,
+    S::IntoFuture: Send + 'static,
+    T: Send + 'static,
+    E: Error + Send + Sync + 'static,
+{
+    let servers = servers.into_iter().map(IntoFuture::into_future);
+    let mut servers: JoinSet<_> = servers.collect();
+    let mut last = None;
+    while let Some(served) = servers.join_next().await {
+        last = Some(served??);
+    }
+    Ok(last)
+}
+
 /// Writes the report, one line on standard error; 0 after a complete drain, 3 if something was cut.
-pub async fn finish(generation: &Generation, report: &Report) -> ExitCode {
+async fn finish(generation: &Generation, report: &Report) -> ExitCode {
     generation.finished().await;
     eprintln!("{report}");
     match report.is_complete() {

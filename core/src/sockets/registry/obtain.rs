@@ -9,12 +9,16 @@ use super::{
         open::{self, How, Opened, Target},
         options::SocketOptions,
         overlap::{self, Later},
+        probe,
         record::{self, Record, SocketKind},
         spec::Spec,
     },
     Registry,
 };
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    upgrade::CheckedSocket,
+};
 
 /// What a socket is asked to be.
 #[derive(Clone, Copy, Debug)]
@@ -49,10 +53,10 @@ impl Registry {
         let obtained = obtained.map_err(|err| {
             self.release(&name);
             let place = match wish.target {
-                Target::Path(path) => format!("unix:{}", path.display()),
-                Target::Abstract(name) => format!("unix:@{name}"),
-                Target::Ip(_) => wish.spec.name.clone(),
+                Target::Ip(_) => None,
+                unix => unix.address().map(|address| address.to_string()),
             };
+            let place = place.unwrap_or_else(|| wish.spec.name.clone());
             let mut message = format!("cannot {} {place}", wish.kind.verb());
             if rustix::io::Errno::from_io_error(&err) == Some(rustix::io::Errno::MFILE) {
                 message += ": raise the limit on open files (ulimit -n, LimitNOFILE=)";
@@ -71,6 +75,35 @@ impl Registry {
             );
         }
         Ok(obtained)
+    }
+
+    fn prove(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Obtained> {
+        let Wish { kind, target, .. } = wish;
+        let (fd, in_use) = probe::probe(kind, target)?;
+        let address = target.address();
+        let address = address.map_or_else(String::new, |address| address.to_string());
+        let name = name.to_owned();
+        let record = Record {
+            name: name.clone(),
+            kind,
+            address: address.clone(),
+            foreign: false,
+            path: None,
+            access: Default::default(),
+        };
+        self.proven.get_or_insert_default().push(CheckedSocket {
+            name: name.clone(),
+            address,
+            kind: kind.word(),
+            in_use,
+        });
+        Ok(Obtained {
+            name,
+            fd: fd.try_clone()?,
+            held: Held::new(record, fd),
+            differences: Vec::new(),
+            later: false,
+        })
     }
 
     fn open(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Obtained> {

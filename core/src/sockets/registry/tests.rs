@@ -1,7 +1,8 @@
 use super::{
     super::{
-        open::{self, How, Opened},
+        open::{self, How, Opened, Target},
         options::SocketOptions,
+        record::{self, SocketKind},
     },
     *,
 };

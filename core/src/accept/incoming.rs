@@ -1,0 +1,247 @@
+//! The accept loop: when to take connections, from whom, and what to do when that fails.
+//!
+//! # Invariants
+//!
+//! 1. While it may accept it holds the drain open: a drain cannot end between `accept` and the
+//!    moment that the connection has a holder of its own.
+//! 2. Where the service ends, what the kernel has queued is accepted before the loop ends. Where a
+//!    successor has the socket, nothing is taken from its queue: if the successor dies, accepting
+//!    goes on. What the successor does not have is taken here, until the listener says that there is
+//!    no more.
+//! 3. What a predecessor gives is taken until the drain is over, and goes on to the successor.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    io,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+use super::{Accept, Address, Arrival, Protocol};
+use crate::{Graceful, Guard, Phase, Phases};
+
+/// How long to wait after this host ran out of something.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often to say so.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often the kernel's queue is looked at before it is taken for empty.
+const LOOKS: usize = 3;
+
+/// The connections of a listener, until its drain is over. For serve loops.
+///
+/// It holds the drain open until it is dropped, or has nothing more to accept. Programs use
+/// [`Movables`](super::Movables), and loops of a foreign server
+/// [`TrackedIncoming`](super::TrackedIncoming), which stand on it.
+pub struct Incoming<A> {
+    listener: A,
+    graceful: Graceful,
+    phases: Phases,
+    phase: Phase,
+    // While it may accept.
+    guard: Option<Guard>,
+    adopts: bool,
+    // Nothing is left in this drain that only we would take.
+    took_leftovers: bool,
+    said: Option<Instant>,
+}
+
+/// What comes next; see [`Incoming::next`].
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "each is to be served, or refused")]
+pub enum Next<Io> {
+    /// It was accepted here, from this peer. Nothing holds the drain open for it yet.
+    Accepted(Io, Address),
+    /// A predecessor offers it.
+    Given(Arrival<Io>),
+}
+
+enum Event<Io> {
+    Turned(Phase),
+    Accepted(io::Result<(Io, Address)>),
+    Given(Arrival<Io>),
+    // There are no more leftovers.
+    NothingLeft,
+}
+
+impl<A: Accept> Incoming<A> {
+    /// Those that are accepted, and those that a predecessor gives and that speak one of `adopts`.
+    pub fn new(listener: A, graceful: &Graceful, adopts: &[Protocol]) -> Self {
+        if !adopts.is_empty() {
+            listener.adopts(adopts);
+        }
+        Self {
+            listener,
+            phases: graceful.phases(),
+            phase: graceful.phase(),
+            guard: graceful.guard(),
+            graceful: graceful.clone(),
+            adopts: !adopts.is_empty(),
+            took_leftovers: false,
+            said: None,
+        }
+    }
+
+    /// The next connection; `None` once there will be no more.
+    ///
+    /// Without `room` nothing is accepted, save what would be lost otherwise; what a predecessor
+    /// gives is taken all the same. Where accepting fails it is tried again, after a pause if this
+    /// host lacks descriptors or memory, which is logged.
+    ///
+    /// # Cancel safety
+    ///
+    /// A connection is either returned, or comes with the next call.
+    pub async fn next(&mut self, room: bool) -> Option<Next<A::Io>> {
+        loop {
+            let event = if self.phase.accepts() {
+                self.took_leftovers = false;
+                if self.guard.is_none() {
+                    self.guard = Some(self.graceful.guard()?);
+                }
+                poll_fn(|cx| self.poll_running(room, cx)).await
+            } else if self.phase == Phase::Draining && self.is_upgrade() {
+                if self.took_leftovers {
+                    self.guard = None;
+                }
+                poll_fn(|cx| self.poll_upgrade(cx)).await
+            } else if self.phase == Phase::Draining && !room {
+                Event::Turned(self.phases.next().await)
+            } else {
+                let queued = match self.phase {
+                    Phase::Draining => self.queued().await,
+                    _ => None,
+                };
+                if queued.is_none() {
+                    self.guard = None;
+                }
+                return queued.map(|(io, peer)| Next::Accepted(io, peer));
+            };
+            match event {
+                Event::Turned(phase) => self.phase = phase,
+                Event::Given(arrival) => return Some(Next::Given(arrival)),
+                Event::Accepted(Ok((io, peer))) => return Some(Next::Accepted(io, peer)),
+                Event::Accepted(Err(error)) => self.failed(&error).await,
+                Event::NothingLeft => self.took_leftovers = true,
+            }
+        }
+    }
+
+    /// The listener.
+    pub fn get_ref(&self) -> &A {
+        &self.listener
+    }
+
+    /// Whose drain ends it.
+    pub fn graceful(&self) -> &Graceful {
+        &self.graceful
+    }
+
+    fn is_upgrade(&self) -> bool {
+        self.graceful.reason().is_some_and(|r| r.is_upgrade())
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Event<A::Io>> {
+        if let Poll::Ready(phase) = self.phases.poll_next(cx) {
+            return Poll::Ready(Event::Turned(phase));
+        }
+        match self.adopts {
+            true => self.listener.poll_adopt(cx).map(Event::Given),
+            false => Poll::Pending,
+        }
+    }
+
+    fn poll_running(&mut self, room: bool, cx: &mut Context<'_>) -> Poll<Event<A::Io>> {
+        match self.poll_turn(cx) {
+            Poll::Pending if room => self.listener.poll_accept(cx).map(Event::Accepted),
+            turned => turned,
+        }
+    }
+
+    fn poll_upgrade(&mut self, cx: &mut Context<'_>) -> Poll<Event<A::Io>> {
+        match self.poll_turn(cx) {
+            Poll::Pending if !self.took_leftovers => {
+                let left = self.listener.poll_leftover(cx);
+                left.map(|left| left.map_or(Event::NothingLeft, Event::Accepted))
+            }
+            turned => turned,
+        }
+    }
+
+    /// What waits in the kernel's queue, where the service ends.
+    async fn queued(&mut self) -> Option<(A::Io, Address)> {
+        // A connection that has just come may not have been reported yet: let the reactor look.
+        for _ in 0..LOOKS {
+            let polled = tokio::task::unconstrained(poll_fn(|cx| {
+                Poll::Ready(self.listener.poll_accept(cx))
+            }));
+            match polled.await {
+                Poll::Ready(Ok(accepted)) => return Some(accepted),
+                Poll::Ready(Err(error)) => self.failed(&error).await,
+                Poll::Pending => tokio::task::yield_now().await,
+            }
+        }
+        None
+    }
+
+    /// An error is about one client, or about this host.
+    async fn failed(&mut self, error: &io::Error) {
+        if is_about_one_client(error.kind()) {
+            tracing::debug!(listener = %self.name(), %error, "a client has gone before it was accepted");
+            return;
+        }
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            self.said = Some(Instant::now());
+            tracing::error!(
+                listener = %self.name(),
+                %error,
+                "cannot accept; connections wait in the kernel's queue, trying again",
+            );
+        }
+        // Closing connections frees what is missing; until then trying would only burn time.
+        tokio::select! {
+            phase = self.phases.next() => self.phase = phase,
+            () = sleep(PAUSE) => {}
+        }
+    }
+
+    fn name(&self) -> String {
+        match self.listener.local_addr() {
+            Ok(addr) => addr.to_string(),
+            Err(_) => "unknown".to_owned(),
+        }
+    }
+}
+
+/// accept(2): "treat them like EAGAIN"; they are about a client that has gone.
+fn is_about_one_client(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
+        Interrupted, NetworkDown, NetworkUnreachable, TimedOut, WouldBlock,
+    };
+    matches!(
+        kind,
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | TimedOut
+            | WouldBlock
+    )
+}
+
+impl<A> fmt::Debug for Incoming<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("phase", &self.phase)
+            .field("graceful", &self.graceful)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,45 @@
+//! What every example of a smallest server is put through.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::ensure;
+
+use crate::{
+    harness::{Process, Program, Signal},
+    load::{Target, get},
+};
+
+const BOUND: Duration = Duration::from_secs(20);
+
+/// Starts a program that says hello on the address of its first argument, restarts it by HUP, and
+/// stops it by TERM.
+///
+/// # Errors
+///
+/// If it does not answer, or restart, or stop, or somebody still listens then.
+pub async fn restarts_on_hup_and_stops_on_term(program: &str) -> anyhow::Result<()> {
+    let server = Program::new(program)
+        .arg("127.0.0.1:0")
+        .env("NO_COLOR", "1")
+        .spawn()?;
+    let address: SocketAddr = server.logged("listening addr=", "addr", BOUND).await?;
+    let target = Target::Tcp(address);
+    ensure!(get(&target, "/").await?.body == b"hello\n");
+
+    server.first().signal(Signal::HUP)?;
+    // The port was chosen by the first generation.
+    let line = format!("listening addr={address} generation=1");
+    server.stderr_line(&line, BOUND).await?;
+    let second = server.logged("serving generation=1", "pid", BOUND).await?;
+    ensure!(server.first().exit(BOUND).await?.is_success());
+    ensure!(get(&target, "/").await?.body == b"hello\n");
+
+    let second = Process::open(second)?;
+    second.signal(Signal::TERM)?;
+    ensure!(second.exit(BOUND).await?.is_success());
+    server
+        .stderr_line("drained in 0.00", Duration::ZERO)
+        .await?;
+    ensure!(get(&target, "/").await.is_err(), "somebody still listens");
+    Ok(())
+}
