@@ -35,6 +35,8 @@ mod worker;
 
 #[cfg(unix)]
 pub use self::run::run;
+#[cfg(feature = "tls")]
+pub use self::run::run_tls;
 pub use self::{
     draining::Draining,
     server::{Running, Server, serve},

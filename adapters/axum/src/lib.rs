@@ -15,6 +15,8 @@ use http::Request;
 use tower_service::Service;
 
 pub use self::run::run;
+#[cfg(feature = "tls")]
+pub use self::run::run_tls;
 pub use self::service::App;
 pub use handover_hyper::{FrameGate, NotMovable, movable};
 

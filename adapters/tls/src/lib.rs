@@ -24,6 +24,7 @@ mod error;
 mod files;
 mod info;
 mod listener;
+mod run;
 mod socket;
 mod stream;
 mod tickets;
@@ -34,8 +35,8 @@ use std::time::Duration;
 pub use rustls;
 
 pub use self::{
-    builder::Builder, error::Error, info::TlsInfo, listener::TlsListener, stream::TlsStream,
-    tickets::TicketKeys, tls::Tls,
+    builder::Builder, error::Error, info::TlsInfo, listener::TlsListener, run::run,
+    stream::TlsStream, tickets::TicketKeys, tls::Tls,
 };
 
 /// How long a handshake may take, unless told otherwise.

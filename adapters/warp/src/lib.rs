@@ -16,6 +16,8 @@ mod server;
 
 #[cfg(unix)]
 pub use self::run::run;
+#[cfg(feature = "tls")]
+pub use self::run::run_tls;
 pub use self::{
     filters::{graceful, peer, remote},
     server::{Server, serve},

@@ -4,9 +4,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use handover_tests::{
     harness::{Process, Program, Signal, eventually},
+    hello,
     load::{Target, get},
     tls::Certificates,
 };
+
+#[tokio::test]
+async fn the_smallest_one_restarts_and_stops() -> anyhow::Result<()> {
+    hello::restarts_over_tls(env!("CARGO_BIN_EXE_axum-tls-hello")).await
+}
 
 const BOUND: Duration = Duration::from_secs(20);
 
