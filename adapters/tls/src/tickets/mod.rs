@@ -162,7 +162,7 @@ impl TicketKeys {
 
     /// Looks after the keys: at each ticket, since nothing else is to wake a process.
     fn advance(&self, now: u64) -> Result<(), Error> {
-        if self.read().due() > now {
+        if !self.read().is_due(now) {
             return Ok(());
         }
         self.write().advance(now)

@@ -82,19 +82,30 @@ impl Schedule {
         self.period
     }
 
-    /// When to [`advance`](Self::advance) the next time.
-    pub(crate) fn due(&self) -> u64 {
+    /// Whether it is time to [`advance`](Self::advance).
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        let last = self.last();
+        last <= now || last > self.latest(now)
+    }
+
+    /// When the last key comes into use.
+    fn last(&self) -> u64 {
         self.keys.last().map_or(0, |key| key.from)
+    }
+
+    /// No key is made for later than this. There is one all the same if the clock was set back, and
+    /// it would not come up for as long.
+    fn latest(&self, now: u64) -> u64 {
+        now.saturating_add(self.period)
     }
 
     /// Makes the key that comes next, and forgets those whose time is over.
     pub(crate) fn advance(&mut self, now: u64) -> Result<(), Error> {
-        // No key is made for later than that: the clock was set back, and they would never come up.
-        let latest = now.saturating_add(self.period);
+        let latest = self.latest(now);
         self.keys.retain(|key| key.from <= latest);
-        while self.due() <= now {
+        while self.last() <= now {
             // After a long sleep there is one for now, and one for later.
-            let next = self.due().saturating_add(self.period).max(now);
+            let next = self.last().saturating_add(self.period).max(now);
             self.keys.push(Key::new(next)?);
         }
         let opens_for = self.period.saturating_mul(2);
@@ -187,7 +198,7 @@ mod tests {
             assert_eq!(schedule.current(now).unwrap().name == first, now < 1100);
             assert_eq!(schedule.find(&first, now).is_some(), now < 1200, "{now}");
             assert!(schedule.keys.len() <= 3);
-            assert!(schedule.due() > now);
+            assert!(!schedule.is_due(now));
         }
         assert!(!names(&schedule).contains(&first));
     }
@@ -224,6 +235,7 @@ mod tests {
         schedule.advance(990).unwrap();
         assert_eq!(schedule.current(990).unwrap().name, first);
         // Far back: what would not come up for long is no key any more.
+        assert!(schedule.is_due(10));
         schedule.advance(10).unwrap();
         assert!(schedule.find(&first, 10).is_none());
         assert_eq!(schedule.current(10).unwrap().from, 10);
