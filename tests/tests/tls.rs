@@ -1,7 +1,6 @@
 //! Servers that speak TLS, and are replaced: certificates, sessions, handshakes that stall.
 //!
-//! What each costs is in `core`'s and the adapters' own tests; here are whole processes. That nothing
-//! is lost is in `upgrade.rs`, `foreign_clients.rs` and `grpc_clients.rs`.
+//! That nothing is lost is in `upgrade.rs`, `foreign_clients.rs` and `grpc_clients.rs`.
 
 mod support;
 
@@ -12,7 +11,7 @@ use std::{
 };
 
 use handover_tests::{
-    harness::{Exit, Server, Signal, eventually, proc},
+    harness::{Exit, Server, Signal},
     load::{Target, get},
     tls::{Certificates, Client},
 };
@@ -26,8 +25,6 @@ use self::support::{BOUND, Way, over_tls};
 
 /// Handshakes of which the rate is told.
 const HANDSHAKES: usize = 40;
-/// Handshakes of which the cost is told.
-const COSTED: usize = 300;
 
 async fn start(way: Way, certificates: &Certificates, flags: &[&str]) -> (Server, SocketAddr) {
     let program = over_tls(way.program(), certificates).args(flags);
@@ -180,36 +177,4 @@ async fn certificates_are_renewed_by_an_upgrade_and_by_a_signal() {
         .unwrap();
     assert_ne!(shown().await, second);
     assert!(server.terminate(BOUND).await.unwrap().is_success());
-}
-
-#[tokio::test]
-async fn a_session_that_is_resumed_costs_the_server_less() {
-    let certificates = Certificates::new().unwrap();
-    let (server, address) = start(Way::Axum, &certificates, &[]).await;
-    let client = certificates.client().unwrap();
-    handshake(&client, address).await;
-    // As after an upgrade: without shared keys, and with them.
-    upgrade(&server).await;
-    let pid = server.newest().pid();
-    let mut costs = Vec::new();
-    for client in [client.without_sessions(), client] {
-        let before = proc::cpu(pid).unwrap();
-        for _ in 0..COSTED {
-            drop(client.connect(address).await.unwrap());
-        }
-        // The last are still being dealt with.
-        let answered = eventually("an answer", BOUND, async || {
-            get(&Target::Tls(address, client.clone()), "/").await.ok()
-        });
-        answered.await.unwrap();
-        costs.push((proc::cpu(pid).unwrap() - before).as_secs_f64() / COSTED as f64);
-    }
-    let [full, resumed] = costs[..] else {
-        unreachable!("two kinds");
-    };
-    println!(
-        "a full handshake costs {:.1} times as much as a resumed one",
-        full / resumed
-    );
-    assert!(resumed < full, "{resumed} s, {full} s");
 }

@@ -5,7 +5,6 @@ use std::{
     fs, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 /// A process, from `/proc/PID/stat`.
@@ -174,25 +173,6 @@ fn kib(pid: u32, field: &str) -> io::Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(field));
     line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok())
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no {field} in {path}")))
-}
-
-/// The time for which the threads of `pid` that live have had a processor.
-///
-/// # Errors
-///
-/// If there is no such process.
-pub fn cpu(pid: u32) -> io::Result<Duration> {
-    let mut spent = Duration::ZERO;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-        let nanos = text
-            .split_whitespace()
-            .next()
-            .and_then(|nanos| nanos.parse().ok());
-        let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("schedstat: {text:?}"));
-        spent += nanos.map(Duration::from_nanos).ok_or_else(bad)?;
-    }
-    Ok(spent)
 }
 
 #[cfg(test)]
