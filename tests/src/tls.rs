@@ -14,7 +14,10 @@ use handover_tls::rustls::{
     crypto::ring::default_provider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -44,6 +47,9 @@ impl Certificates {
     pub fn new() -> anyhow::Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        // Not that of the certificates: OpenSSL would take them for their own authority.
+        params.distinguished_name = called("handover test authority");
         let key = KeyPair::generate()?;
         let authority = params.self_signed(&key)?;
         let this = Self {
@@ -75,7 +81,9 @@ impl Certificates {
     /// If there are no random numbers for it.
     pub fn issue(&self) -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
         let key = KeyPair::generate()?;
-        let params = CertificateParams::new(NAMES.map(str::to_owned))?;
+        let mut params = CertificateParams::new(NAMES.map(str::to_owned))?;
+        params.distinguished_name = called(NAMES[0]);
+        params.use_authority_key_identifier_extension = true;
         Ok((params.signed_by(&key, &self.issuer)?, key))
     }
 
@@ -224,6 +232,12 @@ impl PartialEq for Client {
 }
 
 impl Eq for Client {}
+
+fn called(name: &str) -> DistinguishedName {
+    let mut called = DistinguishedName::new();
+    called.push(DnType::CommonName, name);
+    called
+}
 
 fn name() -> io::Result<ServerName<'static>> {
     ServerName::try_from(NAMES[0]).map_err(io::Error::other)

@@ -128,8 +128,9 @@ mod with_tls {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn tonic_s_client_notices_no_upgrade_of_tonic_s_loop() {
+        // How often streams are opened again depends on the moment of tonic's own GOAWAY.
         let outcome = upgraded_over_tls(FOREIGN, Callers::tonic_over_tls).await;
-        outcome.assert_unnoticed();
+        assert_eq!(outcome.failures, [""; 0], "of {} calls", outcome.calls);
     }
 
     #[tokio::test]

@@ -105,7 +105,10 @@ impl Schedule {
         self.keys.retain(|key| key.from <= latest);
         while self.last() <= now {
             // After a long sleep there is one for now, and one for later.
-            let next = self.last().saturating_add(self.period).max(now);
+            let next = match self.keys.last() {
+                Some(last) => last.from.saturating_add(self.period).max(now),
+                None => now,
+            };
             self.keys.push(Key::new(next)?);
         }
         let opens_for = self.period.saturating_mul(2);
