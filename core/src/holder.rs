@@ -29,6 +29,8 @@ pub enum Kind {
     /// A WebSocket: a connection of its own, or a stream of HTTP/2.
     #[serde(rename = "websocket")]
     WebSocket = 7,
+    /// A connection in the middle of a TLS handshake.
+    Handshake = 8,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             4 => Self::Upgraded,
             5 => Self::Stream,
             7 => Self::WebSocket,
+            8 => Self::Handshake,
             _ => Self::Task,
         }
     }
@@ -81,6 +84,7 @@ impl fmt::Display for Kind {
             Self::Upgraded => "upgraded connection",
             Self::Task => "task",
             Self::WebSocket => "WebSocket",
+            Self::Handshake => "TLS handshake",
         })
     }
 }

@@ -168,7 +168,10 @@ pub use self::{
     successor::Successor,
 };
 #[cfg(feature = "process")]
-pub use self::{error::Error, run::run};
+pub use self::{
+    error::Error,
+    run::{run, run_generation},
+};
 #[cfg(all(unix, feature = "process"))]
 pub use self::{
     generation::{Generation, GenerationBuilder},

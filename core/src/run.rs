@@ -53,12 +53,30 @@ where
     F: Future<Output = io::Result<S>>,
     S: IntoFuture<Output = io::Result<Report>>,
 {
+    let with_token = |listener, generation: Generation| start(listener, generation.graceful());
+    run_generation(address, with_token).await
+}
+
+/// As [`run`], but `start` is given the generation: for what it takes from a predecessor, or keeps
+/// for a successor.
+///
+/// # Errors
+///
+/// As for [`run`].
+pub async fn run_generation<F, S>(
+    address: impl ToString,
+    start: impl FnOnce(Listener, Generation) -> F,
+) -> Result<Report, Error>
+where
+    F: Future<Output = io::Result<S>>,
+    S: IntoFuture<Output = io::Result<Report>>,
+{
     #[cfg(feature = "log")]
     log();
     let generation = Generation::start()?;
     let listener = generation.listen(address.to_string()).await?;
     let addr = listener.local_addr()?;
-    let server = start(listener, generation.graceful()).await?;
+    let server = start(listener, generation.clone()).await?;
     tracing::info!(%addr, generation = generation.number(), "listening");
     generation.ready().await?;
     let report = server.await?;

@@ -1,6 +1,7 @@
 // Calls a gRPC server over upgrades, and tells what was not OK.
 //
 //     node grpc_calls.mjs 127.0.0.1:PORT proto/echo.proto
+//     node grpc_calls.mjs localhost:PORT proto/echo.proto authority.pem    over TLS
 //
 // Some callers do unary calls, some hold streams open. Each client has a connection of its own,
 // shared by its callers, and no retry policy: what is repeated is what the library repeats by
@@ -9,6 +10,7 @@
 // when stdin ends, one line of JSON says what came of it. The packages are looked for below
 // HANDOVER_TEST_TOOLS.
 
+import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -23,7 +25,10 @@ const UNARY = 5; // of each client
 const STREAMS = 5;
 const TIME_LIMIT = 15_000;
 
-const [address, proto] = process.argv.slice(2);
+const [address, proto, authority] = process.argv.slice(2);
+const credentials = authority
+  ? grpc.credentials.createSsl(fs.readFileSync(authority))
+  : grpc.credentials.createInsecure();
 const definition = protoLoader.loadSync(proto, { keepCase: true });
 const { Echo } = grpc.loadPackageDefinition(definition).handover.reference.v1;
 const result = { calls: 0, streams: 0, resumed: 0, failures: [] };
@@ -92,7 +97,7 @@ async function follow(number, echo) {
 const callers = [];
 const clients = Array.from({ length: CLIENTS }, () => {
   const options = { 'grpc.use_local_subchannel_pool': 1 };
-  return new Echo(address, grpc.credentials.createInsecure(), options);
+  return new Echo(address, credentials, options);
 });
 for (const echo of clients) {
   for (let caller = 0; caller < UNARY + STREAMS; caller += 1) {

@@ -1,6 +1,7 @@
 """Calls a gRPC server over upgrades, and tells what was not OK.
 
     grpc_calls.py 127.0.0.1:PORT proto/echo.proto
+    grpc_calls.py localhost:PORT proto/echo.proto authority.pem    over TLS
 
 Some callers do unary calls, some hold streams open. Each client has a connection of its own, shared
 by its callers, and no retry policy: what is repeated is what the library repeats by itself. Half of
@@ -102,6 +103,14 @@ def follow(number, echo, messages, callers, stop):
             callers.failed("stream", explain(error))
 
 
+def channel(address, options, authority=None):
+    if authority is None:
+        return grpc.insecure_channel(address, options=options)
+    with open(authority, "rb") as file:
+        credentials = grpc.ssl_channel_credentials(file.read())
+    return grpc.secure_channel(address, credentials, options=options)
+
+
 def explain(error):
     if isinstance(error, grpc.RpcError):
         return f"{error.code()}: {error.details()}"
@@ -109,14 +118,14 @@ def explain(error):
 
 
 def main():
-    address, proto = sys.argv[1:]
+    address, proto, *authority = sys.argv[1:]
     directory, name = os.path.split(proto)
     sys.path.insert(0, directory)
     messages, services = grpc.protos_and_services(name)
     stop, callers, threads = threading.Event(), Callers(CLIENTS * (UNARY + STREAMS)), []
     for client in range(CLIENTS):
         options = ALONE + (WATCHING if client % 2 else [])
-        echo = services.EchoStub(grpc.insecure_channel(address, options=options))
+        echo = services.EchoStub(channel(address, options, *authority))
         for caller in range(UNARY + STREAMS):
             number = len(threads)
             run = call if caller < UNARY else follow

@@ -1,6 +1,7 @@
 // Asks a server over persistent connections, and tells what was lost.
 //
 //     node keepalive.mjs http://127.0.0.1:PORT
+//     node keepalive.mjs https://localhost:PORT authority.pem
 //
 // Each connection belongs to an http.Agent of its own, which keeps it open. Node retries nothing by
 // itself. Pauses between two requests are mostly short, and long, up to two seconds, for every other
@@ -8,7 +9,9 @@
 // ends, each finishes its request, and one line of JSON says what came of it.
 
 import { setMaxListeners } from 'node:events';
+import fs from 'node:fs';
 import http from 'node:http';
+import https from 'node:https';
 import { setTimeout as pause } from 'node:timers/promises';
 
 const CONNECTIONS = 12;
@@ -17,6 +20,9 @@ const LONG = [100, 2000];
 const TIME_LIMIT = 15_000;
 
 const base = new URL(process.argv[2]);
+// Who vouches for the server, over TLS.
+const ca = process.argv[3] && fs.readFileSync(process.argv[3]);
+const scheme = ca ? https : http;
 const stop = new AbortController();
 setMaxListeners(0, stop.signal);
 const result = { requests: 0, told: 0, failures: [] };
@@ -25,7 +31,7 @@ let agreed = null;
 
 function ask(agent, path) {
   return new Promise((resolve, reject) => {
-    const request = http.get(new URL(path, base), { agent, timeout: TIME_LIMIT }, (response) => {
+    const request = scheme.get(new URL(path, base), { agent, timeout: TIME_LIMIT }, (response) => {
       const pieces = [];
       response.on('data', (piece) => pieces.push(piece));
       response.on('error', reject);
@@ -58,7 +64,7 @@ function take(number, { response, body }) {
 
 async function drive(number) {
   const [from, to] = number % 2 ? LONG : SHORT;
-  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  const agent = new scheme.Agent({ keepAlive: true, maxSockets: 1, ca });
   for (let n = 1; !stop.signal.aborted; n += 1) {
     result.requests += 1;
     try {

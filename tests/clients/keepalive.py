@@ -1,6 +1,7 @@
 """Asks a server over persistent connections, and tells what was lost.
 
     keepalive.py http://127.0.0.1:PORT
+    keepalive.py https://localhost:PORT authority.pem
 
 Each of the clients below keeps connections as its library does, with all retries off. Pauses
 between two requests are mostly short, and long, up to two seconds, for every other connection.
@@ -12,6 +13,7 @@ of JSON says what came of it.
 import http.client
 import json
 import random
+import ssl
 import sys
 import threading
 import time
@@ -27,11 +29,19 @@ SHORT = (0.0, 0.05)
 LONG = (0.1, 2.0)
 TIME_LIMIT = 15
 
+# Who vouches for the server, over TLS.
+AUTHORITY = sys.argv[2] if len(sys.argv) > 2 else None
+TLS = ssl.create_default_context(cafile=AUTHORITY) if AUTHORITY else None
+
 
 def with_http_client(base):
     """Python's own client: one connection, opened again only when it was told to close."""
     address = urllib.parse.urlsplit(base)
-    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=TIME_LIMIT)
+    where = {"host": address.hostname, "port": address.port, "timeout": TIME_LIMIT}
+    if TLS:
+        connection = http.client.HTTPSConnection(**where, context=TLS)
+    else:
+        connection = http.client.HTTPConnection(**where)
 
     def ask(path):
         connection.request("GET", path)
@@ -42,7 +52,7 @@ def with_http_client(base):
 
 
 def with_urllib3(base):
-    pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=TIME_LIMIT)
+    pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=TIME_LIMIT, ssl_context=TLS)
 
     def ask(path):
         response = pool.request("GET", base + path)
@@ -54,7 +64,9 @@ def with_urllib3(base):
 def with_requests(base):
     session = requests.Session()
     session.trust_env = False
-    session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=1, max_retries=0))
+    session.verify = AUTHORITY or True
+    scheme = urllib.parse.urlsplit(base).scheme
+    session.mount(f"{scheme}://", requests.adapters.HTTPAdapter(pool_maxsize=1, max_retries=0))
 
     def ask(path):
         response = session.get(base + path, timeout=TIME_LIMIT)
@@ -64,7 +76,8 @@ def with_requests(base):
 
 
 def with_httpx(base):
-    transport = httpx.HTTPTransport(retries=0, limits=httpx.Limits(max_keepalive_connections=1))
+    limits = httpx.Limits(max_keepalive_connections=1)
+    transport = httpx.HTTPTransport(retries=0, limits=limits, verify=TLS or True)
     client = httpx.Client(transport=transport, timeout=TIME_LIMIT, trust_env=False)
 
     def ask(path):

@@ -7,6 +7,7 @@ use anyhow::ensure;
 use crate::{
     harness::{Process, Program, Signal},
     load::{Target, get},
+    tls::Certificates,
 };
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -18,12 +19,31 @@ const BOUND: Duration = Duration::from_secs(20);
 ///
 /// If it does not answer, or restart, or stop, or somebody still listens then.
 pub async fn restarts_on_hup_and_stops_on_term(program: &str) -> anyhow::Result<()> {
-    let server = Program::new(program)
+    restarts(Program::new(program).arg("127.0.0.1:0"), Target::Tcp).await
+}
+
+/// The same of a program whose second and third arguments are a certificate and its key.
+///
+/// # Errors
+///
+/// As for [`restarts_on_hup_and_stops_on_term`].
+pub async fn restarts_over_tls(program: &str) -> anyhow::Result<()> {
+    let certificates = Certificates::new()?;
+    let client = certificates.client()?;
+    let program = Program::new(program)
         .arg("127.0.0.1:0")
-        .env("NO_COLOR", "1")
-        .spawn()?;
+        .arg(certificates.certificate())
+        .arg(certificates.key());
+    restarts(program, |address| Target::Tls(address, client)).await
+}
+
+async fn restarts(
+    program: Program,
+    target: impl FnOnce(SocketAddr) -> Target,
+) -> anyhow::Result<()> {
+    let server = program.env("NO_COLOR", "1").spawn()?;
     let address: SocketAddr = server.logged("listening addr=", "addr", BOUND).await?;
-    let target = Target::Tcp(address);
+    let target = target(address);
     ensure!(get(&target, "/").await?.body == b"hello\n");
 
     server.first().signal(Signal::HUP)?;

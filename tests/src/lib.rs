@@ -6,6 +6,7 @@
 //!   generations,
 //! * [`hello`] puts the smallest examples through a restart,
 //! * [`network`] is a network between the two that takes its time,
+//! * [`tls`] makes certificates, and clients that trust them,
 //! * [`reference`](mod@reference) is what those programs serve, and their flags.
 
 pub mod harness;
@@ -16,3 +17,4 @@ pub mod machine;
 #[cfg(target_os = "linux")]
 pub mod network;
 pub mod reference;
+pub mod tls;

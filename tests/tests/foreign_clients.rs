@@ -4,13 +4,17 @@
 
 mod support;
 
-use handover_tests::harness::{Program, Signal};
+use handover_tests::{
+    harness::{Server, Signal},
+    tls::Certificates,
+};
 use serde::Deserialize;
 use tokio::process::Command;
 
 use self::support::{
     BOUND,
     foreign::{Client, node, python},
+    listening, over_tls,
 };
 
 const UPGRADES: u64 = 5;
@@ -42,6 +46,30 @@ async fn node_clients_of_axums_loop_lose_nothing() {
     over_upgrades(REF_AXUM_FOREIGN, node("keepalive.mjs")).await;
 }
 
+#[tokio::test]
+#[ignore = "needs Python packages; run by tests/all"]
+async fn python_clients_of_our_loop_lose_nothing_over_tls() {
+    over_upgrades_and_tls(REF_AXUM, python("keepalive.py")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Python packages; run by tests/all"]
+async fn python_clients_of_axums_loop_lose_nothing_over_tls() {
+    over_upgrades_and_tls(REF_AXUM_FOREIGN, python("keepalive.py")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs node; run by tests/all"]
+async fn node_clients_of_our_loop_lose_nothing_over_tls() {
+    over_upgrades_and_tls(REF_AXUM, node("keepalive.mjs")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs node; run by tests/all"]
+async fn node_clients_of_axums_loop_lose_nothing_over_tls() {
+    over_upgrades_and_tls(REF_AXUM_FOREIGN, node("keepalive.mjs")).await;
+}
+
 /// What a client says at its end.
 #[derive(Debug, Deserialize)]
 struct Outcome {
@@ -52,9 +80,25 @@ struct Outcome {
 }
 
 async fn over_upgrades(program: &str, mut client: Command) {
-    let program = Program::new(program).args(["--listen", "127.0.0.1:0"]);
-    let server = program.start().await.unwrap();
+    let server = listening(program.as_ref(), "127.0.0.1:0")
+        .start()
+        .await
+        .unwrap();
     client.arg(format!("http://{}", server.newest().tcp().unwrap()));
+    upgraded(server, client).await;
+}
+
+async fn over_upgrades_and_tls(program: &str, mut client: Command) {
+    let certificates = Certificates::new().unwrap();
+    let program = over_tls(listening(program.as_ref(), "127.0.0.1:0"), &certificates);
+    let server = program.start().await.unwrap();
+    let port = server.newest().tcp().unwrap().port();
+    client.arg(format!("https://localhost:{port}"));
+    client.arg(certificates.authority());
+    upgraded(server, client).await;
+}
+
+async fn upgraded(server: Server, client: Command) {
     let mut client = Client::start(client);
     client.arrived(server.newest().pid()).await;
     for generation in 1..=UPGRADES {

@@ -10,14 +10,18 @@ use std::time::Duration;
 #[cfg(target_os = "linux")]
 use std::{panic::resume_unwind, thread};
 
-use handover_tests::harness::{Exit, Program, Server};
 #[cfg(target_os = "linux")]
 use handover_tests::network::DelayLine;
+use handover_tests::{
+    harness::{Exit, Program, Server},
+    tls::Certificates,
+};
 
 use self::support::{
     BOUND,
     foreign::{node, python},
     grpc::{Callers, Outcome, over_upgrades},
+    listening, over_tls,
 };
 
 const OURS: &str = env!("CARGO_BIN_EXE_ref-tonic");
@@ -33,6 +37,19 @@ async fn start(program: &str, address: &str) -> Server {
 async fn upgraded(program: &str, callers: impl FnOnce(&Server) -> Callers) -> Outcome {
     let server = start(program, "127.0.0.1:0").await;
     let outcome = over_upgrades(&server, callers(&server)).await;
+    assert_eq!(server.terminate(BOUND).await.unwrap(), Exit::Status(0));
+    outcome
+}
+
+/// The same, over TLS.
+async fn upgraded_over_tls(
+    program: &str,
+    callers: impl FnOnce(&Server, &Certificates) -> Callers,
+) -> Outcome {
+    let certificates = Certificates::new().unwrap();
+    let program = over_tls(listening(program.as_ref(), "127.0.0.1:0"), &certificates);
+    let server = program.start().await.unwrap();
+    let outcome = over_upgrades(&server, callers(&server, &certificates)).await;
     assert_eq!(server.terminate(BOUND).await.unwrap(), Exit::Status(0));
     outcome
 }
@@ -131,6 +148,41 @@ mod connections_that_get_old {
     #[ignore = "needs node and its packages; run by tests/all"]
     async fn are_not_noticed_by_node_clients_of_grpc() {
         renewed(|server| Callers::others(node("grpc_calls.mjs"), server)).await;
+    }
+}
+
+mod with_tls {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn tonic_s_client_notices_no_upgrade_of_our_loop() {
+        let outcome = upgraded_over_tls(OURS, Callers::tonic_over_tls).await;
+        outcome.assert_unnoticed();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn tonic_s_client_notices_no_upgrade_of_tonic_s_loop() {
+        // How often streams are opened again depends on the moment of tonic's own GOAWAY.
+        let outcome = upgraded_over_tls(FOREIGN, Callers::tonic_over_tls).await;
+        assert_eq!(outcome.failures, [""; 0], "of {} calls", outcome.calls);
+    }
+
+    #[tokio::test]
+    #[ignore = "needs Python packages; run by tests/all"]
+    async fn python_clients_of_grpc_notice_no_upgrade() {
+        let client = |server: &Server, certificates: &Certificates| {
+            Callers::others_over_tls(python("grpc_calls.py"), server, certificates)
+        };
+        upgraded_over_tls(OURS, client).await.assert_unnoticed();
+    }
+
+    #[tokio::test]
+    #[ignore = "needs node and its packages; run by tests/all"]
+    async fn node_clients_of_grpc_notice_no_upgrade() {
+        let client = |server: &Server, certificates: &Certificates| {
+            Callers::others_over_tls(node("grpc_calls.mjs"), server, certificates)
+        };
+        upgraded_over_tls(OURS, client).await.assert_unnoticed();
     }
 }
 

@@ -377,7 +377,7 @@ async fn one_connection_can_be_asked_by_hand() {
         let answer = get_on(&mut connection, "/").await.unwrap();
         assert_eq!((answer.head.status, answer.head.generation), (200, Some(9)));
         assert_eq!(answer.text(), format!("pid={}\nok\n", std::process::id()));
-        assert_eq!(connection.last_look(), Look::Open);
+        assert_eq!(connection.last_look().await, Look::Open);
     }
     let answer = get_on(&mut connection, "/nowhere").await.unwrap();
     assert_eq!(

@@ -255,9 +255,9 @@ async fn killed_meanwhile(successor: bool) {
         let served = answered_by(&answers, lives);
         assert_eq!(served, answers.iter().flatten().count());
         // What was not answered is closed: nobody has forgotten it.
-        for (answer, connection) in answers.iter().zip(&connections) {
+        for (answer, connection) in answers.iter().zip(&mut connections) {
             if answer.is_none() {
-                assert_eq!(connection.last_look(), Look::Closed);
+                assert_eq!(connection.last_look().await, Look::Closed);
             }
         }
         println!("killed successor {successor}: {served} of 300 live on");

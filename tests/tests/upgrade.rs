@@ -4,6 +4,7 @@ mod support;
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::symlink,
     path::Path,
     time::{Duration, Instant},
@@ -12,10 +13,11 @@ use std::{
 use handover_tests::{
     harness::{Exit, Program, Ready, Server, Signal, eventually, proc},
     load::{Clients, Config, Report, Storm, Target},
+    tls::Certificates,
 };
 use tokio::{task::JoinSet, time::sleep};
 
-use self::support::{BOUND, Peer, Way, answers, directory, listening};
+use self::support::{BOUND, Peer, Way, answers, directory, listening, over_tls};
 
 /// Sends SIGHUP, and waits for the successor, and for the predecessor to accept no more.
 async fn upgrade(server: &Server) -> Ready {
@@ -68,8 +70,12 @@ async fn names(path: &Path, ready: &Ready) {
 
 const UPGRADES: u64 = 5;
 
-async fn upgraded_under_load(way: Way, rtt: Duration) -> Report {
-    let server = way.program().start().await.unwrap();
+async fn upgraded_under_load(
+    program: Program,
+    target: impl FnOnce(SocketAddr) -> Target,
+    rtt: Duration,
+) -> Report {
+    let server = program.start().await.unwrap();
     let mut clients = Clients::none();
     clients.keepalive = 4;
     clients.idle = 12;
@@ -78,7 +84,8 @@ async fn upgraded_under_load(way: Way, rtt: Duration) -> Report {
     clients.slow = 2;
     clients.stream = 1;
     clients.upload = 1;
-    let mut config = Config::new(server.newest().tcp().unwrap()).with_clients(clients);
+    let target = target(server.newest().tcp().unwrap());
+    let mut config = Config::new(target).with_clients(clients);
     config.rtt = rtt;
     config.slow = Duration::from_millis(400);
     config.stream = Duration::from_millis(700);
@@ -106,8 +113,8 @@ async fn upgraded_under_load(way: Way, rtt: Duration) -> Report {
     report
 }
 
-async fn loses_nothing(way: Way, rtt: Duration) {
-    let report = upgraded_under_load(way, rtt).await;
+async fn loses_nothing(program: Program, target: impl FnOnce(SocketAddr) -> Target, rtt: Duration) {
+    let report = upgraded_under_load(program, target, rtt).await;
     assert_eq!(report.lost(), 0, "{report}");
     assert_eq!(report.restarts_taken() as u64, UPGRADES, "{report}");
     // One process to a number.
@@ -116,11 +123,19 @@ async fn loses_nothing(way: Way, rtt: Duration) {
 }
 
 async fn upgrades_lose_nothing(way: Way) {
-    loses_nothing(way, Duration::ZERO).await;
+    loses_nothing(way.program(), Target::Tcp, Duration::ZERO).await;
 }
 
 async fn upgrades_lose_nothing_on_a_network(way: Way) {
-    loses_nothing(way, Duration::from_millis(10)).await;
+    loses_nothing(way.program(), Target::Tcp, Duration::from_millis(10)).await;
+}
+
+async fn upgrades_lose_nothing_over_tls(way: Way) {
+    let certificates = Certificates::new().unwrap();
+    let client = certificates.client().unwrap();
+    let program = over_tls(way.program(), &certificates);
+    let target = |address| Target::Tls(address, client);
+    loses_nothing(program, target, Duration::from_millis(10)).await;
 }
 
 // ===== what passes on =====
@@ -357,6 +372,7 @@ async fn relative_names_are_taken_from_the_start(way: Way) {
 for_each_server! {
     upgrades_lose_nothing,
     upgrades_lose_nothing_on_a_network,
+    upgrades_lose_nothing_over_tls,
     every_socket_keeps_its_name_and_address,
     told_to_stop_right_after_an_upgrade,
     generations_overlap,

@@ -42,6 +42,8 @@ pub mod ws;
 
 #[cfg(unix)]
 pub use self::run::run;
+#[cfg(feature = "tls")]
+pub use self::run::run_tls;
 pub use self::{
     draining::Draining,
     health::health,

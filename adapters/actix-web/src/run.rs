@@ -1,6 +1,8 @@
 //! Everything at once.
 
 use std::fmt;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 
 use actix_http::{Request, Response, body::MessageBody};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory};
@@ -50,6 +52,40 @@ where
     B: MessageBody + 'static,
 {
     handover::run(address, async |listener, graceful| {
+        let server = crate::serve(factory).listen(listener);
+        server.with_graceful(graceful).start().await
+    })
+    .await
+}
+
+/// [`run`] over TLS, with a certificate and a key from PEM files. Feature `tls`.
+///
+/// Each generation reads the files at its start, so an upgrade renews the certificate; and clients
+/// resume the sessions that the generation before began. For anything else, such as client
+/// certificates, see `handover_tls`.
+///
+/// # Errors
+///
+/// As for [`run`], or if a file cannot be used.
+#[cfg(feature = "tls")]
+pub async fn run_tls<F, I, S, B>(
+    address: impl ToString,
+    certificate: impl Into<PathBuf>,
+    key: impl Into<PathBuf>,
+    factory: F,
+) -> Result<Report, Error>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request> + 'static,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Response: Into<Response<B>>,
+    S::Error: Into<actix_web::Error>,
+    S::InitError: fmt::Debug,
+    S::Service: 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    B: MessageBody + 'static,
+{
+    handover_tls::run(address, certificate, key, async |listener, graceful| {
         let server = crate::serve(factory).listen(listener);
         server.with_graceful(graceful).start().await
     })

@@ -25,6 +25,8 @@ use actix_rt::{Arbiter, System};
 use actix_service::{IntoServiceFactory, ServiceFactory};
 use actix_web::dev::AppConfig;
 use handover::{Stream, accept::ProxyStream};
+#[cfg(feature = "tls")]
+use handover_tls::TlsStream;
 use tokio::{
     net::{TcpStream, UnixStream},
     sync::{mpsc, oneshot},
@@ -191,6 +193,18 @@ async fn work<F, I, SF, B>(
 pub(crate) fn enter<Io: 'static>(io: Io) -> io::Result<Io> {
     let mut slot = Some(io);
     let any: &mut dyn Any = &mut slot;
+    #[cfg(feature = "tls")]
+    if let Some(tls) = any.downcast_mut::<Option<TlsStream<ProxyStream<Stream>>>>() {
+        // Its handshake is done here.
+        let enter = |io: ProxyStream<Stream>| io.try_map(enter);
+        *tls = tls.take().map(|tls| tls.try_map_io(enter)).transpose()?;
+        return slot.ok_or_else(taken);
+    }
+    #[cfg(feature = "tls")]
+    if let Some(tls) = any.downcast_mut::<Option<TlsStream<Stream>>>() {
+        *tls = tls.take().map(|tls| tls.try_map_io(enter)).transpose()?;
+        return slot.ok_or_else(taken);
+    }
     if let Some(proxied) = any.downcast_mut::<Option<ProxyStream<Stream>>>() {
         *proxied = proxied.take().map(|io| io.try_map(enter)).transpose()?;
     } else if let Some(stream) = any.downcast_mut::<Option<Stream>>() {
@@ -204,7 +218,11 @@ pub(crate) fn enter<Io: 'static>(io: Io) -> io::Result<Io> {
     } else if let Some(unix) = any.downcast_mut::<Option<UnixStream>>() {
         *unix = unix.take().map(unix_here).transpose()?;
     }
-    slot.ok_or_else(|| io::Error::other("it was taken and not given back"))
+    slot.ok_or_else(taken)
+}
+
+fn taken() -> io::Error {
+    io::Error::other("it was taken and not given back")
 }
 
 fn tcp_here(io: TcpStream) -> io::Result<TcpStream> {

@@ -20,6 +20,8 @@ use handover_hyper::Serve;
 use http::Request;
 use tower_service::Service;
 
+#[cfg(feature = "tls")]
+pub use self::run::run_tls;
 pub use self::{draining::Draining, health::health, run::run, service::App};
 pub use handover_hyper::{FrameGate, NotMovable, movable};
 

@@ -1,6 +1,8 @@
 //! Everything at once.
 
 use std::convert::Infallible;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 
 use axum::{body::Body, response::Response};
 use handover::{Error, Report};
@@ -43,6 +45,32 @@ where
     S::Future: Send + 'static,
 {
     handover::run(address, async |listener, graceful| {
+        Ok(crate::serve(listener, app).with_graceful(graceful))
+    })
+    .await
+}
+
+/// [`run`] over TLS, with a certificate and a key from PEM files. Feature `tls`.
+///
+/// Each generation reads the files at its start, so an upgrade renews the certificate; and clients
+/// resume the sessions that the generation before began. For anything else, such as client
+/// certificates, see `handover_tls`.
+///
+/// # Errors
+///
+/// As for [`run`], or if a file cannot be used.
+#[cfg(feature = "tls")]
+pub async fn run_tls<S>(
+    address: impl ToString,
+    certificate: impl Into<PathBuf>,
+    key: impl Into<PathBuf>,
+    app: S,
+) -> Result<Report, Error>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    handover_tls::run(address, certificate, key, async |listener, graceful| {
         Ok(crate::serve(listener, app).with_graceful(graceful))
     })
     .await

@@ -92,6 +92,10 @@ where
     let mut hyper = builder.serve_connection(TokioIo::new(io), service);
     // Whoever connects now has nowhere else to go yet: it is told when the drain begins.
     let came_to_a_lame_duck = link.graceful.phase() == Phase::LameDuck;
+    // One that came before the drain, and whose first bytes came after.
+    if link.graceful.phase() == Phase::Draining && link.announces() {
+        tell(&mut announcer, Pin::new(&mut hyper));
+    }
     let mut awaits_its_turn = false;
     let mut closing = false;
     let mut reads = 0;

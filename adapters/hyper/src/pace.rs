@@ -19,6 +19,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{link::Link, options::Options};
 
+/// How soon to look again at a handshake that is to be waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// What the driver of a connection is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
@@ -44,6 +47,7 @@ pub(crate) struct Pace {
     idle: Duration,
     age_at: Option<Instant>,
     close_at: Option<Instant>,
+    window: Duration,
     give_up_at: Option<Instant>,
     quiet: Quiet,
     departures: Departures,
@@ -89,6 +93,7 @@ impl Pace {
             idle: options.idle,
             age_at,
             close_at: None,
+            window: Duration::ZERO,
             give_up_at: None,
             quiet: Quiet {
                 reads: 0,
@@ -244,7 +249,8 @@ impl Pace {
         let window = link.graceful.policy().announce(remaining);
         // Spread, so that the clients do not come back all at once; late in the window, because
         // each closes an idle connection that it may be about to use.
-        self.close_at = Some(now + jitter(window, 0.8, 1.0));
+        self.window = jitter(window, 0.8, 1.0);
+        self.close_at = Some(now + self.window);
         self.set_timer(now);
     }
 
@@ -252,7 +258,8 @@ impl Pace {
     pub(crate) fn close_after_a_window(&mut self, link: &Link) {
         let now = Instant::now();
         let window = link.graceful.policy().announce(Duration::MAX / 8);
-        self.close_at = Some(now + jitter(window, 0.8, 1.0));
+        self.window = jitter(window, 0.8, 1.0);
+        self.close_at = Some(now + self.window);
         self.set_timer(now);
     }
 
@@ -266,8 +273,10 @@ impl Pace {
             return Some(Wish::GiveUp);
         }
         if self.close_at.is_some_and(|at| at <= now) {
-            self.close_at = None;
-            return Some(Wish::Close);
+            self.close_at = self.close_later(now, link);
+            if self.close_at.is_none() {
+                return Some(Wish::Close);
+            }
         }
         if self.age_at.is_some_and(|at| at <= now) {
             self.age_at = None;
@@ -275,6 +284,21 @@ impl Pace {
             return Some(self.announce(link));
         }
         self.check_limits(now, link)
+    }
+
+    /// When to close a connection whose window is over, if not now: one whose client could not ask
+    /// anything yet has a window of its own, from the end of its TLS handshake on. That has a limit.
+    fn close_later(&self, now: Instant, link: &Link) -> Option<Instant> {
+        let connection = &link.connection;
+        match connection.kind() {
+            _ if self.holder.phase() >= Phase::Cutting => None,
+            Kind::Handshake => Some(now + LOOK_AGAIN),
+            Kind::Fresh => {
+                let later = connection.shook_hands()? + self.window;
+                (later > now).then_some(later)
+            }
+            _ => None,
+        }
     }
 
     fn check_limits(&mut self, now: Instant, link: &Link) -> Option<Wish> {

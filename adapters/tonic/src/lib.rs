@@ -48,6 +48,8 @@ use tower_service::Service;
 
 #[cfg(unix)]
 pub use self::run::run;
+#[cfg(feature = "tls")]
+pub use self::run::run_tls;
 pub use self::{
     app::{App, AppFuture, GrpcBody},
     body::ResponseBody,

@@ -1,5 +1,8 @@
 //! Everything at once.
 
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
+
 use handover::{Error, Report};
 use http::{Request, Response};
 use tonic::body::Body;
@@ -45,6 +48,34 @@ where
     B: GrpcBody,
 {
     handover::run(address, async |listener, graceful| {
+        Ok(crate::serve(listener, routes).with_graceful(graceful))
+    })
+    .await
+}
+
+/// [`run`] over TLS, with a certificate and a key from PEM files. Feature `tls`.
+///
+/// Each generation reads the files at its start, so an upgrade renews the certificate; and clients
+/// resume the sessions that the generation before began. For anything else, such as client
+/// certificates, see `handover_tls`.
+///
+/// # Errors
+///
+/// As for [`run`], or if a file cannot be used.
+#[cfg(feature = "tls")]
+pub async fn run_tls<S, B>(
+    address: impl ToString,
+    certificate: impl Into<PathBuf>,
+    key: impl Into<PathBuf>,
+    routes: S,
+) -> Result<Report, Error>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: GrpcBody,
+{
+    handover_tls::run(address, certificate, key, async |listener, graceful| {
         Ok(crate::serve(listener, routes).with_graceful(graceful))
     })
     .await

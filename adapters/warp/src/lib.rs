@@ -21,6 +21,8 @@ pub mod ws;
 
 #[cfg(unix)]
 pub use self::run::run;
+#[cfg(feature = "tls")]
+pub use self::run::run_tls;
 pub use self::{
     filters::{draining, graceful, peer, remote},
     health::health,

@@ -1,5 +1,8 @@
 //! Everything at once.
 
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
+
 use handover::{Error, Report};
 use warp::{Filter, Reply};
 
@@ -38,6 +41,32 @@ where
     F: Filter<Extract: Reply> + Clone + Send + Sync + 'static,
 {
     handover::run(address, async |listener, graceful| {
+        let server = crate::serve(filter).incoming(listener);
+        Ok(server.with_graceful(graceful))
+    })
+    .await
+}
+
+/// [`run`] over TLS, with a certificate and a key from PEM files. Feature `tls`.
+///
+/// Each generation reads the files at its start, so an upgrade renews the certificate; and clients
+/// resume the sessions that the generation before began. For anything else, such as client
+/// certificates, see `handover_tls`.
+///
+/// # Errors
+///
+/// As for [`run`], or if a file cannot be used.
+#[cfg(feature = "tls")]
+pub async fn run_tls<F>(
+    address: impl ToString,
+    certificate: impl Into<PathBuf>,
+    key: impl Into<PathBuf>,
+    filter: F,
+) -> Result<Report, Error>
+where
+    F: Filter<Extract: Reply> + Clone + Send + Sync + 'static,
+{
+    handover_tls::run(address, certificate, key, async |listener, graceful| {
         let server = crate::serve(filter).incoming(listener);
         Ok(server.with_graceful(graceful))
     })

@@ -8,6 +8,7 @@
 //!    nothing of the line. No lock and no locked instruction is on the writer's path.
 
 use std::{
+    any::Any,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
@@ -40,6 +41,9 @@ pub struct Connection {
     line: Line,
     // Who has said so of its peer, if not the kernel.
     proxied: OnceLock<Arc<Proxied>>,
+    // How long it took, in milliseconds; 0 if there was none, or it is not done.
+    handshake: AtomicU32,
+    facts: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Connection {
@@ -65,6 +69,8 @@ impl Connection {
             requests: AtomicU32::new(requests),
             line: Line::default(),
             proxied: OnceLock::new(),
+            handshake: AtomicU32::new(0),
+            facts: OnceLock::new(),
         })
     }
 
@@ -115,6 +121,36 @@ impl Connection {
     /// Says what it is doing. For serve loops.
     pub fn set_kind(&self, kind: Kind) {
         self.kind.store(kind as u8, Ordering::Relaxed);
+    }
+
+    /// Says that its TLS handshake is done: nothing has arrived yet. For IO that was
+    /// [introduced](super::Accept::introduce).
+    pub fn end_handshake(&self) {
+        let took = u32::try_from(self.since.elapsed().as_millis()).unwrap_or(u32::MAX);
+        self.handshake.store(took.max(1), Ordering::Relaxed);
+        self.set_kind(Kind::Fresh);
+    }
+
+    /// When its TLS handshake was done, to the millisecond; `None` if there was none, or it is not.
+    #[must_use]
+    pub fn shook_hands(&self) -> Option<Instant> {
+        match self.handshake.load(Ordering::Relaxed) {
+            0 => None,
+            took => self.since.checked_add(Duration::from_millis(took.into())),
+        }
+    }
+
+    /// What its IO has told of it: for a TLS connection, what was agreed in the handshake. `None` if
+    /// there is nothing of this type, or not yet.
+    #[must_use]
+    pub fn facts<T: Any>(&self) -> Option<&T> {
+        self.facts.get()?.downcast_ref()
+    }
+
+    /// Tells something of it, for [`facts`](Self::facts). For IO that was
+    /// [introduced](super::Accept::introduce); the first to tell something is the only one.
+    pub fn set_facts<T: Any + Send + Sync>(&self, facts: T) {
+        let _ = self.facts.set(Box::new(facts));
     }
 
     /// Says that it has left HTTP, and for what. For serve loops.
@@ -233,6 +269,16 @@ mod tests {
             let shown = length.min(LINE_WORDS * 8 - 2);
             assert_eq!(read.trim_end_matches('…').len(), shown + 2, "{length}");
         }
+    }
+
+    #[test]
+    fn facts_are_found_by_their_type() {
+        let connection = Connection::new(Address::Unix(None));
+        assert_eq!(connection.facts::<u32>(), None);
+        connection.set_facts(7_u32);
+        connection.set_facts("later");
+        assert_eq!(connection.facts(), Some(&7_u32));
+        assert_eq!(connection.facts::<&str>(), None);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use handover_tests::reference::{self, Flags, Setup, app, bare};
+use handover_tests::{
+    over_tls,
+    reference::{self, Flags, Setup, app, bare},
+};
 
 /// Serves the reference routes with `handover_actix_web::serve`.
 #[derive(Parser)]
@@ -17,8 +20,8 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    Setup::start(flags)
-        .await?
+    let setup = Setup::start(flags).await?;
+    over_tls!(setup, |accept| setup
         .serve_with(async |listeners, graceful, info| {
             let mut server = handover_actix_web::serve(move || app(info))
                 .with_graceful(graceful)
@@ -27,10 +30,10 @@ async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
                 server = server.workers(workers);
             }
             for listener in listeners {
-                server = server.listen(listener);
+                server = server.listen(accept(listener));
             }
             // The workers have their applications before this process is ready.
             Ok(server.start().await?)
         })
-        .await
+        .await)
 }

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use handover::GracefulLayer;
 use handover_axum::foreign::{Client, Incoming};
-use handover_tests::reference::{self, Flags, Setup, bare, router};
+use handover_tests::{
+    over_tls,
+    reference::{self, Flags, Setup, bare, router},
+};
 
 /// Serves the reference routes with `axum::serve`.
 #[derive(Parser)]
@@ -19,13 +22,16 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    Setup::start(flags)
-        .await?
-        .serve_foreign(Incoming::new, |incoming, graceful, info| {
-            let signal = incoming.signal();
-            let app = router(info).layer(GracefulLayer::new(graceful));
-            let app = app.into_make_service_with_connect_info::<Client>();
-            axum::serve(incoming, app).with_graceful_shutdown(signal)
-        })
-        .await
+    let setup = Setup::start(flags).await?;
+    over_tls!(setup, |accept| setup
+        .serve_foreign(
+            |listener, graceful| Incoming::new(accept(listener), graceful),
+            |incoming, graceful, info| {
+                let signal = incoming.signal();
+                let app = router(info).layer(GracefulLayer::new(graceful));
+                let app = app.into_make_service_with_connect_info::<Client>();
+                axum::serve(incoming, app).with_graceful_shutdown(signal)
+            }
+        )
+        .await)
 }

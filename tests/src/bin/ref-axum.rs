@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use handover_tests::reference::{self, Flags, Setup, bare, router};
+use handover_tests::{
+    over_tls,
+    reference::{self, Flags, Setup, bare, router},
+};
 
 /// Serves the reference routes with `handover_axum::serve`.
 #[derive(Parser)]
@@ -17,12 +20,12 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    Setup::start(flags)
-        .await?
+    let setup = Setup::start(flags).await?;
+    over_tls!(setup, |accept| setup
         .serve(|listener, graceful, info| {
-            handover_axum::serve(listener, router(info))
+            handover_axum::serve(accept(listener), router(info))
                 .with_graceful(graceful)
                 .move_connections(!flags.no_move)
         })
-        .await
+        .await)
 }

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use handover_tests::reference::{self, Flags, Setup, routes, run_bare_tonic};
+use handover_tests::{
+    over_tls,
+    reference::{self, Flags, Setup, routes, run_bare_tonic},
+};
 use handover_tonic::{DrainLayer, foreign::Incoming};
 use tonic::transport::Server;
 
@@ -19,14 +22,17 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    Setup::start(flags)
-        .await?
-        .serve_foreign(Incoming::new, |incoming, graceful, info| {
-            let signal = incoming.signal();
-            Server::builder()
-                .layer(DrainLayer::new(graceful))
-                .add_routes(routes(info))
-                .serve_with_incoming_shutdown(incoming, signal)
-        })
-        .await
+    let setup = Setup::start(flags).await?;
+    over_tls!(setup, |accept| setup
+        .serve_foreign(
+            |listener, graceful| Incoming::new(accept(listener), graceful),
+            |incoming, graceful, info| {
+                let signal = incoming.signal();
+                Server::builder()
+                    .layer(DrainLayer::new(graceful))
+                    .add_routes(routes(info))
+                    .serve_with_incoming_shutdown(incoming, signal)
+            }
+        )
+        .await)
 }

@@ -3,7 +3,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
-use handover_tests::reference::{self, Flags, Setup, routes, run_bare_tonic};
+use handover_tests::{
+    over_tls,
+    reference::{self, Flags, Setup, routes, run_bare_tonic},
+};
 
 /// Serves the reference services with `handover_tonic::serve`.
 #[derive(Parser)]
@@ -27,10 +30,10 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(flags: &Flags, age: Option<Duration>) -> anyhow::Result<ExitCode> {
-    Setup::start(flags)
-        .await?
+    let setup = Setup::start(flags).await?;
+    over_tls!(setup, |accept| setup
         .serve(|listener, graceful, info| {
-            let serve = handover_tonic::serve(listener, routes(info))
+            let serve = handover_tonic::serve(accept(listener), routes(info))
                 .with_graceful(graceful)
                 .move_connections(!flags.no_move);
             match age {
@@ -38,5 +41,5 @@ async fn run(flags: &Flags, age: Option<Duration>) -> anyhow::Result<ExitCode> {
                 None => serve,
             }
         })
-        .await
+        .await)
 }

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use handover_tests::reference::{self, Flags, Setup, bare, filter};
+use handover_tests::{
+    over_tls,
+    reference::{self, Flags, Setup, bare, filter},
+};
 
 /// Serves the reference routes with `handover_warp::serve`.
 #[derive(Parser)]
@@ -17,13 +20,13 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    Setup::start(flags)
-        .await?
+    let setup = Setup::start(flags).await?;
+    over_tls!(setup, |accept| setup
         .serve(|listener, graceful, info| {
             handover_warp::serve(filter(info))
-                .incoming(listener)
+                .incoming(accept(listener))
                 .with_graceful(graceful)
                 .move_connections(!flags.no_move)
         })
-        .await
+        .await)
 }

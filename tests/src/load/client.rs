@@ -77,7 +77,10 @@ impl Client {
 
     /// One request, from the last look to its outcome. Returns true if it was lost.
     async fn turn(&mut self) -> bool {
-        let look = self.connection.as_ref().map(Connection::last_look);
+        let look = match &mut self.connection {
+            Some(connection) => Some(connection.last_look().await),
+            None => None,
+        };
         if look == Some(Look::Closed) {
             self.recorder.found_closed(self.kind);
             self.connection = None;

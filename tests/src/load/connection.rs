@@ -7,7 +7,7 @@
 //! 2. A connection on which anything was lost is not used again; the caller
 //!    drops it.
 
-use std::{io, time::Duration};
+use std::{io, task::Poll, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use rustix::{
@@ -115,19 +115,38 @@ impl Connection {
         &self.io
     }
 
-    /// Looks at the connection, as a client does before it sends a request on it. Takes no time
-    /// and reads nothing.
-    #[must_use]
-    pub fn last_look(&self) -> Look {
-        if !self.buffer.is_empty() {
-            return Look::Unasked;
+    /// Looks at the connection, as a client does before it sends a request on it. Takes no time, and
+    /// reads nothing that is an answer.
+    pub async fn last_look(&mut self) -> Look {
+        loop {
+            if !self.buffer.is_empty() {
+                return Look::Unasked;
+            }
+            let mut byte = [0_u8; 1];
+            match recv(&self.io, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Look::Closed,
+                // A session ticket, a goodbye, or an answer: who has the keys knows.
+                Ok(_) if matches!(self.io, Io::Tls(_)) => {
+                    if self.read_what_is_there().await.is_err() {
+                        return Look::Closed;
+                    }
+                }
+                Ok(_) => return Look::Unasked,
+                Err(Errno::AGAIN | Errno::INTR) => return Look::Open,
+                Err(_) => return Look::Closed,
+            }
         }
-        let mut byte = [0_u8; 1];
-        match recv(&self.io, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => Look::Closed,
-            Ok(_) => Look::Unasked,
-            Err(Errno::AGAIN | Errno::INTR) => Look::Open,
-            Err(_) => Look::Closed,
+    }
+
+    /// Reads without waiting for more than has come. An end is an error.
+    async fn read_what_is_there(&mut self) -> io::Result<()> {
+        self.io.readable().await?;
+        let mut read = std::pin::pin!(self.read());
+        let polled = std::future::poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await;
+        match polled {
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(read) => read.map(drop),
+            Poll::Pending => Ok(()),
         }
     }
 

@@ -14,6 +14,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::client::TlsStream;
+
+use crate::tls::Client;
 
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub enum Target {
     Tcp(SocketAddr),
     /// The path of a Unix stream socket.
     Unix(PathBuf),
+    /// A TCP address that this client speaks TLS with.
+    Tls(SocketAddr, Client),
 }
 
 impl Target {
@@ -45,7 +50,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Those of `connect(2)`, as they are.
+    /// Those of `connect(2)`, as they are; and those of the handshake, where there is one.
     pub async fn connect(&self) -> io::Result<Io> {
         match self {
             Target::Tcp(address) => {
@@ -55,6 +60,10 @@ impl Target {
                 Ok(Io::Tcp(stream))
             }
             Target::Unix(path) => UnixStream::connect(path).await.map(Io::Unix),
+            Target::Tls(address, client) => {
+                let stream = client.connect(*address).await?;
+                Ok(Io::Tls(Box::new(stream)))
+            }
         }
     }
 }
@@ -70,6 +79,7 @@ impl fmt::Display for Target {
         match self {
             Target::Tcp(address) => address.fmt(f),
             Target::Unix(path) => write!(f, "unix:{}", path.display()),
+            Target::Tls(address, _) => write!(f, "https://{address}"),
         }
     }
 }
@@ -82,6 +92,19 @@ pub enum Io {
     Tcp(TcpStream),
     /// Over a Unix stream socket.
     Unix(UnixStream),
+    /// Over TLS, over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Io {
+    /// Waits until there is something to read, which over TLS may be nothing for a reader.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Io::Tcp(stream) => stream.readable().await,
+            Io::Unix(stream) => stream.readable().await,
+            Io::Tls(stream) => stream.get_ref().0.readable().await,
+        }
+    }
 }
 
 impl AsFd for Io {
@@ -89,6 +112,7 @@ impl AsFd for Io {
         match self {
             Io::Tcp(stream) => stream.as_fd(),
             Io::Unix(stream) => stream.as_fd(),
+            Io::Tls(stream) => stream.get_ref().0.as_fd(),
         }
     }
 }
@@ -102,6 +126,7 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
         }
     }
 }
@@ -115,6 +140,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Io::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Io::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
         }
     }
 
@@ -122,6 +148,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
@@ -129,6 +156,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

@@ -13,6 +13,9 @@ pub struct Flags {
     /// Address to listen on; `NAME=ADDR` names it; may be given several times
     #[arg(long = "listen", value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub listen: Vec<Listen>,
+    /// PEM files: all TCP listeners speak TLS
+    #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
+    pub tls: Option<Vec<PathBuf>>,
     /// Write the pid of the newest generation to this file
     #[arg(long, value_name = "PATH")]
     pub pid_file: Option<PathBuf>,

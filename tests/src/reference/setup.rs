@@ -3,14 +3,16 @@
 use std::{
     error::Error,
     io::{self, IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use handover::{
     Accept as _, Address, Generation, Graceful, Listener, Policy, Report,
     accept::{ProxyPolicy, ProxyProtocol},
 };
+use handover_tls::{TicketKeys, Tls};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -37,6 +39,7 @@ pub struct Setup {
     pub listeners: Vec<Socket>,
     /// Who answers.
     pub info: Info,
+    tls: Option<Tls>,
     fault: Option<Fault>,
     admin: Option<Address>,
 }
@@ -78,6 +81,8 @@ impl Setup {
             }
             generation.keep_state(STATE, 1, move || Ok(state()));
         }
+        let tls = flags.tls.as_deref().map(|files| tls(&generation, files));
+        let tls = tls.transpose().context("--tls")?;
         let mut listeners = Vec::new();
         for listen in &flags.listen {
             let listener = generation.listen(listen.to_string()).await?;
@@ -104,9 +109,16 @@ impl Setup {
             generation,
             listeners,
             info,
+            tls,
             fault,
             admin,
         })
+    }
+
+    /// What its listeners are to speak.
+    #[must_use]
+    pub fn tls(&self) -> Option<Tls> {
+        self.tls.clone()
     }
 
     /// Serves each listener by one server of Handover's, which `server` makes, until the drain is
@@ -233,6 +245,35 @@ async fn admin(
     };
     tokio::spawn(admin.into_future());
     Ok(address)
+}
+
+/// Serves over TLS where that is asked for: `$serve` is an expression in which `$accept` is a function
+/// that makes a [`Socket`] ready for a server, whose type depends on it.
+#[macro_export]
+macro_rules! over_tls {
+    ($setup:ident, |$accept:ident| $serve:expr) => {
+        match $setup.tls() {
+            None => {
+                let $accept = ::std::convert::identity::<$crate::reference::Socket>;
+                $serve
+            }
+            Some(tls) => {
+                let $accept = |listener: $crate::reference::Socket| tls.accept(listener);
+                $serve
+            }
+        }
+    };
+}
+
+/// The certificate and the key in these two files; read anew at SIGWINCH, which nothing else is for.
+fn tls(generation: &Generation, files: &[PathBuf]) -> anyhow::Result<Tls> {
+    let [certificate, key] = files else {
+        bail!("two files: certificate and key");
+    };
+    let keys = TicketKeys::of(generation)?;
+    let tls = Tls::builder(certificate, key).tickets(keys).load()?;
+    tls.reload_on(SignalKind::window_change())?;
+    Ok(tls)
 }
 
 fn policy(flags: &Flags) -> Policy {

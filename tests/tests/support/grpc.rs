@@ -13,6 +13,7 @@ use std::{
 use handover_tests::{
     harness::{Exit, Server, Signal, eventually},
     reference::pb::{TicksRequest, UnaryRequest, echo_client::EchoClient},
+    tls::Certificates,
 };
 use handover_tonic::client::RetryLayer;
 use http::{Request, Response};
@@ -22,7 +23,11 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tonic::{Code, Status, body::Body, transport::Channel};
+use tonic::{
+    Code, Status,
+    body::Body,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
 use tower::{Layer, ServiceExt, util::BoxCloneService};
 
 use super::{BOUND, foreign::Client};
@@ -64,9 +69,33 @@ impl Callers {
         Self::Others(Box::new(Client::start(command)))
     }
 
+    /// The same over TLS.
+    pub(crate) fn others_over_tls(
+        mut command: Command,
+        server: &Server,
+        certificates: &Certificates,
+    ) -> Self {
+        let port = server.newest().tcp().unwrap().port();
+        command.arg(format!("localhost:{port}"));
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/proto/echo.proto"));
+        command.arg(certificates.authority());
+        Self::Others(Box::new(Client::start(command)))
+    }
+
     /// tonic's client, with our layer or without.
     pub(crate) fn tonic(server: &Server, with_layer: bool) -> Self {
-        Self::Tonic(Tonic::start(server, with_layer))
+        let address = server.newest().tcp().unwrap();
+        let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+        Self::Tonic(Tonic::start(&endpoint, with_layer))
+    }
+
+    /// tonic's client with our layer, over TLS.
+    pub(crate) fn tonic_over_tls(server: &Server, certificates: &Certificates) -> Self {
+        let port = server.newest().tcp().unwrap().port();
+        let authority = std::fs::read(certificates.authority()).unwrap();
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
+        let endpoint = Channel::from_shared(format!("https://localhost:{port}")).unwrap();
+        Self::Tonic(Tonic::start(&endpoint.tls_config(tls).unwrap(), true))
     }
 
     async fn arrived(&mut self, pid: u32) {
@@ -169,16 +198,14 @@ struct Shared {
 type Service = BoxCloneService<Request<Body>, Response<Body>, Status>;
 
 impl Tonic {
-    fn start(server: &Server, with_layer: bool) -> Self {
-        let address = server.newest().tcp().unwrap();
+    fn start(endpoint: &Endpoint, with_layer: bool) -> Self {
         let shared = Arc::new(Shared {
             latest: Mutex::new(vec![0; 2 * CHANNELS * CALLERS]),
             ..Shared::default()
         });
         let mut callers = JoinSet::new();
         for _ in 0..CHANNELS {
-            let channel = Channel::from_shared(format!("http://{address}")).unwrap();
-            let channel = channel.connect_lazy();
+            let channel = endpoint.connect_lazy();
             let service: Service = match with_layer {
                 true => RetryLayer::new().layer(channel).boxed_clone(),
                 false => channel

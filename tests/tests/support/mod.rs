@@ -15,6 +15,7 @@ use std::{
 use handover_tests::{
     harness::{Program, Ready, eventually},
     load::{Target, get},
+    tls::Certificates,
 };
 
 pub(crate) use self::{
@@ -97,6 +98,14 @@ pub(crate) enum Sees {
 /// A program with few threads, since many run at once, on one address.
 pub(crate) fn listening(path: &Path, address: &str) -> Program {
     Program::new(path).args(["--workers", "2", "--listen", address])
+}
+
+/// It, and all its TCP listeners speak TLS.
+pub(crate) fn over_tls(program: Program, certificates: &Certificates) -> Program {
+    program
+        .arg("--tls")
+        .arg(certificates.certificate())
+        .arg(certificates.key())
 }
 
 /// Waits until process `ready` is the one to answer; its predecessor may take a connection until it

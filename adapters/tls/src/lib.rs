@@ -1,0 +1,43 @@
+//! TLS for Handover, by rustls: what a drain and an upgrade have to know of it.
+//!
+//! [`Tls`] makes a [`TlsListener`] of any listener, which every serve loop of Handover serves as it
+//! does others:
+//!
+//! - **Handshakes** are done by each connection's own task, on all cores, off the accept path. One
+//!   that is under way when a drain begins is finished and served, or ends at the deadline; whatever a
+//!   client sends, or does not, costs only its own connection, and no longer than
+//!   [a limit](Builder::handshake_timeout). The drain's report names it.
+//! - **Certificates** are read from PEM files: at the start, so by each next generation, and
+//!   [on demand](Tls::reload). A file that cannot be used changes nothing.
+//! - **Sessions** outlive an upgrade: the [keys of their tickets](TicketKeys) go to the successor, and
+//!   clients that come back do not pay for a full handshake.
+//! - **Handlers** see what was agreed: [`TlsInfo`].
+//!
+//! Connections are not moved in an upgrade: they are told to go elsewhere, served, and closed, with
+//! close_notify.
+//!
+//! The cryptography is *ring*'s, which needs no more than a C compiler to build. With
+//! [`Tls::new`] it is what you like.
+
+mod builder;
+mod error;
+mod files;
+mod info;
+mod listener;
+mod run;
+mod socket;
+mod stream;
+mod tickets;
+mod tls;
+
+use std::time::Duration;
+
+pub use rustls;
+
+pub use self::{
+    builder::Builder, error::Error, info::TlsInfo, listener::TlsListener, run::run,
+    stream::TlsStream, tickets::TicketKeys, tls::Tls,
+};
+
+/// How long a handshake may take, unless told otherwise.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

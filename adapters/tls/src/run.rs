@@ -1,0 +1,37 @@
+//! One listener that speaks TLS, from the start of the process to its end.
+
+use std::{
+    future::{Future, IntoFuture},
+    io,
+    path::PathBuf,
+};
+
+use handover::{Error, Graceful, Listener, Report};
+
+use crate::{TicketKeys, Tls, TlsListener};
+
+/// [`handover::run`] over TLS, with a certificate and a key from PEM files. The adapters' `run_tls`
+/// is this one; use it for a server that has no adapter.
+///
+/// Each generation reads the files at its start, and sessions outlive an upgrade.
+///
+/// # Errors
+///
+/// As for [`handover::run`], or if a file cannot be used.
+pub async fn run<F, S>(
+    address: impl ToString,
+    certificate: impl Into<PathBuf>,
+    key: impl Into<PathBuf>,
+    start: impl FnOnce(TlsListener<Listener>, Graceful) -> F,
+) -> Result<Report, Error>
+where
+    F: Future<Output = io::Result<S>>,
+    S: IntoFuture<Output = io::Result<Report>>,
+{
+    let builder = Tls::builder(certificate, key);
+    handover::run_generation(address, async |listener, generation| {
+        let tls = builder.tickets(TicketKeys::of(&generation)?).load()?;
+        start(tls.accept(listener), generation.graceful()).await
+    })
+    .await
+}
