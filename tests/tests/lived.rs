@@ -249,15 +249,6 @@ async fn clients_that_stay_miss_nothing_over_five_upgrades(way: Way) {
     }
 }
 
-macro_rules! for_these {
-    ($($name:ident),* $(,)?) => {
-        for_server! { ref_axum Axum $($name)* }
-        for_server! { ref_axum_foreign Foreign $($name)* }
-        for_server! { ref_warp Warp $($name)* }
-        for_server! { ref_actix_web ActixWeb $($name)* }
-    };
-}
-
 // actix's own loop closes a WebSocket a second after the last word, whatever its client does.
 for_server! {
     ref_actix_web_foreign ActixForeign
@@ -268,7 +259,7 @@ for_server! {
     clients_that_stay_miss_nothing_over_five_upgrades
 }
 
-for_these! {
+for_each_acceptor! {
     a_silent_websocket,
     a_websocket_that_never_answers_the_close,
     a_websocket_that_does_not_read,

@@ -226,7 +226,7 @@ async fn half_a_header_outlives_an_upgrade(way: Way) {
     assert_eq!(old.exit(BOUND).await.unwrap(), Exit::Status(0));
 }
 
-for_each_server!(
+for_each_acceptor!(
     clients_keep_their_addresses,
     what_has_no_header_is_closed_and_others_are_served,
     half_a_header_is_read_on_in_a_drain,

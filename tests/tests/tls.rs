@@ -131,7 +131,7 @@ async fn a_connection_that_stays_is_counted_as_tls(way: Way) {
     assert!(report.contains(&format!("1 stayed: 1 {why}")), "{report}");
 }
 
-for_each_server! {
+for_each_acceptor! {
     sessions_are_resumed_after_an_upgrade_as_before_it,
     a_handshake_that_stalls_ends_with_the_drain_of_an_upgrade,
     a_connection_that_stays_is_counted_as_tls,

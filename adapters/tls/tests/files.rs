@@ -81,7 +81,7 @@ async fn a_bad_file_keeps_the_old_certificate_and_is_named() {
 #[tokio::test]
 async fn a_configuration_of_ones_own_is_served_and_changed() {
     let certificates = Certificates::new().unwrap();
-    let made = |certificates: &Certificates| tls(&certificates).load().unwrap().config();
+    let made = |certificates: &Certificates| tls(certificates).load().unwrap().config();
     let tls = Tls::new(made(&certificates));
     let server = Server::start(tls, Graceful::new()).await;
     let client = certificates.client().unwrap().without_sessions();

@@ -21,7 +21,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 async fn stalled(certificates: &Certificates, server: &Server) -> Vec<Flights> {
     let mut stalled = Vec::new();
     for version in VERSIONS {
-        let client = client_of(&certificates, version);
+        let client = client_of(certificates, version);
         for (flight, whole) in [(0, false), (0, true), (1, false)] {
             let mut flights = Flights::begin(&client, server.addr).await;
             for _ in 0..flight {

@@ -131,11 +131,19 @@ pub(crate) fn directory() -> (tempfile::TempDir, impl Fn(&str) -> PathBuf) {
 #[macro_export]
 macro_rules! for_each_server {
     ($($name:ident),* $(,)?) => {
+        $crate::for_each_acceptor! { $($name),* }
+        $crate::for_server! { ref_actix_web_foreign ActixForeign $($name)* }
+    };
+}
+
+/// The same, for those that take their connections from Handover and not only their sockets.
+#[macro_export]
+macro_rules! for_each_acceptor {
+    ($($name:ident),* $(,)?) => {
         $crate::for_server! { ref_axum Axum $($name)* }
         $crate::for_server! { ref_axum_foreign Foreign $($name)* }
         $crate::for_server! { ref_warp Warp $($name)* }
         $crate::for_server! { ref_actix_web ActixWeb $($name)* }
-        $crate::for_server! { ref_actix_web_foreign ActixForeign $($name)* }
     };
 }
 

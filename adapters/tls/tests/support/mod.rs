@@ -78,7 +78,7 @@ where
 pub async fn answer<Io: AsyncRead + Unpin>(io: &mut Io) -> io::Result<String> {
     let mut answer = Vec::new();
     // Each body ends with a line end, and nothing before it does.
-    while !(answer.ends_with(b"\n") && !answer.ends_with(b"\r\n")) {
+    while !answer.ends_with(b"\n") || answer.ends_with(b"\r\n") {
         let mut bytes = [0; 1024];
         match timeout(BOUND, io.read(&mut bytes))
             .await
