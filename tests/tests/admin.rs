@@ -167,6 +167,9 @@ async fn a_failed_upgrade_is_remembered_by_the_next_generation() {
         .collect();
     assert_eq!(outcomes.len(), 2, "{status}");
     assert_eq!(outcomes[0]["error"], Value::Null);
+    for outcome in &outcomes {
+        assert_eq!(outcome["generation"], 1, "{status}");
+    }
     assert!(
         outcomes[1]["error"].as_str().unwrap().contains("ended"),
         "{status}"

@@ -32,11 +32,13 @@ const STANDINGS: [(Standing, &str); 7] = [
     (Standing::Drained, "drained"),
 ];
 
-const KINDS: [(Kind, &str); 7] = [
+const KINDS: [(Kind, &str); 9] = [
+    (Kind::Handshake, "handshake"),
     (Kind::Fresh, "fresh"),
     (Kind::Idle, "idle"),
     (Kind::Head, "head"),
     (Kind::Request, "request"),
+    (Kind::WebSocket, "websocket"),
     (Kind::Upgraded, "upgraded"),
     (Kind::Stream, "stream"),
     (Kind::Task, "task"),

@@ -110,11 +110,11 @@ impl Journal {
         lock(&self.state).history.add(generation, None);
     }
 
-    /// An upgrade begins.
+    /// An upgrade begins, of this generation.
     pub(crate) fn begun(&self, generation: u64) {
         let mut state = lock(&self.state);
         state.upgrade = Some((Instant::now(), Upgrade::default()));
-        state.next = generation;
+        state.next = generation + 1;
         drop(state);
         let pid = std::process::id();
         self.followers.tell(&Event::Begun { pid, generation });
