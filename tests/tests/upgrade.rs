@@ -372,10 +372,15 @@ async fn relative_names_are_taken_from_the_start(way: Way) {
 for_each_server! {
     upgrades_lose_nothing,
     upgrades_lose_nothing_on_a_network,
-    upgrades_lose_nothing_over_tls,
     every_socket_keeps_its_name_and_address,
     told_to_stop_right_after_an_upgrade,
     generations_overlap,
+}
+
+mod over_tls {
+    use super::*;
+
+    for_each_acceptor! { upgrades_lose_nothing_over_tls }
 }
 
 // It has threads of its own.
