@@ -86,11 +86,14 @@ async def serve(reader, writer):
 async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    server = await asyncio.start_server(serve, sock=socket.socket(fileno=3))
+    listener = socket.socket(fileno=3)
+    server = await asyncio.start_server(serve, sock=listener)
     await stop.wait()
-    server.close()
+    # A server that is closed drops what it has accepted and not begun to serve.
+    asyncio.get_running_loop().remove_reader(listener.fileno())
     while len(asyncio.all_tasks()) > 1:
         await asyncio.sleep(0.01)
+    server.close()
 asyncio.run(main())
 "#,
     );
