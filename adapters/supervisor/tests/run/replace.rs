@@ -34,7 +34,7 @@ fn the_old_one_serves_on_if_the_new_one_fails() {
         ("notify dies-when-ready", "exit status 5"),
     ] {
         run.app(app);
-        let (status, text) = run.handover(&["upgrade"]);
+        let (status, text) = run.upgrade();
         assert_eq!(status, Some(1), "{text}");
         assert!(text.contains(why), "{text}");
         assert_eq!(run.answers(), old);

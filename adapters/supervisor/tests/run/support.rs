@@ -160,10 +160,16 @@ impl Run {
         (output.status.code(), String::from_utf8(text).unwrap())
     }
 
+    /// Asks for an upgrade once it can be had: a process may answer before it has said that it is
+    /// ready.
+    pub(crate) fn upgrade(&self) -> (Option<i32>, String) {
+        self.logged(" serves\n", 1);
+        self.handover(&["upgrade"])
+    }
+
     /// Replaces the program and waits until only the new process is there.
     pub(crate) fn replace(&self) {
-        self.logged(" serves\n", 1);
-        let (status, text) = self.handover(&["upgrade"]);
+        let (status, text) = self.upgrade();
         assert_eq!(status, Some(0), "{text}\n{}", self.log());
     }
 

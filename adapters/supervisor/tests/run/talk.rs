@@ -52,7 +52,7 @@ fn what_drains_can_be_cut_and_an_upgrade_is_followed_over_our_own() {
     let old = run.answers();
     run.app("notify");
     std::thread::scope(|scope| {
-        let upgrade = scope.spawn(|| run.handover(&["upgrade"]));
+        let upgrade = scope.spawn(|| run.upgrade());
         run.logged("generation 1 serves", 1);
         let (code, text) = run.handover(&["reexec"]);
         assert_eq!(code, Some(0), "{text}");
@@ -75,7 +75,7 @@ fn a_stop_tells_who_follows_why() {
     run.answers();
     run.app("hang");
     std::thread::scope(|scope| {
-        let upgrade = scope.spawn(|| run.handover(&["upgrade"]));
+        let upgrade = scope.spawn(|| run.upgrade());
         run.logged("starts, generation 1", 1);
         run.signal(Signal::TERM);
         let (code, text) = upgrade.join().unwrap();
