@@ -135,6 +135,20 @@ impl Graceful {
         self.drain_ref().reason()
     }
 
+    /// Returns true if the drain under way follows an upgrade: a successor serves this address.
+    #[must_use]
+    pub fn has_successor(&self) -> bool {
+        self.reason().is_some_and(|reason| reason.is_upgrade())
+    }
+
+    /// Returns true once nobody will serve this address any more, as far as this process knows: from
+    /// the lame duck on, and never in an upgrade.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        // The reason is looked at only where there is one: it is behind a lock.
+        self.phase() != Phase::Running && !self.has_successor()
+    }
+
     /// How long it is until the deadline; `None` while there is no drain.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {

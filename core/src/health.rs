@@ -15,7 +15,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Graceful, Phase};
+use crate::Graceful;
 
 /// Answers probes for one service. Cheap to clone.
 ///
@@ -101,19 +101,9 @@ impl Health {
         match probe {
             Probe::Live => Ok(()),
             Probe::Startup => starting(),
-            Probe::Ready if self.stops() => Err(self.why()),
+            Probe::Ready if self.graceful.is_stopping() => Err(self.why()),
             Probe::Ready => starting(),
         }
-    }
-
-    /// Nobody will serve this address any more, as far as this process knows.
-    fn stops(&self) -> bool {
-        // The reason is looked at only where there is one: it is behind a lock.
-        self.graceful.phase() != Phase::Running
-            && !self
-                .graceful
-                .reason()
-                .is_some_and(|reason| reason.is_upgrade())
     }
 
     fn why(&self) -> String {
@@ -140,7 +130,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     use super::*;
-    use crate::Reason;
+    use crate::{Phase, Reason};
 
     fn ask(health: &Health) -> [bool; 3] {
         Probe::ALL.map(|probe| health.check(probe).is_ok())

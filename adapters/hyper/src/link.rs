@@ -132,7 +132,7 @@ impl Link {
     pub(crate) fn announces(&self) -> bool {
         self.closing.load(Relaxed)
             || self.graceful.phase() != Phase::Running
-                && !(self.is_movable() && self.drains_for_an_upgrade())
+                && !(self.is_movable() && self.graceful.has_successor())
     }
 
     // ===== told by the driver =====
@@ -176,10 +176,6 @@ impl Link {
         } else {
             Stays::Announced
         }
-    }
-
-    pub(crate) fn drains_for_an_upgrade(&self) -> bool {
-        self.graceful.reason().is_some_and(|r| r.is_upgrade())
     }
 
     /// Holds reads back, or lets them go again.

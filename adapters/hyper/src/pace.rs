@@ -212,7 +212,7 @@ impl Pace {
             Phase::Draining
                 if link.is_movable()
                     && !link.closing.load(Relaxed)
-                    && link.drains_for_an_upgrade() =>
+                    && link.graceful.has_successor() =>
             {
                 // One with a request leaves right after its answer.
                 let is_idle = link.connection.kind().is_idle();

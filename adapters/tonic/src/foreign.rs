@@ -109,7 +109,7 @@ impl<A: Accept> Incoming<A> {
         async move {
             loop {
                 graceful.draining().await;
-                if !graceful.reason().is_some_and(|r| r.is_upgrade()) {
+                if !graceful.has_successor() {
                     let _ = timeout(QUEUE, taken.wait()).await;
                     return;
                 }

@@ -91,18 +91,11 @@ impl Health {
 
     fn of(&self, service: &str, graceful: Option<&Graceful>) -> Option<ServingStatus> {
         let status = *self.services.borrow().get(service)?;
-        match graceful.is_some_and(stops) {
+        match graceful.is_some_and(Graceful::is_stopping) {
             true => Some(ServingStatus::NotServing),
             false => Some(status),
         }
     }
-}
-
-/// Nobody will serve this address any more, as far as this process knows.
-fn stops(graceful: &Graceful) -> bool {
-    let phase = graceful.phase();
-    // The reason is looked at only where there is one: it is behind a lock.
-    phase != Phase::Running && !graceful.reason().is_some_and(|reason| reason.is_upgrade())
 }
 
 fn response(status: health_check_response::ServingStatus) -> HealthCheckResponse {

@@ -83,7 +83,7 @@ impl Moment {
             When::Soon => patience(&self.graceful),
             When::AfterTheWindow => {
                 let policy = self.graceful.policy();
-                let is_upgrade = self.graceful.reason().is_some_and(|r| r.is_upgrade());
+                let is_upgrade = self.graceful.has_successor();
                 let deadline = policy.deadline(is_upgrade);
                 let elapsed =
                     deadline - self.graceful.remaining().unwrap_or_default().min(deadline);

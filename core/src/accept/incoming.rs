@@ -105,7 +105,7 @@ impl<A: Accept> Incoming<A> {
                     self.guard = Some(self.graceful.guard()?);
                 }
                 poll_fn(|cx| self.poll_running(room, cx)).await
-            } else if self.phase == Phase::Draining && self.is_upgrade() {
+            } else if self.phase == Phase::Draining && self.graceful.has_successor() {
                 if self.took_leftovers {
                     self.guard = None;
                 }
@@ -140,10 +140,6 @@ impl<A: Accept> Incoming<A> {
     /// Whose drain ends it.
     pub fn graceful(&self) -> &Graceful {
         &self.graceful
-    }
-
-    fn is_upgrade(&self) -> bool {
-        self.graceful.reason().is_some_and(|r| r.is_upgrade())
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Event<A::Io>> {

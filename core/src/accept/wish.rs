@@ -83,7 +83,7 @@ impl Wishes {
     fn at(&mut self, word: Word, cx: &mut Context<'_>) -> Wish {
         match word.phase() {
             Phase::Running | Phase::LameDuck => Wish::Stay,
-            Phase::Draining if self.can_move && self.is_upgrade() => {
+            Phase::Draining if self.can_move && self.graceful.has_successor() => {
                 let Some(kept) = self.kept.since(word) else {
                     return Wish::Move;
                 };
@@ -94,10 +94,6 @@ impl Wishes {
             }
             _ => Wish::Close,
         }
-    }
-
-    fn is_upgrade(&self) -> bool {
-        self.graceful.reason().is_some_and(|r| r.is_upgrade())
     }
 
     fn poll_until(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {

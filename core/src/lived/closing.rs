@@ -91,8 +91,7 @@ impl ClosePolicy {
     }
 
     fn close(&self, draining: &Draining) -> Close {
-        let reason = draining.graceful().reason();
-        let has_successor = reason.is_some_and(|reason| reason.is_upgrade());
+        let has_successor = draining.graceful().has_successor();
         let hint = match self.hints {
             true => format!("retry in {:.1} s", draining.retry().as_secs_f64()),
             false => String::new(),

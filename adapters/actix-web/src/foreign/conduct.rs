@@ -61,7 +61,7 @@ impl Conductor {
         let mut phases = self.graceful.phases();
         loop {
             self.serve(&mut phases).await?;
-            let upgrades = self.upgrades();
+            let upgrades = self.graceful.has_successor();
             if upgrades {
                 self.handle.pause().await;
             }
@@ -75,10 +75,6 @@ impl Conductor {
         // Sent by the call; it waits for what is waited for below.
         drop(self.handle.stop(true));
         Ok(self.end().await)
-    }
-
-    fn upgrades(&self) -> bool {
-        self.graceful.reason().is_some_and(|r| r.is_upgrade())
     }
 
     /// Lets actix accept, once the generation may. Returns false if it is not to begin at all.

@@ -209,8 +209,7 @@ impl<A: Accept> ProxyProtocol<A> {
 
     /// Whether the service ends: no successor has the socket.
     fn ends(&self) -> bool {
-        let is_upgrade = self.graceful.reason().is_some_and(|r| r.is_upgrade());
-        self.graceful.phase() >= Phase::Draining && !is_upgrade
+        self.graceful.phase() >= Phase::Draining && !self.graceful.has_successor()
     }
 }
 
