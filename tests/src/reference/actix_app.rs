@@ -3,9 +3,10 @@
 use std::{convert::Infallible, future::pending};
 
 use actix_web::{
-    App, Error, HttpRequest, HttpResponse, Responder,
+    App, Error, HttpRequest, HttpResponse, Responder, Route,
     body::MessageBody,
     dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    guard,
     http::header::{HeaderName, HeaderValue},
     middleware::Next,
     middleware::from_fn,
@@ -38,9 +39,9 @@ pub fn app(
 > {
     App::new()
         .app_data(Data::new(info))
-        .route("/", web::get().to(page))
-        .route("/slow", web::get().to(slow))
-        .route("/stream", web::get().to(letters))
+        .route("/", get_or_head().to(page))
+        .route("/slow", get_or_head().to(slow))
+        .route("/stream", get_or_head().to(letters))
         .service(web::resource("/upload").route(web::post().to(upload)))
         .route("/ws", web::get().to(websocket))
         .route("/sse", web::get().to(events))
@@ -50,6 +51,11 @@ pub fn app(
         )
         .route("/hang-body", web::get().to(hang_body))
         .wrap(from_fn(name_yourself))
+}
+
+/// As axum and warp have it: a HEAD is a GET without its body.
+fn get_or_head() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 async fn name_yourself(
