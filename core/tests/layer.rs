@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::stream;
-use handover::{Graceful, GracefulLayer, GracefulService, Kind};
+use handover::{Graceful, GracefulLayer, GracefulService, Kind, layer::Announced};
 use http::{Request, Response, StatusCode, Version, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -193,4 +193,55 @@ async fn of_two_layers_the_outer_counts() {
     assert_pending!(call.poll());
     assert_eq!(graceful.guards(), 1);
     assert_eq!(graceful.holders().len(), 1);
+}
+
+#[tokio::test]
+async fn a_layer_without_the_token_counts_all_the_same() {
+    let graceful = Graceful::new();
+    let layer = GracefulLayer::new(graceful.clone()).without_token();
+    let mut service = layer.layer(service_fn(|request: Request<()>| {
+        assert!(request.extensions().is_empty());
+        ready(hello())
+    }));
+    let response = service.call(get("/")).await.unwrap();
+    assert_eq!(graceful.guards(), 1);
+    drop(response);
+    assert_eq!(graceful.guards(), 0);
+}
+
+#[tokio::test]
+async fn a_server_can_tell_who_has_announced_a_close() {
+    let graceful = Graceful::new();
+    let _guard = graceful.guard();
+    let mut service = layered(&graceful, |request: Request<()>| {
+        let mut answer = hello();
+        if request.uri().path() == "/close"
+            && let Ok(answer) = &mut answer
+        {
+            let close = header::HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+        }
+        ready(answer)
+    });
+    graceful.drain();
+    for (path, by_the_layer) in [("/", true), ("/close", false)] {
+        let response = service.call(get(path)).await.unwrap();
+        assert_eq!(response.headers()[header::CONNECTION], "close");
+        let announced = response.extensions().get::<Announced>();
+        assert_eq!(announced.is_some(), by_the_layer, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_path_is_cut_short_where_it_is_listed() {
+    let graceful = Graceful::new();
+    let mut service = layered(&graceful, |_| pending::<Answer>());
+    let long = format!("/{}", "x".repeat(100));
+    let mut call = task::spawn(service.call(get(&long)));
+    assert_pending!(call.poll());
+    let what = graceful.holders().remove(0).what.unwrap();
+    assert!(
+        what.starts_with("GET /xxx") && what.ends_with('…'),
+        "{what}"
+    );
 }

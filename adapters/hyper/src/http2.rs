@@ -17,16 +17,15 @@ use http::Request;
 use hyper::{rt::bounds::Http2ServerConnExec, server::conn::http2::Builder};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tower::util::Oneshot;
 
 use crate::{
-    body::{RequestBody, ResponseBody},
+    body::{InFlight, RequestBody},
     connection::{Conn, HttpBody, HttpService},
     http2_io::Http2Io,
     io::ConnIo,
     linger,
     pace::Wish,
-    service::{ConnFuture, ConnService},
+    service::{Calling, ConnService},
 };
 
 /// What runs the streams of a connection: on any thread, or on this one.
@@ -46,8 +45,8 @@ where
 {
 }
 
-type StreamFuture<S> = ConnFuture<Oneshot<S, Request<RequestBody>>>;
-type StreamBody<B> = ResponseBody<layer::ResponseBody<B>>;
+type StreamFuture<S> = layer::ResponseFuture<Calling<S, Request<RequestBody>>, InFlight>;
+type StreamBody<B> = layer::ResponseBody<B, InFlight>;
 
 pub(crate) async fn serve<Io, S, B, E>(conn: Conn<Io, S>, builder: &Builder<E>)
 where

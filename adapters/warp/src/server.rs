@@ -5,6 +5,7 @@ use std::{convert::Infallible, io, net::SocketAddr};
 use handover_hyper::{RequestBody, Serve};
 use http::Request;
 use tokio::net::TcpListener;
+use tower::util::MapRequest;
 use tower_service::Service;
 use warp::{Filter, Reply, reply::Response};
 
@@ -105,6 +106,12 @@ where
         + 'static
         + use<A, F>,
     > {
-        handover_hyper::serve(listener, warp::service(self.filter))
+        handover_hyper::serve(listener, MapRequest::new(warp::service(self.filter), share))
     }
+}
+
+/// Filters see a request's extensions only.
+fn share(mut request: Request<RequestBody>) -> Request<RequestBody> {
+    RequestBody::share(&mut request);
+    request
 }

@@ -29,8 +29,8 @@ const LINE_WORDS: usize = 8;
 
 /// The facts of one connection: who, since when, doing what.
 ///
-/// Serve loops make one for each connection they accept, keep it up to date, and put it into the
-/// extensions of its requests.
+/// Serve loops make one for each connection they accept, and keep it up to date. Those of the
+/// frameworks put it into the extensions of its requests.
 #[derive(Debug)]
 pub struct Connection {
     peer: Address,

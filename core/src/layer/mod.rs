@@ -1,14 +1,15 @@
 //! Middleware that makes a drain wait for requests, and requests aware of a drain.
 //!
 //! A request is *in flight* from the call until its response body has ended or was dropped. It
-//! works under every tower server. Under Handover's own serve loops it is built in already: there
-//! a second layer finds the token in the request's extensions and steps aside.
+//! works under every tower server. Under Handover's own serve loops it is built in already: where
+//! they have put the token into the request's extensions, as those of the frameworks do, a second
+//! layer finds it there and steps aside.
 //!
 //! What it does:
 //!
 //! - counts each request in flight, and lists those that take a while;
 //! - puts the [`Graceful`](crate::Graceful) into the request's extensions, so that handlers can
-//!   watch the drain;
+//!   watch the drain, [unless told not to](GracefulLayer::without_token);
 //! - from the lame duck on, answers HTTP/1 with `Connection: close`, so that a client goes
 //!   elsewhere with its next request and loses none;
 //! - if asked to, refuses requests with `503` and `Retry-After` while draining;
@@ -47,9 +48,11 @@ mod make;
 mod service;
 mod watch;
 
+use self::future::announce;
 pub use self::{
     body::{Cut, ResponseBody},
-    future::ResponseFuture,
+    future::{Announced, ResponseFuture},
     make::GracefulLayer,
     service::GracefulService,
+    watch::{InFlight, Watch},
 };

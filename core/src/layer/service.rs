@@ -1,13 +1,10 @@
-use std::{
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{ResponseBody, ResponseFuture, watch};
+use super::{ResponseBody, ResponseFuture, Watch, make::Options};
 use crate::{Graceful, Phase};
 
 /// Makes a drain wait for the requests of the inner service. See the [module](super).
@@ -15,15 +12,15 @@ use crate::{Graceful, Phase};
 pub struct GracefulService<S> {
     inner: S,
     graceful: Graceful,
-    refuse: Option<Duration>,
+    options: Options,
 }
 
 impl<S> GracefulService<S> {
-    pub(super) fn new(inner: S, graceful: Graceful, refuse: Option<Duration>) -> Self {
+    pub(super) fn new(inner: S, graceful: Graceful, options: Options) -> Self {
         Self {
             inner,
             graceful,
-            refuse,
+            options,
         }
     }
 
@@ -59,19 +56,20 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let outer = request.extensions().get::<Graceful>();
         if outer.is_some_and(|outer| outer.is_same_drain(&self.graceful)) {
-            return ResponseFuture::untracked(self.inner.call(request));
+            return ResponseFuture::new(self.inner.call(request), Watch::elsewhere());
         }
         let Some(guard) = self.graceful.guard() else {
             return ResponseFuture::refuse(None);
         };
-        if let Some(retry_after) = self.refuse
+        if let Some(retry_after) = self.options.refuse
             && guard.phase() >= Phase::Draining
         {
             return ResponseFuture::refuse(Some(retry_after));
         }
-        let line = watch::Request::new(request.method().clone(), request.uri().clone());
-        let version = request.version();
-        request.extensions_mut().insert(self.graceful.clone());
-        ResponseFuture::counted(self.inner.call(request), guard, line, version)
+        let watch = Watch::of(guard, request.method(), request.uri(), request.version());
+        if self.options.token {
+            request.extensions_mut().insert(self.graceful.clone());
+        }
+        ResponseFuture::new(self.inner.call(request), watch)
     }
 }
