@@ -7,6 +7,7 @@
 use std::{
     env, fs,
     hint::black_box,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -58,20 +59,27 @@ pub fn count(rows: &[&Row]) -> anyhow::Result<Vec<Count>> {
     let counts = rows.iter().enumerate().map(|(nth, row)| {
         Ok(Count {
             name: row.name(),
-            instructions: count_one(nth).with_context(|| format!("counting {}", row.name()))?,
+            instructions: count_row(&env::current_exe()?, nth)
+                .with_context(|| format!("counting {}", row.name()))?,
         })
     });
     counts.collect()
 }
 
-fn count_one(nth: usize) -> anyhow::Result<f64> {
+/// Counts the instructions of the row of this number, of a program whose `main` is [`tables`], with
+/// this one's arguments.
+///
+/// # Errors
+///
+/// As [`count`].
+pub fn count_row(program: &Path, nth: usize) -> anyhow::Result<f64> {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("counts");
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--collect-atstart=no"])
         .arg("--toggle-collect=*callgrind::counted*")
         .arg(format!("--callgrind-out-file={}", file.display()))
-        .arg(env::current_exe()?)
+        .arg(program)
         .args(env::args_os().skip(1))
         .args([COUNTED, &nth.to_string()])
         .output()

@@ -16,6 +16,11 @@ pub fn layer() -> Vec<Row> {
         Row::new("tower/a bare call", |threads| {
             (0..threads).map(|_| calls(service_fn(answer))).collect()
         }),
+        Row::new("handover/GracefulLayer::without_token", |threads| {
+            let layer = GracefulLayer::new(Graceful::new()).without_token();
+            let layered = || calls(layer.layer(service_fn(answer)));
+            (0..threads).map(|_| layered()).collect()
+        }),
         Row::new("handover/GracefulLayer", |threads| {
             let layer = GracefulLayer::new(Graceful::new());
             let layered = || calls(layer.layer(service_fn(answer)));

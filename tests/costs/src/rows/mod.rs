@@ -1,11 +1,18 @@
 //! What is measured, one file to a question. The first row of each is what the others stand beside.
 
+mod connection;
 mod draining;
 mod guard;
 mod layer;
 mod request;
 
-pub use self::{draining::draining, guard::guard, layer::layer, request::request};
+pub use self::{
+    connection::connection,
+    draining::draining,
+    guard::guard,
+    layer::layer,
+    request::{Server, request, servers},
+};
 
 use crate::Row;
 
@@ -24,6 +31,10 @@ pub fn questions() -> Vec<Question> {
     [
         ("take and drop what holds a drain", guard()),
         ("is it draining?", draining()),
+        (
+            "a connection is tracked, waits once, and ends",
+            connection(),
+        ),
         ("call a service that answers at once", layer()),
         ("an HTTP/1 request on an open connection", request()),
     ]

@@ -1,4 +1,4 @@
-use std::convert::Infallible;
+use std::{convert::Infallible, fmt, sync::Arc};
 
 use axum::{Router, routing::get};
 use bytes::Bytes;
@@ -12,35 +12,79 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 use tower::{Layer, util::MapResponse};
 
 use crate::{
     Row, Run,
-    memory_io::{MemoryListener, listen},
+    memory_io::{Connector, MemoryListener, listen},
 };
 
 /// One HTTP/1 request on an open connection, answered with "Hello, world!". The first row is bare
 /// hyper; all have the client, the task of the connection and the runtime in common.
 pub fn request() -> Vec<Row> {
+    servers().into_iter().map(row).collect()
+}
+
+/// A server that can be started.
+pub struct Server {
+    name: &'static str,
+    start: Arc<dyn Fn(&Runtime) -> Connector>,
+}
+
+impl Server {
+    fn new<F>(name: &'static str, serve: impl Fn(MemoryListener) -> F + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let start = move |runtime: &Runtime| {
+            let (listener, connector) = listen();
+            runtime.spawn(serve(listener));
+            connector
+        };
+        Self {
+            name,
+            start: Arc::new(start),
+        }
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Starts it on this runtime, and returns what connects to it.
+    pub fn start(&self, runtime: &Runtime) -> Connector {
+        (self.start)(runtime)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Server").field(&self.name).finish()
+    }
+}
+
+/// All servers, bare hyper first.
+pub fn servers() -> Vec<Server> {
     #[allow(unused_mut, reason = "without the peers there are no more")]
     let mut rows = vec![
-        row("hyper/http1", |mut listener| async move {
+        Server::new("hyper/http1", |mut listener| async move {
             loop {
                 let io = TokioIo::new(listener.accept().await);
                 let hello = service_fn(async |_: Request<Body>| hello());
                 tokio::spawn(http1::Builder::new().serve_connection(io, hello));
             }
         }),
-        row("handover-hyper/http1_only", |listener| async move {
+        Server::new("handover-hyper/http1_only", |listener| async move {
             let served = handover_hyper::serve(listener, tower::service_fn(async |_| hello()));
             drop(served.with_graceful(Graceful::new()).http1_only().await);
         }),
-        row("handover-hyper/serve", |listener| async move {
+        Server::new("handover-hyper/serve", |listener| async move {
             let served = handover_hyper::serve(listener, tower::service_fn(async |_| hello()));
             drop(served.with_graceful(Graceful::new()).await);
         }),
-        row(
+        Server::new(
             "handover-hyper/serve + GracefulLayer",
             |listener| async move {
                 let graceful = Graceful::new();
@@ -53,7 +97,7 @@ pub fn request() -> Vec<Row> {
                 );
             },
         ),
-        row("hyper-util/auto + Router", |mut listener| async move {
+        Server::new("hyper-util/auto + Router", |mut listener| async move {
             loop {
                 let io = TokioIo::new(listener.accept().await);
                 let router = TowerToHyperService::new(router());
@@ -63,18 +107,18 @@ pub fn request() -> Vec<Row> {
                 });
             }
         }),
-        row("axum/serve", |listener| async move {
+        Server::new("axum/serve", |listener| async move {
             drop(axum::serve(listener, router()).await);
         }),
-        row("axum/serve.with_graceful_shutdown", |listener| async move {
+        Server::new("axum/serve.with_graceful_shutdown", |listener| async move {
             let served = axum::serve(listener, router());
             drop(served.with_graceful_shutdown(std::future::pending()).await);
         }),
-        row("handover-axum/serve", |listener| async move {
+        Server::new("handover-axum/serve", |listener| async move {
             let served = handover_axum::serve(listener, router());
             drop(served.with_graceful(Graceful::new()).await);
         }),
-        row(
+        Server::new(
             "handover-axum/serve + GracefulLayer",
             |listener| async move {
                 let graceful = Graceful::new();
@@ -87,7 +131,7 @@ pub fn request() -> Vec<Row> {
                 );
             },
         ),
-        row(
+        Server::new(
             "handover-axum/foreign + GracefulLayer",
             |listener| async move {
                 let graceful = Graceful::new();
@@ -108,7 +152,7 @@ pub fn request() -> Vec<Row> {
 }
 
 #[cfg(feature = "peers")]
-fn peers() -> Vec<Row> {
+fn peers() -> Vec<Server> {
     use hyper_util::server::graceful::GracefulShutdown;
     use swansong::Swansong;
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -116,7 +160,7 @@ fn peers() -> Vec<Row> {
     use tower_http::metrics::InFlightRequestsLayer;
 
     vec![
-        row(
+        Server::new(
             "hyper/http1 + InFlightRequests",
             |mut listener| async move {
                 let (layer, _counter) = InFlightRequestsLayer::pair();
@@ -128,7 +172,7 @@ fn peers() -> Vec<Row> {
                 }
             },
         ),
-        row(
+        Server::new(
             "hyper/http1 + hyper-util GracefulShutdown",
             |mut listener| async move {
                 let graceful = GracefulShutdown::new();
@@ -140,7 +184,7 @@ fn peers() -> Vec<Row> {
                 }
             },
         ),
-        row(
+        Server::new(
             "hyper/http1 + GracefulShutdown + InFlightRequests",
             |mut listener| async move {
                 let graceful = GracefulShutdown::new();
@@ -154,7 +198,7 @@ fn peers() -> Vec<Row> {
                 }
             },
         ),
-        row(
+        Server::new(
             "hyper/http1 + TaskTracker + CancellationToken",
             |mut listener| async move {
                 let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
@@ -174,7 +218,7 @@ fn peers() -> Vec<Row> {
                 }
             },
         ),
-        row("hyper/http1 + swansong", |mut listener| async move {
+        Server::new("hyper/http1 + swansong", |mut listener| async move {
             let swansong = Swansong::new();
             loop {
                 let io = TokioIo::new(listener.accept().await);
@@ -192,7 +236,7 @@ fn peers() -> Vec<Row> {
                 });
             }
         }),
-        row(
+        Server::new(
             "axum/serve.with_graceful_shutdown + InFlightRequests",
             |listener| async move {
                 let (layer, _counter) = InFlightRequestsLayer::pair();
@@ -224,25 +268,25 @@ where
     answer.map(axum::body::Body::new)
 }
 
-fn row<F>(name: &'static str, serve: impl Fn(MemoryListener) -> F + 'static) -> Row
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    Row::new(name, move |threads| {
-        let server = || -> Run {
+fn row(server: Server) -> Row {
+    Row::new(server.name, move |threads| {
+        let run = || -> Run {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.expect("a runtime can be made");
-            let (listener, connector) = listen();
-            runtime.spawn(serve(listener));
-            let mut client = connector.connect();
+            let mut client = Some(server.start(&runtime).connect());
             Box::new(move |times| {
-                runtime.block_on(async {
+                let mut asking = client.take().expect("given back each time");
+                // A task among others, as the server's are: it never comes to the runtime's looking
+                // for events after each request, which costs more where there is a timer.
+                let asked = runtime.spawn(async move {
                     for _ in 0..times {
-                        client.request().await;
+                        asking.request().await;
                     }
+                    asking
                 });
+                client = runtime.block_on(asked).ok();
             })
         };
-        (0..threads).map(|_| server()).collect()
+        (0..threads).map(|_| run()).collect()
     })
 }
