@@ -1,13 +1,11 @@
 //! Between the serve loop's types and actix's, which are those of an older `http`.
 
-use std::sync::Arc;
-
 use actix_http::{
     ConnectionType, HttpMessage as _, Method, Payload, Request, Response, Uri, Version,
     body::{BodySize, BoxBody, MessageBody as _},
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
-use handover::{Connection, Graceful};
+use handover::Graceful;
 use handover_hyper::RequestBody;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
