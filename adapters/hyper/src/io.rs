@@ -77,7 +77,7 @@ impl<Io> ConnIo<Io> {
 
     // A connection that the application has taken over fails after the cut.
     fn upgraded(&mut self) -> Option<&mut Upgraded> {
-        if self.upgraded.is_none() && self.link.connection.kind().is_upgraded() {
+        if self.upgraded.is_none() {
             let link = &self.link;
             self.upgraded = link.take_upgraded().map(|holder| Upgraded {
                 holder,
@@ -126,14 +126,16 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Some(Upgraded { holder, reads, .. }) = this.upgraded()
-            && let Poll::Ready(cut) = reads.poll(holder, cx)
-        {
-            return Poll::Ready(Err(cut));
-        }
-        if this.link.holds_reads() {
-            // No waker: the driver, which asked for this, polls again.
-            return Poll::Pending;
+        if !this.link.reads_freely() {
+            if let Some(Upgraded { holder, reads, .. }) = this.upgraded()
+                && let Poll::Ready(cut) = reads.poll(holder, cx)
+            {
+                return Poll::Ready(Err(cut));
+            }
+            if this.link.holds_reads() {
+                // No waker: the driver, which asked for this, polls again.
+                return Poll::Pending;
+            }
         }
         if this.replay.has_remaining() {
             let n = this.replay.len().min(buf.remaining());
@@ -143,7 +145,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        if buf.filled().len() > before && this.upgraded.is_none() {
+        if buf.filled().len() > before && !this.link.has_left() {
             this.link.has_read();
         }
         polled
@@ -156,7 +158,8 @@ impl<Io: AsyncWrite + Unpin> ConnIo<Io> {
         cx: &mut Context<'_>,
         poll: impl FnOnce(Pin<&mut Io>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if let Some(Upgraded { holder, writes, .. }) = self.upgraded()
+        if self.link.has_left()
+            && let Some(Upgraded { holder, writes, .. }) = self.upgraded()
             && let Poll::Ready(cut) = writes.poll(holder, cx)
         {
             return Poll::Ready(Err(cut));
