@@ -21,7 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use handover::{Graceful, Kind, Policy, Report};
+use handover::{Connection, Graceful, Kind, Policy, Report};
 use handover_hyper::{RequestBody, Serve};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame};
@@ -95,7 +95,7 @@ impl Script {
                 Response::new(Either::Right(Chunks(Some(chunks))))
             }
             "/facts" => {
-                let connection = request.body().connection();
+                let connection = request.extensions().get::<Arc<Connection>>().unwrap();
                 text(&format!(
                     "{} {} {};",
                     connection.peer(),

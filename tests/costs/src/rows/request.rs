@@ -80,6 +80,14 @@ pub fn servers() -> Vec<Server> {
             let served = handover_hyper::serve(listener, tower::service_fn(async |_| hello()));
             drop(served.with_graceful(Graceful::new()).http1_only().await);
         }),
+        Server::new(
+            "handover-hyper/http1_only.without_extensions",
+            |listener| async move {
+                let served = handover_hyper::serve(listener, tower::service_fn(async |_| hello()));
+                let served = served.http1_only().without_extensions();
+                drop(served.with_graceful(Graceful::new()).await);
+            },
+        ),
         Server::new("handover-hyper/serve", |listener| async move {
             let served = handover_hyper::serve(listener, tower::service_fn(async |_| hello()));
             drop(served.with_graceful(Graceful::new()).await);
