@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, IoSlice},
+    ops::Deref,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -21,7 +22,7 @@ pub(crate) struct ConnIo<Io> {
     io: Io,
     // Read already, and to be read again first.
     replay: Bytes,
-    link: Arc<Link>,
+    link: Owned,
     // For what it may become.
     mover: Option<Arc<dyn Mover<Io>>>,
     // Once upgraded there is no driver any more, and the IO itself sees to its end.
@@ -38,7 +39,7 @@ impl<Io> ConnIo<Io> {
         Self {
             io,
             replay,
-            link,
+            link: Owned::new(link),
             mover,
             upgraded: None,
         }
@@ -81,7 +82,7 @@ impl<Io> ConnIo<Io> {
             let link = &self.link;
             self.upgraded = link.take_upgraded().map(|holder| Upgraded {
                 holder,
-                stays: StaysUpgraded(Some(link.clone())),
+                stays: StaysUpgraded(Some(Arc::clone(link))),
                 reads: IoDeadline::default(),
                 writes: IoDeadline::default(),
             });
@@ -104,6 +105,31 @@ impl Upgraded {
     fn into_holder(mut self) -> Holder {
         self.stays.0 = None;
         self.holder
+    }
+}
+
+/// The link, while it has an IO. Others may keep it for longer: a request's body does.
+#[derive(Debug)]
+struct Owned(Arc<Link>);
+
+impl Owned {
+    fn new(link: Arc<Link>) -> Self {
+        link.begin_io();
+        Self(link)
+    }
+}
+
+impl Deref for Owned {
+    type Target = Arc<Link>;
+
+    fn deref(&self) -> &Arc<Link> {
+        &self.0
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.end_io();
     }
 }
 

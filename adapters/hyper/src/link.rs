@@ -14,7 +14,9 @@
 //!    and all that was written was flushed since. Then, and only then, nothing is owed either way.
 //! 3. A request body that was dropped unread is over once hyper has been polled after that: it then
 //!    throws away what is there of it, or closes the connection, which its future tells.
-//! 4. An upgraded connection belongs to the application: its holder lives in its IO from then on.
+//! 4. An upgraded connection belongs to the application: its holder lives in its IO from then on,
+//!    and passes through here for as long as there is an IO to take it, though the link may live on in
+//!    the bodies of its requests.
 
 use std::sync::{
     Arc, Mutex, OnceLock, PoisonError,
@@ -69,6 +71,8 @@ pub(crate) struct Link {
     // HTTP/2: heads and answers are the streams' affair, which list themselves.
     shared: AtomicBool,
     upgraded: Mutex<Option<Holder>>,
+    // Somebody is there to take that; changed under its lock.
+    has_io: AtomicBool,
     driver: AtomicWaker,
 }
 
@@ -97,6 +101,7 @@ impl Link {
             detours: AtomicU8::new(0),
             shared: AtomicBool::new(false),
             upgraded: Mutex::new(None),
+            has_io: AtomicBool::new(false),
             driver: AtomicWaker::new(),
         })
     }
@@ -349,13 +354,30 @@ impl Link {
             self.connection.set_kind(Kind::Upgraded);
         }
         let mut upgraded = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
-        *upgraded = Some(holder);
+        if self.has_io.load(Relaxed) {
+            *upgraded = Some(holder);
+        }
+        drop(upgraded);
         self.detours.fetch_or(HAS_LEFT, Release);
     }
 
     /// It has left HTTP: its holder is, or was, here to be taken.
     pub(crate) fn has_left(&self) -> bool {
         self.detours.load(Acquire) & HAS_LEFT != 0
+    }
+
+    pub(crate) fn begin_io(&self) {
+        let _upgraded = self.upgraded.lock();
+        self.has_io.store(true, Relaxed);
+    }
+
+    /// The IO is gone, and so is whatever the application held the drain open for.
+    pub(crate) fn end_io(&self) {
+        let mut upgraded = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_io.store(false, Relaxed);
+        let ended = upgraded.take();
+        drop(upgraded);
+        drop(ended);
     }
 
     pub(crate) fn take_upgraded(&self) -> Option<Holder> {

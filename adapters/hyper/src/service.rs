@@ -62,6 +62,7 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(|body| RequestBody::new(body, &self.link));
         let in_flight = InFlight::begin(&self.link, &request);
+        // Now or never: the service takes the request along.
         let asks_for_events = layer::asks_for_events(request.headers().get(ACCEPT));
         if let Some(extensions) = &self.extensions {
             request.extensions_mut().extend(extensions.clone());

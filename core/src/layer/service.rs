@@ -58,6 +58,7 @@ where
         if outer.is_some_and(|outer| outer.is_same_drain(&self.graceful)) {
             return ResponseFuture::new(self.inner.call(request), Watch::elsewhere());
         }
+        // Now or never: the handler takes the request along, and may be cut off much later.
         let asks_for_events = asks_for_events(request.headers().get(ACCEPT));
         let Some(guard) = self.graceful.guard() else {
             return ResponseFuture::refuse(None).for_events(asks_for_events);
