@@ -5,6 +5,7 @@
 
 use std::{
     env,
+    fmt::Display,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -78,8 +79,9 @@ impl Client {
         }
     }
 
-    /// Waits until all connections are answered by process `pid`.
-    pub(crate) async fn arrived(&mut self, pid: u32) {
+    /// Waits until all connections are answered by process `pid`; or, of those that count how often
+    /// they were told to go, until all have been so often.
+    pub(crate) async fn arrived(&mut self, pid: impl Display) {
         let wanted = format!("all {pid}");
         while self.line(&wanted).await != wanted {}
     }

@@ -20,7 +20,7 @@ use handover_tests::{
 
 pub(crate) use self::{
     drained::{Draining, in_time},
-    lived::Staying,
+    lived::{Browser, Seen, Staying},
     peer::Peer,
 };
 
