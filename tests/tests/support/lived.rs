@@ -1,6 +1,7 @@
 //! Clients that stay: an `EventSource` and a WebSocket, which come back when they are told to go.
 
 use std::{
+    io::ErrorKind,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -227,6 +228,12 @@ impl Client {
                         told = Some((Duration::from_secs_f64(time), frame.code.into()));
                     }
                     Some(Ok(other)) => return Err(format!("{other:?}")),
+                    // Over TLS: the close was its goodbye, and nothing else says close_notify.
+                    Some(Err(Error::Io(error)))
+                        if told.is_some() && error.kind() == ErrorKind::UnexpectedEof =>
+                    {
+                        break 'asking;
+                    }
                     Some(Err(error)) => return Err(format!("waiting for {asked}: {error}")),
                     None => break 'asking,
                 }
