@@ -31,8 +31,8 @@ use self::support::{
     over_tls,
 };
 
-/// In all, and in a second: more would be two messages for each request of a busy server.
-const MESSAGES: usize = 2000;
+/// In all, and in a second, so that what is measured is the coming back.
+const MESSAGES: usize = 500;
 /// The least that are told in a second, if there are as many.
 const LEAST: usize = 100;
 /// What a client waits before it comes back, half of it at least.

@@ -21,7 +21,7 @@ use handover_tests::{
 pub(crate) use self::{
     drained::{Draining, in_time},
     lived::{Browser, Seen, Staying},
-    peer::Peer,
+    peer::{Peer, has_read},
 };
 
 /// For what must happen and has no time of its own: long, since machines are busy.
