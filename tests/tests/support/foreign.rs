@@ -18,8 +18,9 @@ use tokio::{
     time::timeout,
 };
 
-/// The longest pause of a client is 2 s, and it takes one to learn of the new generation.
-const BOUND: Duration = Duration::from_secs(20);
+/// The longest pause of a client is 2 s, and it takes one to learn of the new generation; clients that
+/// stay are told of it over 10 s.
+const BOUND: Duration = Duration::from_secs(40);
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
