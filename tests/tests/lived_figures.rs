@@ -4,9 +4,9 @@
 //! As they stand these are small checks. The figures of the book are of
 //!
 //! ```text
-//! HANDOVER_STAYING=5000 HANDOVER_UPGRADES=3 \
+//! HANDOVER_STAYING=5000 HANDOVER_UPGRADES=2 \
 //!     cargo test --release -p handover-tests --test lived_figures -- --nocapture many
-//! HANDOVER_STAYING=1000 HANDOVER_CHROMIUM_HAS=400 HANDOVER_UPGRADES=20 \
+//! HANDOVER_STAYING=1000 HANDOVER_CHROMIUM_HAS=100 HANDOVER_UPGRADES=20 \
 //!     cargo test --release -p handover-tests --test lived_figures -- --nocapture --ignored over_http1
 //! ```
 //!

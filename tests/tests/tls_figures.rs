@@ -4,7 +4,7 @@
 //! As it stands this is a small check. The figures of the book are of
 //!
 //! ```text
-//! HANDOVER_HANDSHAKES=2000 cargo test --release -p handover-tests --test tls_figures -- --nocapture
+//! HANDOVER_HANDSHAKES=500 cargo test --release -p handover-tests --test tls_figures -- --nocapture
 //! ```
 
 mod support;
