@@ -25,6 +25,13 @@ use crate::{
 /// listens to the older ones.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What one says of itself, as it said it last.
+#[derive(Debug, Default)]
+struct Said {
+    held: Option<Held>,
+    remaining: Option<Duration>,
+}
+
 /// The older generations, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct OlderGenerations(Mutex<Vec<Arc<Elder>>>);
@@ -33,7 +40,7 @@ pub(crate) struct OlderGenerations(Mutex<Vec<Arc<Elder>>>);
 struct Elder {
     who: Older,
     channel: Channel,
-    held: Mutex<Option<Held>>,
+    said: Mutex<Said>,
 }
 
 impl OlderGenerations {
@@ -43,7 +50,7 @@ impl OlderGenerations {
             Ok(Arc::new(Elder {
                 who,
                 channel: Channel::new(fd)?,
-                held: Mutex::default(),
+                said: Mutex::default(),
             }))
         };
         let mut all = left
@@ -64,10 +71,14 @@ impl OlderGenerations {
     pub(crate) fn statuses(&self) -> Vec<status::Older> {
         let all = lock(&self.0);
         all.iter()
-            .map(|elder| status::Older {
-                pid: elder.who.pid,
-                generation: elder.who.generation,
-                held: lock(&elder.held).clone(),
+            .map(|elder| {
+                let said = lock(&elder.said);
+                status::Older {
+                    pid: elder.who.pid,
+                    generation: elder.who.generation,
+                    held: said.held.clone(),
+                    remaining: said.remaining,
+                }
             })
             .collect()
     }
@@ -115,8 +126,9 @@ async fn listen(elder: Arc<Elder>, shared: Weak<Shared>) {
         }
         let received = elder.channel.recv().await;
         match received.map(|received| received.map(|received| received.message)) {
-            Ok(Some(Decoded::Known(Message::Holds { held }))) => {
-                *lock(&elder.held) = Some(held);
+            Ok(Some(Decoded::Known(Message::Holds { held, remaining }))) => {
+                let held = Some(held);
+                *lock(&elder.said) = Said { held, remaining };
             }
             Ok(Some(Decoded::Known(_))) => {}
             // Not answered: the ends are shared, and nothing is expected of this one.

@@ -7,7 +7,6 @@
 mod held;
 pub(crate) mod history;
 pub(crate) mod journal;
-pub(crate) mod seconds;
 
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub use self::held::{Held, HeldKind};
+pub(crate) use crate::seconds;
 use crate::{
     Phase,
     generation::shared::{Shared, lock},
@@ -126,6 +126,13 @@ pub struct Older {
     pub generation: u64,
     /// What holds its drain open, once it has said so. It does about every second.
     pub held: Option<Held>,
+    /// How long it was then until the deadline of its drain.
+    #[serde(
+        rename = "remaining_seconds",
+        with = "seconds::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub remaining: Option<Duration>,
 }
 
 /// A process that a supervisor has started.

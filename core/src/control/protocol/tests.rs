@@ -34,6 +34,7 @@ fn status() -> Status {
             pid: 76,
             generation: 2,
             held: Some(held()),
+            remaining: None,
         }],
         upgrade: Some(Upgrade {
             step: Step::Draining,
