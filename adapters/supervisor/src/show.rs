@@ -34,6 +34,10 @@ impl Show {
         }
     }
 
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     pub(crate) fn event(&mut self, event: &Event) {
         if self.json {
             // If nobody reads it, there is nobody to be told.

@@ -40,7 +40,7 @@ pub(super) fn run(args: &args::Status) -> Exit {
 }
 
 /// A status for people.
-fn text(status: &Status) -> String {
+pub(super) fn text(status: &Status) -> String {
     let mut lines = vec![format!(
         "generation {} (pid {}): {} for {}",
         status.generation,
@@ -86,16 +86,25 @@ fn text(status: &Status) -> String {
             format!("{count} × {}, the oldest for {longest}", kind.kind),
         );
     }
+    for holder in &status.held.oldest {
+        line("", holder.to_string());
+    }
     for older in &status.older {
+        let left = older.remaining;
+        let left = left.map(|left| format!(", at most {} more", time(left)));
         let held = older.held.as_ref().map(|held| format!(": {held}"));
         let (generation, pid) = (older.generation, older.pid);
         line(
             "still drains",
             format!(
-                "generation {generation} (pid {pid}){}",
+                "generation {generation} (pid {pid}){}{}",
+                left.unwrap_or_default(),
                 held.unwrap_or_default()
             ),
         );
+        for holder in older.held.iter().flat_map(|held| &held.oldest) {
+            line("", holder.to_string());
+        }
     }
     if let Some(upgrade) = &status.upgrade {
         let mut text = format!("{:?} for {}", upgrade.step, time(upgrade.age)).to_lowercase();
@@ -118,7 +127,7 @@ fn text(status: &Status) -> String {
 }
 
 /// The two largest units.
-fn time(time: Duration) -> String {
+pub(super) fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{:.1} s", time.as_secs_f64()),
