@@ -140,6 +140,10 @@ async fn in_an_upgrade_the_newest_answers_for_both() {
         both["older"][0]["remaining_seconds"].as_f64().unwrap() > 0.0,
         "{both}"
     );
+    assert!(
+        both["older"][0]["age_seconds"].as_f64().unwrap() > 0.0,
+        "{both}"
+    );
     let held = &both["older"][0]["held"]["oldest"][0];
     assert_eq!(held["what"], "GET /slow", "{both}");
     assert!(held["traffic"]["received"].as_u64().unwrap() > 20, "{both}");

@@ -126,8 +126,12 @@ impl Conductor {
             self.shared.journal.followers.tell_if_idle(&event);
             if let Some(leash) = &self.leash {
                 // Best effort: the next one comes soon.
-                let held = held.clone();
-                let _ = leash.try_send(&Message::Holds { held, remaining });
+                let _ = leash.try_send(&Message::Holds {
+                    held: held.clone(),
+                    remaining,
+                    release: self.shared.release.clone(),
+                    age: Some(self.shared.journal.age()),
+                });
             }
             self.reporting.told = Some((now, held));
         }

@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_secs(1);
 struct Said {
     held: Option<Held>,
     remaining: Option<Duration>,
+    release: Option<String>,
+    age: Option<Duration>,
 }
 
 /// The older generations, the oldest first.
@@ -78,6 +80,8 @@ impl OlderGenerations {
                     generation: elder.who.generation,
                     held: said.held.clone(),
                     remaining: said.remaining,
+                    release: said.release.clone(),
+                    age: said.age,
                 }
             })
             .collect()
@@ -126,9 +130,18 @@ async fn listen(elder: Arc<Elder>, shared: Weak<Shared>) {
         }
         let received = elder.channel.recv().await;
         match received.map(|received| received.map(|received| received.message)) {
-            Ok(Some(Decoded::Known(Message::Holds { held, remaining }))) => {
-                let held = Some(held);
-                *lock(&elder.said) = Said { held, remaining };
+            Ok(Some(Decoded::Known(Message::Holds {
+                held,
+                remaining,
+                release,
+                age,
+            }))) => {
+                *lock(&elder.said) = Said {
+                    held: Some(held),
+                    remaining,
+                    release,
+                    age,
+                };
             }
             Ok(Some(Decoded::Known(_))) => {}
             // Not answered: the ends are shared, and nothing is expected of this one.

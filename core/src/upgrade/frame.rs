@@ -120,6 +120,16 @@ pub(crate) enum Message {
             skip_serializing_if = "Option::is_none"
         )]
         remaining: Option<Duration>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<String>,
+        /// Since it was started.
+        #[serde(
+            default,
+            rename = "age_seconds",
+            with = "seconds::option",
+            skip_serializing_if = "Option::is_none"
+        )]
+        age: Option<Duration>,
     },
     /// The other end sent something that is not known here.
     Unknown { what: String },
@@ -396,6 +406,8 @@ mod tests {
                 Message::Holds {
                     held,
                     remaining: None,
+                    release: None,
+                    age: None,
                 },
                 b"",
             ),

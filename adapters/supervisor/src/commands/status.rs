@@ -58,6 +58,9 @@ pub(super) fn text(status: &Status) -> String {
             .map(|left| format!(", at most {} more", time(left)));
         line("drains for", reason.clone() + &left.unwrap_or_default());
     }
+    if let Some(release) = &status.release {
+        line("release", release.clone());
+    }
     line("started", format!("{} ago", time(status.age)));
     for worker in &status.workers {
         let (index, pid, generation) = (worker.index, worker.pid, worker.generation);
@@ -97,7 +100,12 @@ pub(super) fn text(status: &Status) -> String {
         line(
             "still drains",
             format!(
-                "generation {generation} (pid {pid}){}{}",
+                "generation {generation}{} (pid {pid}){}{}",
+                older
+                    .release
+                    .as_ref()
+                    .map(|release| format!(", release {release}"))
+                    .unwrap_or_default(),
                 left.unwrap_or_default(),
                 held.unwrap_or_default()
             ),

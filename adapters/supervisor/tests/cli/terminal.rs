@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
+    num::NonZero,
     os::fd::OwnedFd,
     process::{Child, Command},
     sync::{Arc, Mutex},
@@ -18,8 +19,8 @@ use rustix::{
 
 use super::service::PATIENCE;
 
-const ROWS: u16 = 30;
-const COLUMNS: u16 = 120;
+const ROWS: NonZero<u16> = NonZero::new(30).unwrap();
+const COLUMNS: NonZero<u16> = NonZero::new(120).unwrap();
 
 /// A program on a terminal of its own.
 pub(crate) struct Terminal {
@@ -39,8 +40,8 @@ impl Terminal {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let theirs = open(&*name, flags, Mode::empty()).unwrap();
         let size = Winsize {
-            ws_row: ROWS,
-            ws_col: COLUMNS,
+            ws_row: ROWS.get(),
+            ws_col: COLUMNS.get(),
             ws_xpixel: 0,
             ws_ypixel: 0,
         };

@@ -40,12 +40,14 @@ mod on_a_terminal {
         assert_eq!(stuck.wait().unwrap().code(), Some(1));
 
         service.fault("");
+        std::fs::write(service.path("release"), "1.1.0").unwrap();
         let done = service.handover(&["upgrade", "--no-wait-for-drain"]);
         assert_eq!(done.status, Some(0), "{done}");
         let (second, _) = service.ready();
         terminal.until(&[&format!("generation 1 (pid {second})"), "running"]);
         // What the one before it waits for, and for how long at most.
-        terminal.until(&["0 ", &format!(" {first} "), "draining", " s"]);
+        terminal.until(&["1 ", " 1.1.0 ", &format!(" {second} "), "running"]);
+        terminal.until(&["0 ", " 1.0.0 ", &format!(" {first} "), "draining", " 14."]);
         terminal.until(&["task of 0", "a visitor"]);
         terminal.until(&["to generation 1", "serves"]);
         drop(visitor);
@@ -90,7 +92,7 @@ fn without_a_terminal_each_change_is_printed() {
     let (service, first, address) = Service::start();
     let visitor = visit(&address, &service);
     let mut command = service.command(&["status", "-w"]);
-    let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let watch = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut watch = watch.spawn().unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     let mut until = |begin: &str| {

@@ -142,10 +142,17 @@ fn generations_table(status: &Status) -> Table<'_> {
         ],
         None => <[String; 4]>::default(),
     };
-    let row = |generation: u64, pid: u32, standing: Standing, age, held, left| {
+    let row = |generation: u64,
+               release: &Option<String>,
+               pid: u32,
+               standing: Standing,
+               age,
+               held,
+               left| {
         let [connections, requests, tasks, longest] = numbers(held);
         Row::new([
             generation.to_string(),
+            release.as_deref().map(clean).unwrap_or_default(),
             pid.to_string(),
             standing.to_string(),
             some_time(age),
@@ -158,6 +165,7 @@ fn generations_table(status: &Status) -> Table<'_> {
     };
     let mut rows = vec![row(
         status.generation,
+        &status.release,
         status.pid,
         status.standing,
         Some(status.age),
@@ -168,6 +176,7 @@ fn generations_table(status: &Status) -> Table<'_> {
         let age = Some(worker.age);
         row(
             worker.generation,
+            &None,
             worker.pid,
             worker.standing,
             age,
@@ -179,15 +188,17 @@ fn generations_table(status: &Status) -> Table<'_> {
         let (held, left) = (older.held.as_ref(), older.remaining);
         row(
             older.generation,
+            &older.release,
             older.pid,
             Standing::Draining,
-            None,
+            older.age,
             held,
             left,
         )
     }));
     let names = [
         "generation",
+        "release",
         "process",
         "stands",
         "age",
@@ -197,7 +208,7 @@ fn generations_table(status: &Status) -> Table<'_> {
         "longest",
         "left",
     ];
-    let widths = [10, 8, 10, 12, 7, 8, 6, 12, 12].map(Constraint::Length);
+    let widths = [10, 12, 8, 10, 12, 7, 8, 6, 12, 12].map(Constraint::Length);
     Table::new(rows, widths)
         .header(Row::new(names).dim())
         .block(Block::new())

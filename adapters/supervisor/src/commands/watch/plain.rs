@@ -52,6 +52,7 @@ fn timeless(status: &Status) -> Status {
     status.remaining = status.remaining.map(|_| zero);
     for older in &mut status.older {
         older.remaining = older.remaining.map(|_| zero);
+        older.age = older.age.map(|_| zero);
         older.held.iter_mut().for_each(forget);
     }
     status.upgrade.iter_mut().for_each(|one| one.age = zero);

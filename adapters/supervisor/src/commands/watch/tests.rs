@@ -74,7 +74,7 @@ fn holders_of_all_generations_are_shown_the_oldest_first() {
         "held":{"oldest":[{"kind":"request","what":"GET /new","peer":"10.0.0.3:51234","age_seconds":2.0,
             "traffic":{"received":312,"sent":1250000,"quiet_seconds":0.5}},
             {"kind":"later","age_seconds":9.0}]},
-        "older":[{"pid":4,"generation":3,"remaining_seconds":12.0,
+        "older":[{"pid":4,"generation":3,"release":"2.7.1","age_seconds":90.0,"remaining_seconds":12.0,
             "held":{"oldest":[{"kind":"task","what":"\u001b[2Jnightly","age_seconds":71.0}]}}]}"#,
     );
     let lines = drawn(&Model::new(status, Instant::now()), 140, 24);
@@ -88,7 +88,13 @@ fn holders_of_all_generations_are_shown_the_oldest_first() {
         lines[new].contains("312 B in, 1.2 MB out, quiet for 0.5 s"),
         "{lines:?}"
     );
-    assert!(has(&lines, &["3", "4", "draining", "12.0 s"]), "{lines:?}");
+    assert!(
+        has(
+            &lines,
+            &["3", "2.7.1", "4", "draining", "1 min 30 s", "12.0 s"]
+        ),
+        "{lines:?}"
+    );
 }
 
 #[test]
