@@ -27,8 +27,16 @@ impl Show {
     pub(crate) fn new(json: bool) -> Self {
         let terminal = !json && io::stdout().is_terminal() && io::stderr().is_terminal();
         Self {
-            json,
             bar: terminal.then(bar),
+            ..Self::lines(json)
+        }
+    }
+
+    /// As lines, also on a terminal.
+    pub(crate) fn lines(json: bool) -> Self {
+        Self {
+            json,
+            bar: None,
             pid: 0,
             shown: None,
         }

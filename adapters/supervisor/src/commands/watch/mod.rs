@@ -22,7 +22,7 @@ use crate::{args, exit::Exit, show::Show};
 /// Watches until the user has had enough, or the service has gone.
 pub(super) fn run(args: &args::Status) -> Exit {
     let updates = poll::start(Client::new(&args.service.control), args.timeout);
-    let mut show = Show::new(args.service.json);
+    let mut show = Show::lines(args.service.json);
     // The first one tells whether there is anything to watch.
     let first = match updates.recv() {
         Ok(Update::Status(status)) => status,
