@@ -115,7 +115,7 @@ pub struct Holding {
     /// For how long it had held.
     #[serde(rename = "age_seconds", with = "seconds")]
     pub age: Duration,
-    /// What has passed over it, for a connection.
+    /// What has passed over it, for a connection whose server counts that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
 }

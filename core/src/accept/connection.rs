@@ -247,11 +247,14 @@ impl Describe for Connection {
     fn describe(&self) -> Holding {
         let kind = self.kind();
         let tells = kind == Kind::Request || kind.is_upgraded();
+        let traffic = self.traffic();
+        // Our own loops count from the first byte on. Under another nobody may, which is not silence.
+        let is_counted = self.listener().is_some() || traffic.quiet.is_some();
         Holding {
             what: if tells { self.line.read() } else { None },
             peer: Some(self.peer.to_string()),
             listener: self.listener().map(str::to_owned),
-            traffic: Some(self.traffic()),
+            traffic: is_counted.then_some(traffic),
             ..Holding::new(kind, self.since.elapsed())
         }
     }

@@ -49,6 +49,7 @@ enum End {
     /// Nobody serves any more.
     Gone(Error),
     /// The terminal does not do what it should.
+    #[cfg(feature = "watch")]
     Terminal(std::io::Error),
 }
 
@@ -59,6 +60,7 @@ fn ended(show: &mut Show, end: End) -> Exit {
             show.error(&err);
             Exit::Lost
         }
+        #[cfg(feature = "watch")]
         End::Terminal(err) => {
             eprintln!("handover: the terminal cannot be used: {err}");
             Exit::Lost
