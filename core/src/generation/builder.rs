@@ -59,6 +59,7 @@ static INHERITED: AtomicBool = AtomicBool::new(false);
 #[must_use = "a builder does nothing until it is started"]
 pub struct GenerationBuilder {
     graceful: Graceful,
+    release: Option<String>,
     pid_file: Option<PathBuf>,
     control: Option<PathBuf>,
     ready_timeout: Duration,
@@ -78,6 +79,7 @@ impl GenerationBuilder {
     pub(super) fn new() -> Self {
         Self {
             graceful: Graceful::new(),
+            release: None,
             pid_file: None,
             control: None,
             ready_timeout: Duration::from_secs(60),
@@ -106,6 +108,16 @@ impl GenerationBuilder {
     /// The token that signals and upgrades drain. A new one by default.
     pub fn graceful(mut self, graceful: Graceful) -> Self {
         self.graceful = graceful;
+        self
+    }
+
+    /// Which release this is, for who asks where the service stands: a version, a commit.
+    ///
+    /// ```no_run
+    /// let builder = handover::Generation::builder().release(env!("CARGO_PKG_VERSION"));
+    /// ```
+    pub fn release(mut self, release: impl Into<String>) -> Self {
+        self.release = Some(release.into());
         self
     }
 
@@ -361,6 +373,7 @@ impl GenerationBuilder {
             check,
             check_first: self.check_first,
             max_draining: self.max_draining,
+            release: self.release,
             older,
             number,
             program,
