@@ -66,6 +66,15 @@ impl Plan {
                 timed_out: false,
             }));
         }
+        // Those that have handed over wait for what becomes of their successors no longer.
+        for id in self.ids(|_| true) {
+            if self.may_come_back(id)
+                && let Some(State::Leaving { told, .. }) = self.state(id)
+            {
+                *told = true;
+                self.actions.push(Action::Tell(id, Leave::Stop));
+            }
+        }
         let stay = self.ids(|process| !process.leaves());
         for id in &stay {
             let process = &self.processes[id];
