@@ -40,6 +40,13 @@ fn runs_if_asked() {
         eprintln!("no database");
         process::exit(3);
     }
+    if mode("talks-and-ends") {
+        print!("{}last line of {}", many(), process::id());
+        std::io::stdout().flush().unwrap();
+        fs::write(dir.join("talking"), process::id().to_string()).unwrap();
+        fs::rename(dir.join("talking"), dir.join("talked")).unwrap();
+        process::exit(0);
+    }
     if mode("hang") {
         loop {
             thread::sleep(Duration::from_secs(60));
@@ -144,16 +151,18 @@ async fn without(dir: &Path, mode: &dyn Fn(&str) -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-    // Nearly as much as a pipe holds.
-    let many: String = (0..3000)
-        .map(|number| format!("{number} of many\n"))
-        .collect();
     if mode("talks") {
-        print!("{many}");
+        print!("{}", many());
     }
     print!("last line of {}", process::id());
     std::io::stdout().flush().unwrap();
     process::exit(0);
+}
+
+/// Nearly as much as a pipe holds.
+fn many() -> String {
+    let lines = (0..3000).map(|number| format!("{number} of many\n"));
+    lines.collect()
 }
 
 fn tell(text: &str) {
