@@ -152,7 +152,7 @@ async fn move_beside_active_clients(lazily: bool) {
     let served = Instant::now();
     let mut last = full;
     let exit = loop {
-        match old.process.exit(Duration::from_millis(100)).await {
+        match old.process.exit(Duration::from_millis(20)).await {
             Ok(exit) => break exit,
             Err(error) => assert!(served.elapsed() < 4 * BOUND, "{error:#}"),
         }

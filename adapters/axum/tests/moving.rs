@@ -25,7 +25,9 @@ async fn program(builder: GenerationBuilder) -> Result<(), BoxError> {
                         Extension(connection): Extension<Arc<Connection>>| {
                 let age = connection.since().elapsed().as_millis();
                 let requests = connection.requests();
-                format!("{number} {socket} {address} {requests} {age};")
+                connection.set_trace_context(&format!("opened-by-{number}"));
+                let trace = connection.trace_context().unwrap_or_default();
+                format!("{number} {socket} {address} {requests} {trace} {age};")
             },
         ),
     );
@@ -52,7 +54,7 @@ async fn ask(stream: &mut TcpStream) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_sees_the_peer_the_age_and_the_count_of_a_moved_connection() {
+async fn a_handler_sees_what_it_knew_of_a_moved_connection() {
     let service = Service::start(program).await.unwrap();
     let address = service.current().address("web").unwrap().to_string();
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -65,9 +67,11 @@ async fn a_handler_sees_the_peer_the_age_and_the_count_of_a_moved_connection() {
         }
         let answer = ask(&mut stream).await;
         let requests = (generation + 1).to_string();
-        let expected = [generation.to_string(), us.clone(), us.clone(), requests];
-        assert_eq!(answer[..4], expected);
-        let age: u128 = answer[4].parse().unwrap();
+        let trace = "opened-by-0".to_owned();
+        let generation_now = generation.to_string();
+        let expected = [generation_now, us.clone(), us.clone(), requests, trace];
+        assert_eq!(answer[..5], expected);
+        let age: u128 = answer[5].parse().unwrap();
         assert!(age >= last_age, "{age} after {last_age}");
         last_age = age;
         if generation < 3 {

@@ -39,7 +39,8 @@
 //! [`max_connection_age`](Serve::max_connection_age). [`idle_timeout`](Serve::idle_timeout) and
 //! [`header_read_timeout`](Serve::header_read_timeout) begin anew when the successor takes the
 //! connection over: it gives the client the whole time. Of what a handler keeps in memory by
-//! connection nothing goes along, and a span that was opened in one process ends there.
+//! connection nothing goes along. A span that was opened in one process ends there; the
+//! [context](handover::Connection::set_trace_context) that it told of goes along, for the next one's.
 //!
 //! **While the successor is on probation** it only holds connections on which nothing comes: it
 //! watches them, and takes each over when its client sends something, all others when the probation

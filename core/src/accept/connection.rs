@@ -27,6 +27,8 @@ use crate::{
 
 // Words of the request line that are kept: enough to tell which request it is.
 const LINE_WORDS: usize = 8;
+/// The longest [`Connection::trace_context`], in bytes: many times what tracers write.
+const TRACE_CONTEXT: usize = 512;
 
 /// The facts of one connection: who, since when, doing what.
 ///
@@ -44,6 +46,7 @@ pub struct Connection {
     // How long it took, in milliseconds; 0 if there was none, or it is not done.
     handshake: AtomicU32,
     facts: OnceLock<Box<dyn Any + Send + Sync>>,
+    trace_context: OnceLock<Box<str>>,
 }
 
 impl Connection {
@@ -71,6 +74,7 @@ impl Connection {
             proxied: OnceLock::new(),
             handshake: AtomicU32::new(0),
             facts: OnceLock::new(),
+            trace_context: OnceLock::new(),
         })
     }
 
@@ -151,6 +155,24 @@ impl Connection {
     /// [introduced](super::Accept::introduce); the first to tell something is the only one.
     pub fn set_facts<T: Any + Send + Sync>(&self, facts: T) {
         let _ = self.facts.set(Box::new(facts));
+    }
+
+    /// The context of the span that the application has for it, if it has
+    /// [told](Self::set_trace_context) one, in this process or in one before.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<&str> {
+        self.trace_context.get().map(|context| &**context)
+    }
+
+    /// Tells the context of the span that the application has for this connection, for
+    /// [`trace_context`](Self::trace_context). It goes along when the connection moves: no span
+    /// outlives its process, but the next one's can have the same parent, or a link to it.
+    ///
+    /// That is the value of a `traceparent` header (W3C Trace Context, section 3.2), or whatever else
+    /// the application's tracer reads, of at most 512 bytes. The first one stays: returns false if
+    /// there is one, or this one is too long.
+    pub fn set_trace_context(&self, context: &str) -> bool {
+        context.len() <= TRACE_CONTEXT && self.trace_context.set(context.into()).is_ok()
     }
 
     /// Says that it has left HTTP, and for what. For serve loops.
@@ -279,6 +301,16 @@ mod tests {
         connection.set_facts("later");
         assert_eq!(connection.facts(), Some(&7_u32));
         assert_eq!(connection.facts::<&str>(), None);
+    }
+
+    #[test]
+    fn the_first_trace_context_stays() {
+        let connection = Connection::new(Address::Unix(None));
+        assert!(!connection.set_trace_context(&"x".repeat(TRACE_CONTEXT + 1)));
+        assert_eq!(connection.trace_context(), None);
+        assert!(connection.set_trace_context("00-1-2-01"));
+        assert!(!connection.set_trace_context("00-3-4-01"));
+        assert_eq!(connection.trace_context(), Some("00-1-2-01"));
     }
 
     #[test]

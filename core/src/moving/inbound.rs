@@ -216,6 +216,9 @@ fn open(arrived: Arrived, protocol: Protocol) -> Result<Arrival<Stream>, std::io
     if let Some(said) = record.proxied {
         connection.set_proxied(Arc::from(said));
     }
+    if let Some(trace) = record.trace {
+        connection.set_trace_context(&trace);
+    }
     let io = Stream::from_fd(fd, connection.socket_peer())?;
     let parcel = Parcel::new(io, unread, connection).speaking(protocol, state);
     let arrival = Arrival::new(parcel, answer.claim());

@@ -73,7 +73,9 @@ impl Given {
     /// What a header has to say of it beside what it says of any.
     fn said(&self) -> usize {
         let proxied = self.record.proxied.as_deref();
-        proxied.map_or(0, Proxied::weight)
+        // With what JSON escapes.
+        let trace = self.record.trace.as_deref();
+        proxied.map_or(0, Proxied::weight) + trace.map_or(0, |trace| 16 + 6 * trace.len())
     }
 }
 

@@ -89,5 +89,6 @@ fn record_of(listener: String, connection: &Connection, protocol: Protocol) -> M
         version: protocol.version(),
         state: 0,
         proxied: connection.proxied().cloned().map(Box::new),
+        trace: connection.trace_context().map(str::to_owned),
     }
 }

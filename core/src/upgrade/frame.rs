@@ -16,7 +16,8 @@ use crate::{accept::Proxied, sockets::record::Record, status::Held};
 pub(crate) const VERSION: u32 = 1;
 /// The longest payload that is sent, and the longest that is taken.
 pub(crate) const PAYLOAD: usize = 64 * 1024;
-/// The most that balancers may have said of the connections of one message: half of a header.
+/// The most that balancers and tracers may have said of the connections of one message: half of a
+/// header.
 pub(crate) const SAID: usize = HEADER / 2;
 /// The longest header.
 const HEADER: usize = 128 * 1024;
@@ -176,6 +177,9 @@ pub(crate) struct Moved {
     /// What a balancer has said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) proxied: Option<Box<Proxied>>,
+    /// The context of the application's span of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trace: Option<String>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -445,6 +449,7 @@ mod tests {
                         version: 0,
                         state: 0,
                         proxied: None,
+                        trace: None,
                     }],
                     lazy: false,
                 },
@@ -464,6 +469,7 @@ mod tests {
                         version: 2,
                         state: 5,
                         proxied: None,
+                        trace: None,
                     }],
                     lazy: false,
                 },
@@ -483,8 +489,31 @@ mod tests {
                         version: 0,
                         state: 0,
                         proxied: Some(Box::new(crate::accept::full_proxied())),
+                        trace: None,
                     }],
                     lazy: true,
+                },
+                b"",
+            ),
+            (
+                "connections.traced",
+                Message::Connections {
+                    connections: vec![Moved {
+                        id: 10,
+                        listener: "web".into(),
+                        peer: "127.0.0.1:51235".into(),
+                        unread: 0,
+                        age_ms: 20,
+                        requests: 1,
+                        protocol: String::new(),
+                        version: 0,
+                        state: 0,
+                        proxied: None,
+                        trace: Some(
+                            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+                        ),
+                    }],
+                    lazy: false,
                 },
                 b"",
             ),

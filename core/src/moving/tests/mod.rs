@@ -179,6 +179,7 @@ fn connection(listener: &str, unread: &[u8]) -> (UnixStream, Given) {
         version: 0,
         state: 0,
         proxied: None,
+        trace: Some("00-1-2-01".to_owned()),
     };
     let given = Given {
         fd: server.into(),
@@ -241,6 +242,7 @@ async fn a_claim_closes_our_duplicate_and_counts() {
     let arrival = new.arrival().await;
     assert_eq!(arrival.connection().requests(), 3);
     assert!(arrival.connection().since().elapsed() >= Duration::from_millis(1500));
+    assert_eq!(arrival.connection().trace_context(), Some("00-1-2-01"));
     let mut parcel = arrival.claim().await;
     moved(giving).await;
     assert_eq!(parcel.unread, b"GET /");
