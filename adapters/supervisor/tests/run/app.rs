@@ -271,6 +271,8 @@ fn put_another_in_our_place(socket: Option<OwnedFd>) {
         child_fd: 3,
     };
     command.fd_mappings(vec![mapping]).unwrap();
+    // Whoever ends first, it comes to who looks after us.
+    #[expect(clippy::zombie_processes, reason = "it outlives us")]
     let child = command.spawn().unwrap();
     tell(&format!("MAINPID={}\nREADY=1\n", child.id()));
 }

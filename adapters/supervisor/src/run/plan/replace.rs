@@ -200,13 +200,9 @@ impl Plan {
         }
         let of_rollout =
             |rollout: &&Rollout| (rollout.worker, rollout.generation) == (worker, generation);
-        if !matches!(process.state, State::Serving { .. })
-            && self.rollout.as_ref().filter(of_rollout).is_some()
-            && !(!late
-                && process
-                    .of
-                    .is_some_and(|of| self.wait_for_reason(of, &why, now)))
-        {
+        let is_its = !matches!(process.state, State::Serving { .. })
+            && self.rollout.as_ref().filter(of_rollout).is_some();
+        if is_its && (late || !self.wait_for_reason(process.of, &why, now)) {
             self.rollout_failed(why, late, now);
         }
         self.asked_has_ended(id, now);

@@ -423,10 +423,10 @@ impl Plan {
     }
 
     /// The successor of one that was asked has ended; the other is about to say why.
-    pub(super) fn wait_for_reason(&mut self, of: Id, why: &str, now: Time) -> bool {
-        if !self.stays(of) {
+    pub(super) fn wait_for_reason(&mut self, of: Option<Id>, why: &str, now: Time) -> bool {
+        let Some(of) = of.filter(|of| self.stays(*of)) else {
             return false;
-        }
+        };
         let until = Some(now.saturating_add(WORD));
         match self.asked(of) {
             Some(asked) => {
