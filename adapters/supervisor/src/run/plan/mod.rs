@@ -19,6 +19,7 @@
 //! 7. In one call the order is exit, then readiness, then time, so that a process that has died is
 //!    not taken for ready.
 
+mod back;
 mod leave;
 mod replace;
 mod succeed;
