@@ -164,6 +164,9 @@ pub(crate) struct Hello {
     /// Nothing is to be taken over: the receiver proves that it could start, and ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) check: bool,
+    /// The sender is a process of a supervisor, and so is the receiver.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) supervised: bool,
 }
 
 /// A connection between two messages.
@@ -365,6 +368,11 @@ mod tests {
             sockets: 3,
             states: 1,
             check: false,
+            supervised: false,
+        };
+        let supervised = Hello {
+            supervised: true,
+            ..hello.clone()
         };
         let check = Hello {
             sockets: 0,
@@ -385,6 +393,7 @@ mod tests {
         vec![
             ("hello", Message::Hello(hello), b""),
             ("hello.check", Message::Hello(check), b""),
+            ("hello.supervised", Message::Hello(supervised), b""),
             (
                 "checked",
                 Message::Checked(Checked {
