@@ -200,3 +200,19 @@ async fn what_still_runs_ends_with_the_service() {
     // Closed or reset, whichever: nobody holds it.
     let _ = in_time(open.read_to_end(&mut rest)).await;
 }
+
+#[tokio::test]
+async fn one_that_serves_again_does_not_wait_for_the_probation_of_who_has_died() {
+    // Longer than the deadline of a stop.
+    let probation = Duration::from_secs(60);
+    let patient =
+        move |builder: GenerationBuilder| program(builder.probation(probation), Faults::default());
+    let service = Service::start(patient).await.unwrap();
+    let first = service.current();
+    service.upgrade().await.unwrap().kill();
+    in_time(first.serving()).await;
+    first.graceful().drain();
+    in_time(first.ended()).await;
+    let report = first.graceful().report().unwrap();
+    assert!(report.took < Duration::from_secs(10), "{report}");
+}

@@ -23,16 +23,56 @@ fn pages() -> Vec<(PathBuf, String)> {
     pages
 }
 
-/// The listings in Rust and of units, each as one text.
+/// What is in fences, and what is not: every other piece is inside of one, and begins with its
+/// language.
+fn pieces(page: &str) -> (Vec<&str>, Vec<&str>) {
+    let pieces = page.split("\n```").enumerate();
+    let (fenced, plain): (Vec<_>, Vec<_>) = pieces.partition(|(number, _)| number % 2 == 1);
+    let text = |(_, piece)| piece;
+    (
+        fenced.into_iter().map(text).collect(),
+        plain.into_iter().map(text).collect(),
+    )
+}
+
+/// The listings in Rust, of units and of manifests, and all that are included; each as one text.
 fn listings(page: &str) -> Vec<String> {
-    let fences = page.split("\n```").enumerate();
-    // Every other piece is inside of a fence, and begins with its language.
-    fences
-        .filter(|(number, piece)| {
-            number % 2 == 1 && (piece.starts_with("rust") || piece.starts_with("ini"))
+    let (fenced, _) = pieces(page);
+    let listing = |piece: &str| {
+        let (language, code) = piece.split_once('\n')?;
+        let ours = ["rust", "ini", "yaml"].map(|ours| language.starts_with(ours));
+        (ours.contains(&true) || code.starts_with("{{#")).then(|| code.trim().to_owned())
+    };
+    fenced.into_iter().filter_map(listing).collect()
+}
+
+/// The places of a page, as mdBook calls them.
+fn places(page: &str) -> Vec<String> {
+    let (_, plain) = pieces(page);
+    let headings = plain.into_iter().flat_map(str::lines);
+    headings
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title.chars().filter_map(|c| match c {
+                c if c.is_whitespace() => Some('-'),
+                c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c),
+                _ => None,
+            });
+            kept.collect()
         })
-        .filter_map(|(_, piece)| piece.split_once('\n'))
-        .map(|(_, code)| code.trim().to_owned())
+        .collect()
+}
+
+/// Where a page leads to, beside other sites.
+fn links(page: &str) -> Vec<&str> {
+    let (_, plain) = pieces(page);
+    let targets = plain
+        .into_iter()
+        .flat_map(|piece| piece.split("](").skip(1));
+    targets
+        .filter_map(|rest| Some(rest.split_once(')')?.0))
+        .filter(|target| !target.contains("://"))
         .collect()
 }
 
@@ -88,4 +128,35 @@ fn the_summary_has_every_page_and_no_other() {
         .collect();
     there.sort_unstable();
     assert_eq!(listed, there);
+}
+
+/// `mdbook` says nothing of a link that leads nowhere, and nobody builds the front page.
+#[test]
+fn every_link_leads_somewhere() {
+    let root = source().join("../..");
+    let front = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| {
+        let path = root.join(name);
+        (path.clone(), fs::read_to_string(path).unwrap())
+    });
+    let mut seen = 0;
+    for (path, page) in pages().into_iter().chain(front) {
+        for target in links(&page) {
+            let (file, place) = target.split_once('#').unwrap_or((target, ""));
+            let to = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
+            assert!(to.exists(), "{}: {target} is not there", path.display());
+            if !place.is_empty() {
+                let there = places(&fs::read_to_string(&to).unwrap());
+                assert!(
+                    there.iter().any(|one| one == place),
+                    "{}: {target} has no such place, but {there:?}",
+                    path.display()
+                );
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen} links: the pages are not read");
 }

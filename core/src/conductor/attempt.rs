@@ -80,8 +80,9 @@ impl Conductor {
             // The kernel kills a pid namespace with its first process.
             refuse(
                 Kind::Spawn,
+                // An init that only starts one program ends with it, and so does not help.
                 "this is process 1, whose end is the end of its container, the successor included; \
-                 let an init start it (docker run --init)",
+                 let a supervisor start it (handover run)",
             )
         } else {
             Ok(())

@@ -190,6 +190,8 @@ impl Conductor {
             shared.control_gate.open();
             shared.journal.resumed(&message);
             self.leash = None;
+            // Not earlier: it may be all that held the drain open.
+            self.probation = None;
             (self.stops, self.begun, self.closed) = (0, false, false);
         } else {
             tracing::error!(

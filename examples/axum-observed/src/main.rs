@@ -42,7 +42,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tracing::info!(addr = %listener.local_addr()?, "listening");
     let server = handover_axum::serve(listener, app).with_graceful(generation.graceful());
     generation.ready().await?;
-    tracing::info!("{}", server.await?);
+    // Not within the macro: that evaluates nothing where its level is off.
+    let report = server.await?;
+    tracing::info!("{report}");
     generation.finished().await;
     Ok(())
 }

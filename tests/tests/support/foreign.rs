@@ -30,14 +30,19 @@ fn tools() -> PathBuf {
     tools.map_or_else(|| here("../target/test-tools"), PathBuf::from)
 }
 
-pub(crate) fn python(script: &str) -> Command {
+/// The interpreter that has the packages of `clients/requirements.txt`.
+pub(crate) fn interpreter() -> Command {
     let python = tools().join("python/bin/python");
     assert!(
         python.exists(),
         "there is no {}: run tests/all once",
         python.display()
     );
-    let mut command = Command::new(python);
+    Command::new(python)
+}
+
+pub(crate) fn python(script: &str) -> Command {
+    let mut command = interpreter();
     command.arg(here("clients").join(script));
     command
 }

@@ -52,11 +52,13 @@ impl Registry {
         };
         let obtained = obtained.map_err(|err| {
             self.release(&name);
-            let place = match wish.target {
-                Target::Ip(_) => None,
-                unix => unix.address().map(|address| address.to_string()),
+            let Spec { name, named, .. } = wish.spec;
+            let place = match (wish.target, wish.target.address()) {
+                (_, Some(address)) if *named => format!("{address}, named {name}"),
+                (Target::Path(_) | Target::Abstract(_), Some(address)) => address.to_string(),
+                // As it was written: a host by its name.
+                _ => name.clone(),
             };
-            let place = place.unwrap_or_else(|| wish.spec.name.clone());
             let mut message = format!("cannot {} {place}", wish.kind.verb());
             if rustix::io::Errno::from_io_error(&err) == Some(rustix::io::Errno::MFILE) {
                 message += ": raise the limit on open files (ulimit -n, LimitNOFILE=)";

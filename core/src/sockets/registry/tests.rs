@@ -134,3 +134,32 @@ async fn an_unused_socket_file_goes_with_its_socket() {
     registry.remove_unused_paths();
     assert!(!path.exists());
 }
+
+#[tokio::test]
+async fn an_error_says_where_and_by_which_name() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let options = SocketOptions::new();
+    for (text, said) in [
+        (
+            format!("web={address}"),
+            format!("cannot listen on {address}, named web"),
+        ),
+        (
+            format!("localhost:{}", address.port()),
+            format!("cannot listen on localhost:{}", address.port()),
+        ),
+    ] {
+        // One address: the host may have another one, on which nobody listens.
+        let (spec, _) = target(&text).await;
+        let target = Target::Ip(vec![address]);
+        let wish = Wish {
+            spec: &spec,
+            kind: SocketKind::Tcp,
+            target: &target,
+            options: &options,
+        };
+        let err = Registry::default().obtain(wish).unwrap_err();
+        assert_eq!(err.to_string(), said);
+    }
+}
