@@ -99,17 +99,18 @@ struct Listed {
 impl Describe for Listed {
     fn describe(&self) -> Holding {
         let request = self.request.as_ref();
-        #[cfg(feature = "accept")]
-        let peer = request
-            .and_then(|request| request.connection.as_ref())
-            .map(|connection| connection.peer().to_string());
-        #[cfg(not(feature = "accept"))]
-        let peer = None;
-        Holding {
-            kind: Kind::Stream,
+        let holding = Holding {
             what: request.map(|request| format!("{request:?}")),
-            peer,
-            age: self.since.elapsed(),
+            ..Holding::new(Kind::Stream, self.since.elapsed())
+        };
+        #[cfg(feature = "accept")]
+        if let Some(connection) = request.and_then(|request| request.connection.as_ref()) {
+            return Holding {
+                peer: Some(connection.peer().to_string()),
+                listener: connection.listener().map(str::to_owned),
+                ..holding
+            };
         }
+        holding
     }
 }
