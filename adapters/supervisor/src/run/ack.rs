@@ -5,6 +5,7 @@
 //! [control socket](handover::control).
 
 use std::{
+    collections::VecDeque,
     fs::{self, Permissions},
     io,
     os::{
@@ -22,6 +23,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::{UnixListener, UnixStream},
     sync::mpsc::UnboundedSender,
+    task::AbortHandle,
 };
 
 /// What the names of our directories begin with.
@@ -32,6 +34,8 @@ const NAME: &str = "ack";
 const YOUNG: Duration = Duration::from_secs(60);
 /// The longest message.
 const LONGEST: u64 = 4096;
+/// How many are heard at a time.
+const AT_ONCE: usize = 64;
 
 /// The socket and its directory, which go with it. An `exec` drops nothing, so they stay.
 #[derive(Debug)]
@@ -69,14 +73,28 @@ impl AckSocket {
     }
 
     /// Hears who is ready, and says so by process id.
+    ///
+    /// Any user of the machine can connect, and say nothing. So the one that has been heard longest
+    /// gives way to the next: who is ready says so at once.
     pub(crate) fn listen(&self, ready: UnboundedSender<u32>) -> io::Result<()> {
         let listener = std::os::unix::net::UnixListener::from(self.listener.try_clone()?);
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
         tokio::spawn(async move {
+            let mut heard: VecDeque<AbortHandle> = VecDeque::new();
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => drop(tokio::spawn(hear(stream, ready.clone()))),
+                    Ok((stream, _)) => {
+                        if heard.len() >= AT_ONCE
+                            && let Some(oldest) = heard.pop_front()
+                        {
+                            oldest.abort();
+                        }
+                        let hearing = tokio::spawn(hear(stream, ready.clone()));
+                        heard.push_back(hearing.abort_handle());
+                        // So that it is heard before it may have to give way.
+                        tokio::task::yield_now().await;
+                    }
                     // Out of descriptors, mostly: somebody may close one.
                     Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
                 }
@@ -225,5 +243,34 @@ mod tests {
         sweep(parent.path(), SystemTime::now() + 2 * YOUNG);
         assert!(!left.exists());
         assert!(alive.path().exists() && other.join(NAME).exists());
+    }
+
+    /// Fails if who connects and says nothing takes descriptors without end, or the place of one that
+    /// is ready.
+    #[tokio::test]
+    async fn who_says_nothing_gives_way() {
+        let socket = AckSocket::open().unwrap();
+        let (send, mut ready) = tokio::sync::mpsc::unbounded_channel();
+        socket.listen(send).unwrap();
+        let mut silent = Vec::new();
+        // The first of each lot says something: silent ones are there before it, and come after it.
+        for number in 0..3 * AT_ONCE {
+            let mut stream = UnixStream::connect(socket.path()).await.unwrap();
+            if number % AT_ONCE == 0 {
+                let ack = b"{\"command\":\"worker:ack\"}\n";
+                stream.write_all(ack).await.unwrap();
+            }
+            silent.push(stream);
+        }
+        for _ in 0..3 {
+            let heard = tokio::time::timeout(std::time::Duration::from_secs(20), ready.recv());
+            assert_eq!(heard.await.unwrap(), Some(std::process::id()));
+        }
+        for gone in &mut silent[..AT_ONCE] {
+            let mut byte = [0];
+            let read = gone.read(&mut byte);
+            let read = tokio::time::timeout(std::time::Duration::from_secs(20), read).await;
+            assert_eq!(read.expect("it gives way").unwrap(), 0);
+        }
     }
 }
