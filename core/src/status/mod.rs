@@ -103,17 +103,42 @@ pub enum Standing {
     Unknown,
 }
 
-impl std::fmt::Display for Standing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Standing {
+    /// All that a generation of this release goes through, in their order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [
+            Self::Starting,
+            Self::Running,
+            Self::Upgrading,
+            Self::LameDuck,
+            Self::Draining,
+            Self::Cutting,
+            Self::Drained,
+        ]
+        .into_iter()
+    }
+
+    /// Its name in metrics and in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Upgrading => "upgrading",
-            Self::LameDuck => "lame duck",
+            Self::LameDuck => "lame_duck",
             Self::Draining => "draining",
             Self::Cutting => "cutting",
             Self::Drained => "drained",
             Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::LameDuck => "lame duck",
+            other => other.name(),
         })
     }
 }
@@ -287,6 +312,18 @@ impl Status {
             failed_upgrades: notes.failed,
             listeners: lock(&shared.registry).in_use(),
             held: Held::of(graceful),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_standing_has_one_name() {
+        for standing in Standing::all() {
+            assert_eq!(serde_json::to_value(standing).unwrap(), standing.name());
         }
     }
 }
