@@ -19,23 +19,34 @@ async fn comes(mut turn: Turn, number: usize) -> (Instant, usize) {
     (Instant::now(), number)
 }
 
+fn waiting(graceful: &Graceful, clients: usize) -> JoinSet<(Instant, usize)> {
+    let client = |number| comes(graceful.turn(), number);
+    (0..clients).map(client).collect()
+}
+
+async fn count_by_second(
+    clients: &mut JoinSet<(Instant, usize)>,
+    start: Instant,
+    seconds: &mut [usize],
+) {
+    while let Some(client) = clients.join_next().await {
+        let (time, _) = client.unwrap();
+        seconds[(time - start).as_secs() as usize] += 1;
+    }
+}
+
 /// Fails if more come in a second than the policy allows, or one does not come within the window.
 #[tokio::test(start_paused = true)]
 async fn many_clients_are_spread_over_the_window() {
     const CLIENTS: usize = 50_000;
     let graceful = graceful(10 * SECOND);
     let guard = graceful.guard();
-    let mut clients: JoinSet<_> = (0..CLIENTS)
-        .map(|number| comes(graceful.turn(), number))
-        .collect();
+    let mut clients = waiting(&graceful, CLIENTS);
     yield_now().await;
     let start = Instant::now();
     graceful.drain();
     let mut seconds = [0; 11];
-    while let Some(client) = clients.join_next().await {
-        let (time, _) = client.unwrap();
-        seconds[(time - start).as_secs() as usize] += 1;
-    }
+    count_by_second(&mut clients, start, &mut seconds).await;
     // The clock of a runtime has milliseconds.
     let share = CLIENTS / 10;
     assert!(
@@ -56,9 +67,7 @@ async fn what_is_late_is_spread_as_well() {
     const CLIENTS: usize = 5000;
     let graceful = graceful(10 * SECOND);
     let guard = graceful.guard();
-    let mut clients: JoinSet<_> = (0..CLIENTS)
-        .map(|number| comes(graceful.turn(), number))
-        .collect();
+    let mut clients = waiting(&graceful, CLIENTS);
     yield_now().await;
     let start = Instant::now();
     graceful.drain();
@@ -68,10 +77,7 @@ async fn what_is_late_is_spread_as_well() {
         sleep(SECOND).await;
         advance(SECOND).await;
     }
-    while let Some(client) = clients.join_next().await {
-        let (time, _) = client.unwrap();
-        seconds[(time - start).as_secs() as usize] += 1;
-    }
+    count_by_second(&mut clients, start, &mut seconds).await;
     let share = CLIENTS / 10;
     let most = seconds.iter().max().unwrap();
     assert!(*most <= share + share / 20, "{seconds:?}");
