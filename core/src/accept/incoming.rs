@@ -109,7 +109,7 @@ impl<A: Accept> Incoming<A> {
                     self.guard = Some(self.graceful.guard()?);
                 }
                 poll_fn(|cx| self.poll_running(room, cx)).await
-            } else if self.phase == Phase::Draining && self.graceful.has_successor() {
+            } else if self.phase == Phase::Draining && !self.graceful.is_stopping() {
                 if self.took_leftovers {
                     self.guard = None;
                 }
