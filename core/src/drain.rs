@@ -21,6 +21,8 @@ use tokio::time::Instant;
 
 #[cfg(not(loom))]
 use crate::spread::{self, Turns};
+#[cfg(not(loom))]
+use crate::waits::{Sayings, Waits};
 use crate::{
     Phase, Policy, Reason, Report, Stayed, Stays, clock,
     gate::{Base, Gate, Owner},
@@ -112,6 +114,8 @@ struct UnderWay {
     began: Instant,
     lame_duck_until: Instant,
     deadline: Instant,
+    #[cfg(not(loom))]
+    sayings: Sayings,
     // Somebody has let go of what a service that is taken back would need.
     is_final: bool,
     cut_at: Option<Instant>,
@@ -246,11 +250,14 @@ impl Drain {
                 true => Duration::ZERO,
                 false => self.policy.lame_duck(),
             };
+            let lame_duck_until = began + lame_duck;
             state.under_way = Some(UnderWay {
                 reason,
                 began,
-                lame_duck_until: began + lame_duck,
+                lame_duck_until,
                 deadline: began + self.policy.deadline(reason.is_upgrade()),
+                #[cfg(not(loom))]
+                sayings: Sayings::new(lame_duck_until, self.policy.log_after()),
                 is_final: false,
                 cut_at: None,
                 at_start: Tally::of(&holders),
@@ -388,7 +395,7 @@ impl Drain {
         Some(match (under_way.cut_at, state.stages[0].phase()) {
             (Some(cut_at), _) => cut_at + self.policy.cut_grace(),
             (None, Phase::LameDuck) => under_way.lame_duck_until.min(under_way.deadline),
-            (None, _) => under_way.deadline,
+            (None, _) => under_way.next_saying().min(under_way.deadline),
         })
     }
 
@@ -406,9 +413,13 @@ impl Drain {
                 drop(state);
                 self.cut_what_is_under_way(Some(ordinal));
                 return;
-            } else {
-                // What is due before the deadline and the cut is the end of the lame duck.
+            } else if state.stages[0].phase() == Phase::LameDuck {
                 state.start_next_stage()
+            } else {
+                // What is due before the deadline and the cut, but for the end of the lame duck.
+                #[cfg(not(loom))]
+                say_what_it_waits_for(state, now);
+                return;
             }
         };
         self.finish(after);
@@ -491,6 +502,43 @@ impl Drop for Drain {
         // An open gate and its shards own each other: let go of those whose turn never came.
         let stages = self.state().stages.clone();
         stages.iter().for_each(|stage| drop(stage.gate().close()));
+    }
+}
+
+/// For the log: an operator asks why it does not stop. Looking locks each lot in turn, so the state
+/// is let go of.
+#[cfg(not(loom))]
+fn say_what_it_waits_for(mut state: MutexGuard<'_, State>, now: Instant) {
+    let stage = state.stages.iter().find(|s| s.phase() != Phase::Drained);
+    let (Some(stage), Some(under_way)) = (stage.cloned(), &mut state.under_way) else {
+        return;
+    };
+    under_way.sayings.said(now);
+    let reason = under_way.reason;
+    let took = now.saturating_duration_since(under_way.began).as_secs_f64();
+    let left = under_way.deadline.saturating_duration_since(now);
+    drop(state);
+    let (waits, stage) = (Waits::of(&stage), &stage.name);
+    let left = left.as_secs_f64();
+    // After an upgrade the successor serves, and nobody waits for the end.
+    if reason.is_upgrade() {
+        tracing::info!(%reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
+    } else {
+        tracing::warn!(%reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
+    }
+}
+
+impl UnderWay {
+    /// When it is to say what it waits for, if before the deadline.
+    #[cfg(not(loom))]
+    fn next_saying(&self) -> Instant {
+        self.sayings.due().unwrap_or(self.deadline)
+    }
+
+    /// Models have no log.
+    #[cfg(loom)]
+    fn next_saying(&self) -> Instant {
+        self.deadline
     }
 }
 

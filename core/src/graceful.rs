@@ -135,18 +135,16 @@ impl Graceful {
         self.drain_ref().reason()
     }
 
-    /// Returns true if the drain under way follows an upgrade: a successor serves this address.
-    #[must_use]
-    pub fn has_successor(&self) -> bool {
-        self.reason().is_some_and(|reason| reason.is_upgrade())
-    }
-
     /// Returns true once nobody will serve this address any more, as far as this process knows: from
-    /// the lame duck on, and never in an upgrade.
+    /// the lame duck on, and never in an upgrade, in which a successor does.
+    ///
+    /// What has been true once stays so: only an upgrade is [taken back](Self::resume). So who has
+    /// seen a drain may ask this for whether to end, although the drain may be over by then.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        // The reason is looked at only where there is one: it is behind a lock.
-        self.phase() != Phase::Running && !self.has_successor()
+        // The reason is looked at only where there is one: it is behind a lock. There may be none any
+        // more, if an upgrade was taken back meanwhile.
+        self.phase() != Phase::Running && self.reason().is_some_and(|reason| !reason.is_upgrade())
     }
 
     /// How long it is until the deadline; `None` while there is no drain.

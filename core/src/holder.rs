@@ -2,8 +2,10 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::time::Instant;
+
+use crate::{seconds, traffic::Traffic};
 
 /// What a holder is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -49,6 +51,38 @@ impl Kind {
         }
     }
 
+    /// All there are, connections first, in the order in which one goes through them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [
+            Self::Handshake,
+            Self::Fresh,
+            Self::Idle,
+            Self::Head,
+            Self::Request,
+            Self::WebSocket,
+            Self::Upgraded,
+            Self::Stream,
+            Self::Task,
+        ]
+        .into_iter()
+    }
+
+    /// Its name in metrics and in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Fresh => "fresh",
+            Self::Idle => "idle",
+            Self::Head => "head",
+            Self::Request => "request",
+            Self::WebSocket => "websocket",
+            Self::Upgraded => "upgraded",
+            Self::Stream => "stream",
+            Self::Task => "task",
+        }
+    }
+
     /// Returns true if ending the holder now would lose nothing that anybody waits for.
     #[must_use]
     pub fn is_idle(self) -> bool {
@@ -91,19 +125,55 @@ impl fmt::Display for Kind {
 
 /// A holder as it was at one moment.
 ///
-/// Its text is for a log line: `GET /export 10.0.0.3:51234, 71.0 s`.
-#[derive(Clone, Debug, Serialize)]
+/// Its text is for a log line:
+///
+/// ```text
+/// GET /export 10.0.0.3:51234, 71.0 s, 312 B in, 1.2 MB out, quiet for 30.0 s
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Holding {
     /// What it was doing.
     pub kind: Kind,
     /// The request's method and path, or the task's name. A long path is cut short.
+    #[serde(default)]
     pub what: Option<String>,
     /// The peer, for a connection.
+    #[serde(default)]
     pub peer: Option<String>,
+    /// Where it was accepted, for a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<String>,
     /// For how long it had held.
-    #[serde(rename = "age_seconds", serialize_with = "seconds")]
+    #[serde(rename = "age_seconds", with = "seconds")]
     pub age: Duration,
+    /// What has passed over it, for a connection whose server counts that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+}
+
+impl Holding {
+    /// Of which nothing more is known.
+    pub(crate) fn new(kind: Kind, age: Duration) -> Self {
+        Self {
+            kind,
+            what: None,
+            peer: None,
+            listener: None,
+            age,
+            traffic: None,
+        }
+    }
+}
+
+/// Those that are not idle, the oldest first, and no more than so many; and how many more there are.
+#[cfg_attr(loom, allow(dead_code, reason = "models have no clock to log by"))]
+pub(crate) fn oldest(mut holders: Vec<Holding>, most: usize) -> (Vec<Holding>, usize) {
+    holders.retain(|holder| !holder.kind.is_idle());
+    holders.sort_by_key(|holder| std::cmp::Reverse(holder.age));
+    let more = holders.len().saturating_sub(most);
+    holders.truncate(most);
+    (holders, more)
 }
 
 impl fmt::Display for Holding {
@@ -116,13 +186,38 @@ impl fmt::Display for Holding {
         if let Some(peer) = &self.peer {
             write!(f, " {peer}")?;
         }
-        write!(f, ", {:.1} s", self.age.as_secs_f64())
+        write!(f, ", {:.1} s", self.age.as_secs_f64())?;
+        match &self.traffic {
+            Some(traffic) => write!(f, ", {traffic}"),
+            None => Ok(()),
+        }
     }
 }
 
-/// A duration as a number of seconds.
-pub(crate) fn seconds<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64(duration.as_secs_f64())
+/// Reads a list, and leaves out what a later release has a word for.
+#[cfg_attr(
+    not(all(unix, feature = "process")),
+    allow(dead_code, reason = "only generations talk")
+)]
+pub(crate) fn known<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Lenient<T> {
+        Known(T),
+        Unknown(serde::de::IgnoredAny),
+    }
+    let all = Vec::<Lenient<T>>::deserialize(from)?;
+    Ok(all
+        .into_iter()
+        .filter_map(|one| match one {
+            Lenient::Known(known) => Some(known),
+            Lenient::Unknown(_) => None,
+        })
+        .collect())
 }
 
 /// What can say what it is. Asked from any thread, so it reads shared data only.
@@ -140,10 +235,26 @@ pub(crate) struct Named {
 impl Describe for Named {
     fn describe(&self) -> Holding {
         Holding {
-            kind: self.kind,
             what: Some(self.name.clone().into_owned()),
-            peer: None,
-            age: self.since.elapsed(),
+            ..Holding::new(self.kind, self.since.elapsed())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails if a kind is left out, or has one name here and another one in JSON.
+    #[cfg(feature = "accept")]
+    #[test]
+    fn each_kind_is_there_under_one_name() {
+        for number in 0..=u8::MAX {
+            assert!(Kind::all().any(|kind| kind == Kind::from_u8(number)));
+        }
+        for kind in Kind::all() {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+            assert_eq!(Kind::from_u8(kind as u8), kind);
         }
     }
 }

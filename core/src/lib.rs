@@ -69,13 +69,17 @@ mod phase;
 mod policy;
 mod reason;
 mod report;
+mod seconds;
 mod shard;
 mod signal;
 #[cfg(not(loom))]
 mod spread;
 mod stays;
 mod sync;
+mod traffic;
 mod wait;
+#[cfg(not(loom))]
+mod waits;
 
 #[cfg(all(test, loom))]
 mod models;
@@ -159,6 +163,7 @@ pub use self::{
     reason::Reason,
     report::{Report, Tally},
     stays::{Stayed, Stays},
+    traffic::Traffic,
     wait::{Drained, Phases, Reached},
 };
 

@@ -318,4 +318,22 @@ mod tests {
         );
         assert!(dir.path().is_dir());
     }
+
+    /// Fails if a link is written through, replaced or removed: it may be an attacker's, to a file
+    /// that only we may write.
+    #[test]
+    fn a_link_is_neither_followed_nor_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, target) = (dir.path().join("app.pid"), dir.path().join("precious"));
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        for content in [None, Some("1\n")] {
+            if let Some(content) = content {
+                fs::write(&target, content).unwrap();
+            }
+            assert!(publish(&path, None).unwrap_err().is_pid_file());
+            assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+            assert_eq!(fs::read_to_string(&target).ok().as_deref(), content);
+        }
+        assert_eq!(entries(dir.path()), 2);
+    }
 }

@@ -25,6 +25,7 @@ pub struct Policy {
     close_spread: Duration,
     retry: Duration,
     cut_grace: Duration,
+    log_after: Duration,
 }
 
 impl Default for Policy {
@@ -41,6 +42,8 @@ impl Default for Policy {
             retry: Duration::from_secs(2),
             // Enough for a 503 to be written, and inside the 100 ms that a drain may overrun.
             cut_grace: Duration::from_millis(60),
+            // Longer than what is usual, and several times within the deadline.
+            log_after: Duration::from_secs(5),
         }
     }
 }
@@ -135,6 +138,17 @@ impl Policy {
         self
     }
 
+    /// After which time a drain logs what it waits for: the oldest holders, and how many more there
+    /// are. It does so again after twice that time, and so on. Default 5 s; zero is never.
+    ///
+    /// It counts from the end of the lame duck. What it says of a service that is to stop is a
+    /// warning; after an upgrade, when nobody waits for the end, it is but told.
+    #[must_use]
+    pub fn with_log_after(mut self, time: Duration) -> Self {
+        self.log_after = time;
+        self
+    }
+
     /// The lame duck's time.
     #[must_use]
     pub fn lame_duck(&self) -> Duration {
@@ -168,6 +182,12 @@ impl Policy {
     #[must_use]
     pub fn retry(&self) -> Duration {
         self.retry
+    }
+
+    /// After which time a drain says what it waits for.
+    #[must_use]
+    pub fn log_after(&self) -> Duration {
+        self.log_after
     }
 
     /// The grace after the cut.

@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::spread::Reconnects;
 use crate::{
     Reason, Stayed,
-    holder::{Holding, Kind, seconds},
+    holder::{Holding, Kind},
+    seconds,
 };
 
 /// How many holders there were, by what they were.
@@ -39,7 +40,7 @@ impl Tally {
 /// Its text is one line for the log:
 ///
 /// ```text
-/// drained in 1.204 s (SIGTERM): 3 connections, 2 requests, 0 tasks at the start; 1 moved; cut 1: GET /export 10.0.0.3:51234, 71.0 s
+/// drained in 1.204 s (SIGTERM): 3 connections, 2 requests, 0 tasks at the start; 1 moved; cut 1: GET /export 10.0.0.3:51234, 71.0 s, 312 B in, 1.2 MB out, quiet for 30.0 s
 /// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -47,7 +48,7 @@ pub struct Report {
     /// Why the drain began.
     pub reason: Reason,
     /// From the call to `drain` to the end.
-    #[serde(rename = "took_seconds", serialize_with = "seconds")]
+    #[serde(rename = "took_seconds", with = "seconds")]
     pub took: Duration,
     /// What was open when the drain began.
     pub at_start: Tally,

@@ -149,6 +149,13 @@ impl Signals {
         &mut self.rules[index]
     }
 
+    /// The signal that asks for an upgrade, if there is one.
+    pub(crate) fn upgrade_signal(&self) -> Option<i32> {
+        let upgrades = |rule: &&Rule| rule.action == Some(Action::Upgrade);
+        let rule = self.rules.iter().find(upgrades)?;
+        Some(rule.kind.as_raw_value())
+    }
+
     /// Installs the handlers. A signal that comes from here on is kept until it can be acted on.
     pub(crate) fn install(self) -> Result<Installed, Error> {
         let mut installed = Vec::new();

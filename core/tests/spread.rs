@@ -19,23 +19,34 @@ async fn comes(mut turn: Turn, number: usize) -> (Instant, usize) {
     (Instant::now(), number)
 }
 
+fn waiting(graceful: &Graceful, clients: usize) -> JoinSet<(Instant, usize)> {
+    let client = |number| comes(graceful.turn(), number);
+    (0..clients).map(client).collect()
+}
+
+async fn count_by_second(
+    clients: &mut JoinSet<(Instant, usize)>,
+    start: Instant,
+    seconds: &mut [usize],
+) {
+    while let Some(client) = clients.join_next().await {
+        let (time, _) = client.unwrap();
+        seconds[(time - start).as_secs() as usize] += 1;
+    }
+}
+
 /// Fails if more come in a second than the policy allows, or one does not come within the window.
 #[tokio::test(start_paused = true)]
 async fn many_clients_are_spread_over_the_window() {
     const CLIENTS: usize = 50_000;
     let graceful = graceful(10 * SECOND);
     let guard = graceful.guard();
-    let mut clients: JoinSet<_> = (0..CLIENTS)
-        .map(|number| comes(graceful.turn(), number))
-        .collect();
+    let mut clients = waiting(&graceful, CLIENTS);
     yield_now().await;
     let start = Instant::now();
     graceful.drain();
     let mut seconds = [0; 11];
-    while let Some(client) = clients.join_next().await {
-        let (time, _) = client.unwrap();
-        seconds[(time - start).as_secs() as usize] += 1;
-    }
+    count_by_second(&mut clients, start, &mut seconds).await;
     // The clock of a runtime has milliseconds.
     let share = CLIENTS / 10;
     assert!(
@@ -48,6 +59,35 @@ async fn many_clients_are_spread_over_the_window() {
     assert!((report.reconnects.expected_per_second - share as f64).abs() < 1e-6);
     assert!(report.reconnects.peak_per_second <= share + share / 500);
     assert!(report.to_string().contains("50000 told to go"), "{report}");
+}
+
+/// Fails if those whose time passed while the process stood still go at one moment.
+#[tokio::test(start_paused = true)]
+async fn what_is_late_is_spread_as_well() {
+    const CLIENTS: usize = 5000;
+    let graceful = graceful(10 * SECOND);
+    let guard = graceful.guard();
+    let mut clients = waiting(&graceful, CLIENTS);
+    yield_now().await;
+    let start = Instant::now();
+    graceful.drain();
+    let mut seconds = [0; 15];
+    // Twice: those that were given another time are late again.
+    for _ in 0..2 {
+        sleep(SECOND).await;
+        advance(SECOND).await;
+    }
+    count_by_second(&mut clients, start, &mut seconds).await;
+    let share = CLIENTS / 10;
+    let most = seconds.iter().max().unwrap();
+    assert!(*most <= share + share / 20, "{seconds:?}");
+    // The time that was lost is added, and no more of it than there was.
+    assert_eq!(seconds.iter().sum::<usize>(), CLIENTS);
+    let last = seconds.iter().rposition(|count| *count > 0).unwrap();
+    assert!((11..=13).contains(&last), "{seconds:?}");
+    drop(guard);
+    let report = graceful.drained().await;
+    assert!(report.reconnects.peak_per_second <= share + share / 20);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,9 +6,11 @@
 //!   generations,
 //! * [`hello`] puts the smallest examples through a restart,
 //! * [`network`] is a network between the two that takes its time,
+//! * [`flights`] are TLS handshakes that stall where they are to,
 //! * [`tls`] makes certificates, and clients that trust them,
 //! * [`reference`](mod@reference) is what those programs serve, and their flags.
 
+pub mod flights;
 pub mod harness;
 pub mod hello;
 pub mod load;

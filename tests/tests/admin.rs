@@ -85,6 +85,16 @@ async fn who_stops_says_so_until_the_end_and_what_it_waits_for() {
     let holder = &status["holders"][0];
     assert_eq!(holder["what"], "GET /slow", "{status}");
     assert_eq!(holder["peer"], slow.name(), "{status}");
+    assert_eq!(holder["traffic"]["sent"], 0, "{status}");
+    assert!(
+        holder["traffic"]["received"].as_u64().unwrap() > 20,
+        "{status}"
+    );
+    assert!(
+        holder["traffic"]["quiet_seconds"].as_f64().is_some(),
+        "{status}"
+    );
+    assert!(holder["listener"].as_str().is_some(), "{status}");
     let (_, metrics) = get(address, "/metrics").await;
     for line in [
         "handover_ready 0\n",
@@ -126,6 +136,17 @@ async fn in_an_upgrade_the_newest_answers_for_both() {
     });
     let both = both.await.unwrap();
     assert_eq!(both["older"][0]["pid"], first.pid(), "{both}");
+    assert!(
+        both["older"][0]["remaining_seconds"].as_f64().unwrap() > 0.0,
+        "{both}"
+    );
+    assert!(
+        both["older"][0]["age_seconds"].as_f64().unwrap() > 0.0,
+        "{both}"
+    );
+    let held = &both["older"][0]["held"]["oldest"][0];
+    assert_eq!(held["what"], "GET /slow", "{both}");
+    assert!(held["traffic"]["received"].as_u64().unwrap() > 20, "{both}");
     assert_eq!(both["recent_upgrades"][0]["generation"], 1, "{both}");
     assert_eq!(both["recent_upgrades"][0]["error"], Value::Null, "{both}");
     kept.get("/readyz").await;

@@ -206,7 +206,7 @@ const NOISY: usize = 150;
 async fn clients_that_stay_miss_nothing_over_five_upgrades(way: Way) {
     let server = way.program().start().await.unwrap();
     let target = server.newest().first_target().unwrap();
-    let clients = Staying::start(&target, OF_EACH);
+    let clients = Staying::start(&target, OF_EACH, Duration::from_millis(100));
     clients.arrived(server.first().pid()).await;
     clients.take();
     for generation in 1..=5 {

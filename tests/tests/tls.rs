@@ -11,6 +11,7 @@ use std::{
 };
 
 use handover_tests::{
+    flights::Flights,
     harness::{Exit, Server, Signal},
     load::{Target, get},
     tls::{Certificates, Client},
@@ -19,9 +20,9 @@ use handover_tls::rustls::{
     HandshakeKind,
     version::{TLS12, TLS13},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
-use self::support::{BOUND, Way, over_tls};
+use self::support::{BOUND, Draining, Way, has_read, in_time, over_tls};
 
 /// Handshakes of which the rate is told.
 const HANDSHAKES: usize = 40;
@@ -115,6 +116,34 @@ async fn a_handshake_that_stalls_ends_with_the_drain_of_an_upgrade(way: Way) {
     handshake(&certificates.client().unwrap(), address).await;
 }
 
+/// In each version, in the middle of each flight of the client's and after it.
+async fn handshakes_that_stall_anywhere_are_cut_at_the_deadline_and_named(way: Way) {
+    const DEADLINE: Duration = Duration::from_millis(1500);
+    let certificates = Certificates::new().unwrap();
+    in_time(Duration::from_millis(100), async || {
+        let (server, address) = start(way, &certificates, &["--deadline", "1.5"]).await;
+        let SocketAddr::V4(listener) = address else {
+            panic!("{address} is no IPv4 address")
+        };
+        let (mut stalled, mut names) = (Vec::new(), vec!["cut 6: ".to_owned()]);
+        for version in [&TLS12, &TLS13] {
+            let client = certificates.client_with(&[version], None).unwrap();
+            for stall in Flights::STALLS {
+                let flights = Flights::stalled(&client, address, stall);
+                let flights = timeout(BOUND, flights).await.unwrap().unwrap();
+                let peer = flights.peer().unwrap();
+                has_read(listener, peer).await;
+                names.push(format!("TLS handshake {peer}, "));
+                stalled.push(flights);
+            }
+        }
+        let drained = Draining::begin(server).await.end().await;
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        drained.cut_at(DEADLINE, &names)
+    })
+    .await;
+}
+
 async fn a_connection_that_stays_is_counted_as_tls(way: Way) {
     let certificates = Certificates::new().unwrap();
     let (server, address) = start(way, &certificates, &[]).await;
@@ -135,6 +164,15 @@ for_each_acceptor! {
     sessions_are_resumed_after_an_upgrade_as_before_it,
     a_handshake_that_stalls_ends_with_the_drain_of_an_upgrade,
     a_connection_that_stays_is_counted_as_tls,
+}
+
+/// What lies below a framework's own loop is closed by that, at the end of the window.
+mod on_our_loops {
+    use super::handshakes_that_stall_anywhere_are_cut_at_the_deadline_and_named;
+
+    crate::for_server! { ref_axum Axum handshakes_that_stall_anywhere_are_cut_at_the_deadline_and_named }
+    crate::for_server! { ref_warp Warp handshakes_that_stall_anywhere_are_cut_at_the_deadline_and_named }
+    crate::for_server! { ref_actix_web ActixWeb handshakes_that_stall_anywhere_are_cut_at_the_deadline_and_named }
 }
 
 #[tokio::test]

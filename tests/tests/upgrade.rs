@@ -19,7 +19,8 @@ use tokio::{task::JoinSet, time::sleep};
 
 use self::support::{BOUND, Peer, Way, answers, directory, listening, over_tls};
 
-/// Sends SIGHUP, and waits for the successor, and for the predecessor to accept no more.
+/// Sends SIGHUP, and waits for the successor, and for the predecessor to drain. A framework's own loop
+/// may accept for another moment.
 async fn upgrade(server: &Server) -> Ready {
     let newest = server.newest();
     newest.process.signal(Signal::HUP).unwrap();
@@ -319,12 +320,25 @@ async fn nothing_grows_over_twenty_upgrades(way: Way) {
     is_gone(&server).await;
 }
 
+/// A connection of this generation, the newest: for a moment the one before may accept, too.
+async fn accepted_by(server: &Server, generation: u64) -> Peer {
+    let by = format!("x-generation: {generation}\r\n");
+    eventually("the newest to accept", BOUND, async || {
+        let mut peer = Peer::connect(server).await;
+        peer.get("/").await;
+        let answer = peer.until("ok\n").await;
+        answer.contains(&by).then_some(peer)
+    })
+    .await
+    .unwrap()
+}
+
 /// An old generation that still has work does not keep the service from going on.
 async fn generations_overlap(way: Way) {
     let server = way.program().start().await.unwrap();
     let mut slow = Vec::new();
     for generation in 0..3 {
-        let mut peer = Peer::connect(&server).await;
+        let mut peer = accepted_by(&server, generation).await;
         peer.get("/slow?ms=3000").await;
         peer.taken().await;
         slow.push((peer, generation));

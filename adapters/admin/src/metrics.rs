@@ -22,28 +22,6 @@ use handover::{
 };
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-const STANDINGS: [(Standing, &str); 7] = [
-    (Standing::Starting, "starting"),
-    (Standing::Running, "running"),
-    (Standing::Upgrading, "upgrading"),
-    (Standing::LameDuck, "lame_duck"),
-    (Standing::Draining, "draining"),
-    (Standing::Cutting, "cutting"),
-    (Standing::Drained, "drained"),
-];
-
-const KINDS: [(Kind, &str); 9] = [
-    (Kind::Handshake, "handshake"),
-    (Kind::Fresh, "fresh"),
-    (Kind::Idle, "idle"),
-    (Kind::Head, "head"),
-    (Kind::Request, "request"),
-    (Kind::WebSocket, "websocket"),
-    (Kind::Upgraded, "upgraded"),
-    (Kind::Stream, "stream"),
-    (Kind::Task, "task"),
-];
-
 /// Tells the recorder what each metric is. Once.
 pub fn describe() {
     let seconds = Unit::Seconds;
@@ -78,14 +56,14 @@ pub fn record(generation: &Generation) {
 #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 connections")]
 fn set(status: &Status) {
     gauge!("handover_generation").set(status.generation as f64);
-    for (standing, name) in STANDINGS {
+    for standing in Standing::all() {
         let applies = u8::from(standing == status.standing);
-        gauge!("handover_standing", "standing" => name).set(f64::from(applies));
+        gauge!("handover_standing", "standing" => standing.name()).set(f64::from(applies));
     }
-    for (kind, name) in KINDS {
+    for kind in Kind::all() {
         let held = status.held.kinds.iter().find(|held| held.kind == kind);
         let count = held.map_or(0, |held| held.count);
-        gauge!("handover_holders", "kind" => name).set(count as f64);
+        gauge!("handover_holders", "kind" => kind.name()).set(count as f64);
     }
     gauge!("handover_guards").set(status.held.guards as f64);
     gauge!("handover_longest_seconds").set(status.held.longest.as_secs_f64());

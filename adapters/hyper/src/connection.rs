@@ -205,13 +205,16 @@ fn poll_sniff<Io: AsyncRead + Unpin>(
             Wish::Announce => {}
         }
     }
-    match sniff.poll(io, cx) {
+    let before = sniff.len();
+    let polled = sniff.poll(io, cx);
+    link.connection.count_received(sniff.len() - before);
+    match polled {
         Poll::Ready(Ok(Some(protocol))) => Poll::Ready(Sniffed::Known(protocol)),
         Poll::Ready(_) => Poll::Ready(Sniffed::Over),
         // What has come by now has been read by this very poll: it was no request.
         Poll::Pending if closes => Poll::Ready(Sniffed::Over),
         Poll::Pending => {
-            if sniff.has_read() {
+            if sniff.len() > 0 {
                 link.has_read();
             }
             Poll::Pending

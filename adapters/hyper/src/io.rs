@@ -174,6 +174,8 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
         if buf.filled().len() > before && !this.link.has_left() {
             this.link.has_read();
         }
+        let received = buf.filled().len() - before;
+        this.link.connection.count_received(received);
         polled
     }
 }
@@ -194,6 +196,15 @@ impl<Io: AsyncWrite + Unpin> ConnIo<Io> {
     }
 }
 
+impl<Io> ConnIo<Io> {
+    fn count_sent(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(sent)) = polled {
+            self.link.connection.count_sent(sent);
+        }
+        polled
+    }
+}
+
 impl<Io: AsyncWrite + Unpin> AsyncWrite for ConnIo<Io> {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -202,7 +213,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for ConnIo<Io> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.link.has_written();
-        this.poll_out(cx, |io, cx| io.poll_write(cx, buf))
+        let polled = this.poll_out(cx, |io, cx| io.poll_write(cx, buf));
+        this.count_sent(polled)
     }
 
     fn poll_write_vectored(
@@ -212,7 +224,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for ConnIo<Io> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.link.has_written();
-        this.poll_out(cx, |io, cx| io.poll_write_vectored(cx, bufs))
+        let polled = this.poll_out(cx, |io, cx| io.poll_write_vectored(cx, bufs));
+        this.count_sent(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -240,7 +240,7 @@ impl Link {
     pub(crate) fn announces(&self) -> bool {
         self.closing.load(Relaxed)
             || self.graceful.phase() != Phase::Running
-                && !(self.is_movable() && self.graceful.has_successor())
+                && (!self.is_movable() || self.graceful.is_stopping())
     }
 
     pub(crate) fn end(&self) {

@@ -212,7 +212,7 @@ impl Pace {
             Phase::Draining
                 if link.is_movable()
                     && !link.closing.load(Relaxed)
-                    && link.graceful.has_successor() =>
+                    && !link.graceful.is_stopping() =>
             {
                 // One with a request leaves right after its answer.
                 let is_idle = link.connection.kind().is_idle();

@@ -54,9 +54,9 @@ impl Sniff {
         }
     }
 
-    /// Whether anything has come.
-    pub(crate) fn has_read(&self) -> bool {
-        !self.bytes.is_empty()
+    /// How much has come.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     pub(crate) fn into_bytes(self) -> Bytes {

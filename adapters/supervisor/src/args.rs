@@ -80,6 +80,9 @@ pub(crate) struct Upgrade {
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) service: Service,
+    /// Show it as it changes, until the service has gone, or `q`
+    #[arg(long, short)]
+    pub(crate) watch: bool,
     /// Wait for so long
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,

@@ -27,11 +27,23 @@ impl Show {
     pub(crate) fn new(json: bool) -> Self {
         let terminal = !json && io::stdout().is_terminal() && io::stderr().is_terminal();
         Self {
-            json,
             bar: terminal.then(bar),
+            ..Self::lines(json)
+        }
+    }
+
+    /// As lines, also on a terminal.
+    pub(crate) fn lines(json: bool) -> Self {
+        Self {
+            json,
+            bar: None,
             pid: 0,
             shown: None,
         }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
     }
 
     pub(crate) fn event(&mut self, event: &Event) {

@@ -5,14 +5,14 @@ mod support;
 use std::time::{Duration, Instant};
 
 use handover::{Accept, Connection, Graceful, Kind};
-use handover_tests::tls::Certificates;
+use handover_tests::{flights::Flights, tls::Certificates};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
 
-use self::support::{BOUND, Flights, Server, VERSIONS, client_of, end, get, held_back, tls};
+use self::support::{BOUND, Server, VERSIONS, client_of, end, get, held_back, tls};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
@@ -22,17 +22,9 @@ async fn stalled(certificates: &Certificates, server: &Server) -> Vec<Flights> {
     let mut stalled = Vec::new();
     for version in VERSIONS {
         let client = client_of(certificates, version);
-        for (flight, whole) in [(0, false), (0, true), (1, false)] {
-            let mut flights = Flights::begin(&client, server.addr).await;
-            for _ in 0..flight {
-                let bytes = flights.flight();
-                flights.tcp.write_all(&bytes).await.unwrap();
-                flights.hear().await;
-            }
-            let bytes = flights.flight();
-            let sent = if whole { bytes.len() } else { bytes.len() / 2 };
-            flights.tcp.write_all(&bytes[..sent]).await.unwrap();
-            stalled.push(flights);
+        for stall in Flights::STALLS {
+            let flights = Flights::stalled(&client, server.addr, stall);
+            stalled.push(timeout(BOUND, flights).await.unwrap().unwrap());
         }
     }
     server.until(Kind::Handshake, stalled.len()).await;
@@ -59,7 +51,7 @@ async fn a_handshake_that_stalls_at_any_flight_is_cut_at_the_deadline_and_named(
     // Nobody waits for the one that has said nothing.
     assert_eq!(report.cut.len(), stalled.len(), "{report}");
     for flights in &stalled {
-        let peer = flights.peer();
+        let peer = flights.peer().unwrap().to_string();
         let named = report
             .cut
             .iter()
@@ -70,7 +62,7 @@ async fn a_handshake_that_stalls_at_any_flight_is_cut_at_the_deadline_and_named(
     assert_eq!(end(&mut silent).await.unwrap(), b"");
     for flights in &mut stalled {
         // An end, and no reset, whatever was sent before.
-        end(&mut flights.tcp).await.unwrap();
+        end(flights.tcp()).await.unwrap();
     }
 }
 
@@ -82,11 +74,11 @@ async fn a_handshake_has_a_limit_of_its_own() {
     let server = Server::start(limited.load().unwrap(), Graceful::new()).await;
     let mut silent = TcpStream::connect(server.addr).await.unwrap();
     let client = certificates.client().unwrap();
-    let mut flights = Flights::begin(&client, server.addr).await;
+    let mut flights = Flights::begin(&client, server.addr).await.unwrap();
     let began = Instant::now();
     // However its bytes trickle.
-    for byte in flights.flight() {
-        if flights.tcp.write_all(&[byte]).await.is_err() {
+    for byte in flights.flight().unwrap() {
+        if flights.tcp().write_all(&[byte]).await.is_err() {
             break;
         }
         sleep(Duration::from_millis(5)).await;

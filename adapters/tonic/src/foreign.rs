@@ -109,7 +109,7 @@ impl<A: Accept> Incoming<A> {
         async move {
             loop {
                 graceful.draining().await;
-                if !graceful.has_successor() {
+                if graceful.is_stopping() {
                     let _ = timeout(QUEUE, taken.wait()).await;
                     return;
                 }

@@ -83,7 +83,7 @@ impl Moment {
             When::Soon => patience(&self.graceful),
             When::AfterTheWindow => {
                 let policy = self.graceful.policy();
-                let is_upgrade = self.graceful.has_successor();
+                let is_upgrade = !self.graceful.is_stopping();
                 let deadline = policy.deadline(is_upgrade);
                 let elapsed =
                     deadline - self.graceful.remaining().unwrap_or_default().min(deadline);

@@ -20,9 +20,10 @@ use tokio::time::Instant;
 
 use super::{Address, Protocol, Proxied};
 use crate::{
-    Graceful,
+    Graceful, Traffic,
     guard::Holder,
     holder::{Describe, Holding, Kind},
+    traffic::Counters,
 };
 
 // Words of the request line that are kept: enough to tell which request it is.
@@ -41,6 +42,9 @@ pub struct Connection {
     kind: AtomicU8,
     requests: AtomicU32,
     line: Line,
+    traffic: Counters,
+    // Shared by all that it has accepted.
+    listener: OnceLock<Arc<str>>,
     // Who has said so of its peer, if not the kernel.
     proxied: OnceLock<Arc<Proxied>>,
     // How long it took, in milliseconds; 0 if there was none, or it is not done.
@@ -71,6 +75,8 @@ impl Connection {
             kind: AtomicU8::new(kind as u8),
             requests: AtomicU32::new(requests),
             line: Line::default(),
+            traffic: Counters::default(),
+            listener: OnceLock::new(),
             proxied: OnceLock::new(),
             handshake: AtomicU32::new(0),
             facts: OnceLock::new(),
@@ -108,6 +114,37 @@ impl Connection {
     pub(crate) fn set_proxied(&self, said: Arc<Proxied>) {
         // By one wrapper only, before anybody reads it.
         let _ = self.proxied.set(said);
+    }
+
+    /// Where it was accepted, once that is known.
+    #[must_use]
+    pub fn listener(&self) -> Option<&str> {
+        self.listener.get().map(|listener| &**listener)
+    }
+
+    /// Says where it was accepted. The first to say so is the only one.
+    pub(crate) fn set_listener(&self, listener: &Arc<str>) {
+        let _ = self.listener.set(listener.clone());
+    }
+
+    /// What has passed over it, since this process has it.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.traffic.look()
+    }
+
+    /// Says that so many bytes have come from the peer; 0 is nothing. For serve loops: by one task at
+    /// a time.
+    #[inline]
+    pub fn count_received(&self, bytes: usize) {
+        self.traffic.received(bytes);
+    }
+
+    /// Says that so many bytes have gone to the peer; 0 is nothing. For serve loops: by one task at a
+    /// time.
+    #[inline]
+    pub fn count_sent(&self, bytes: usize) {
+        self.traffic.sent(bytes);
     }
 
     /// When it was accepted.
@@ -210,11 +247,15 @@ impl Describe for Connection {
     fn describe(&self) -> Holding {
         let kind = self.kind();
         let tells = kind == Kind::Request || kind.is_upgraded();
+        let traffic = self.traffic();
+        // Our own loops count from the first byte on. Under another nobody may, which is not silence.
+        let is_counted = self.listener().is_some() || traffic.quiet.is_some();
         Holding {
-            kind,
             what: if tells { self.line.read() } else { None },
             peer: Some(self.peer.to_string()),
-            age: self.since.elapsed(),
+            listener: self.listener().map(str::to_owned),
+            traffic: is_counted.then_some(traffic),
+            ..Holding::new(kind, self.since.elapsed())
         }
     }
 }

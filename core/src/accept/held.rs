@@ -72,6 +72,13 @@ impl<Io> Held<Io> {
         }
     }
 
+    fn count_sent(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(sent)) = polled {
+            self.connection.count_sent(sent);
+        }
+        polled
+    }
+
     // Polls a write, which fails after the cut, also while it waits for the peer to read.
     fn poll_out<T>(
         &mut self,
@@ -110,6 +117,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Held<Io> {
             Poll::Pending => this.reads.poll(&this.holder, cx).map(Err),
             ready => {
                 if buf.filled().len() > before {
+                    this.connection.count_received(buf.filled().len() - before);
                     this.answers = false;
                     this.becomes(Kind::Request);
                 }
@@ -127,7 +135,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Held<Io> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.begin_answer();
-        this.poll_out(cx, |io, cx| io.poll_write(cx, buf))
+        let polled = this.poll_out(cx, |io, cx| io.poll_write(cx, buf));
+        this.count_sent(polled)
     }
 
     fn poll_write_vectored(
@@ -137,7 +146,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Held<Io> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.begin_answer();
-        this.poll_out(cx, |io, cx| io.poll_write_vectored(cx, bufs))
+        let polled = this.poll_out(cx, |io, cx| io.poll_write_vectored(cx, bufs));
+        this.count_sent(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -41,6 +41,8 @@ const LOOKS: usize = 3;
 /// [`TrackedIncoming`](super::TrackedIncoming), which stand on it.
 pub struct Incoming<A> {
     listener: A,
+    // Where that listens, for those who ask what is open.
+    at: Option<Arc<str>>,
     graceful: Graceful,
     phases: Phases,
     phase: Phase,
@@ -76,8 +78,10 @@ impl<A: Accept> Incoming<A> {
         if !adopts.is_empty() {
             listener.adopts(adopts);
         }
+        let at = listener.local_addr().ok();
         Self {
             listener,
+            at: at.map(|at| at.to_string().into()),
             phases: graceful.phases(),
             phase: graceful.phase(),
             guard: graceful.guard(),
@@ -105,7 +109,7 @@ impl<A: Accept> Incoming<A> {
                     self.guard = Some(self.graceful.guard()?);
                 }
                 poll_fn(|cx| self.poll_running(room, cx)).await
-            } else if self.phase == Phase::Draining && self.graceful.has_successor() {
+            } else if self.phase == Phase::Draining && !self.graceful.is_stopping() {
                 if self.took_leftovers {
                     self.guard = None;
                 }
@@ -124,7 +128,10 @@ impl<A: Accept> Incoming<A> {
             };
             match event {
                 Event::Turned(phase) => self.phase = phase,
-                Event::Given(arrival) => return Some(Next::Given(arrival)),
+                Event::Given(arrival) => {
+                    self.introduce(arrival.connection());
+                    return Some(Next::Given(arrival));
+                }
                 Event::Accepted(Ok((io, peer))) => return Some(self.accepted(io, peer)),
                 Event::Accepted(Err(error)) => self.failed(&error).await,
                 Event::NothingLeft => self.took_leftovers = true,
@@ -171,8 +178,15 @@ impl<A: Accept> Incoming<A> {
 
     fn accepted(&self, mut io: A::Io, peer: Address) -> Next<A::Io> {
         let connection = Connection::new(peer);
+        self.introduce(&connection);
         self.listener.introduce(&mut io, &connection);
         Next::Accepted(io, connection)
+    }
+
+    fn introduce(&self, connection: &Connection) {
+        if let Some(at) = &self.at {
+            connection.set_listener(at);
+        }
     }
 
     /// Where the service ends: what waits in the kernel's queue, and then what the listener has taken
@@ -232,10 +246,7 @@ impl<A: Accept> Incoming<A> {
     }
 
     fn name(&self) -> String {
-        match self.listener.local_addr() {
-            Ok(addr) => addr.to_string(),
-            Err(_) => "unknown".to_owned(),
-        }
+        self.at.as_deref().unwrap_or("unknown").to_owned()
     }
 }
 

@@ -73,3 +73,28 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Tracked<Io> {
 }
 
 forward_write!(Tracked, 0);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::Address;
+
+    #[tokio::test]
+    async fn what_has_passed_is_told_by_its_holder() {
+        let graceful = Graceful::new();
+        let (mut theirs, ours) = duplex(64);
+        let connection = Connection::new(Address::Unix(None));
+        let mut tracked = Tracked::new(ours, connection, &graceful).unwrap();
+        theirs.write_all(b"hello").await.unwrap();
+        tracked.read_exact(&mut [0; 5]).await.unwrap();
+        tracked.write_all(b"bye").await.unwrap();
+        let holders = graceful.holders();
+        let traffic = holders[0].traffic.as_ref().unwrap();
+        assert_eq!((traffic.received, traffic.sent), (5, 3));
+        assert!(traffic.quiet.is_some());
+        drop(tracked);
+        assert!(graceful.holders().is_empty());
+    }
+}

@@ -83,7 +83,7 @@ impl Wishes {
     fn at(&mut self, word: Word, cx: &mut Context<'_>) -> Wish {
         match word.phase() {
             Phase::Running | Phase::LameDuck => Wish::Stay,
-            Phase::Draining if self.can_move && self.graceful.has_successor() => {
+            Phase::Draining if self.can_move && !self.graceful.is_stopping() => {
                 let Some(kept) = self.kept.since(word) else {
                     return Wish::Move;
                 };

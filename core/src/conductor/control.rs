@@ -118,14 +118,20 @@ impl Conductor {
             !before.is_same(&held) || now.saturating_duration_since(*at) >= TELL
         });
         if news {
+            let remaining = graceful.remaining();
             let event = Event::Draining {
                 held: held.clone(),
-                remaining: graceful.remaining(),
+                remaining,
             };
             self.shared.journal.followers.tell_if_idle(&event);
             if let Some(leash) = &self.leash {
                 // Best effort: the next one comes soon.
-                let _ = leash.try_send(&Message::Holds { held: held.clone() });
+                let _ = leash.try_send(&Message::Holds {
+                    held: held.clone(),
+                    remaining,
+                    release: self.shared.release.clone(),
+                    age: Some(self.shared.journal.age()),
+                });
             }
             self.reporting.told = Some((now, held));
         }

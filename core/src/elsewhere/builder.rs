@@ -32,6 +32,11 @@ impl GenerationBuilder {
         self
     }
 
+    /// For the status of a service. Does nothing on this system.
+    pub fn release(self, _: impl Into<String>) -> Self {
+        self
+    }
+
     /// Leaves the console's events alone.
     pub fn no_signals(mut self) -> Self {
         self.signals = false;

@@ -59,6 +59,7 @@ static INHERITED: AtomicBool = AtomicBool::new(false);
 #[must_use = "a builder does nothing until it is started"]
 pub struct GenerationBuilder {
     graceful: Graceful,
+    release: Option<String>,
     pid_file: Option<PathBuf>,
     control: Option<PathBuf>,
     ready_timeout: Duration,
@@ -78,6 +79,7 @@ impl GenerationBuilder {
     pub(super) fn new() -> Self {
         Self {
             graceful: Graceful::new(),
+            release: None,
             pid_file: None,
             control: None,
             ready_timeout: Duration::from_secs(60),
@@ -106,6 +108,16 @@ impl GenerationBuilder {
     /// The token that signals and upgrades drain. A new one by default.
     pub fn graceful(mut self, graceful: Graceful) -> Self {
         self.graceful = graceful;
+        self
+    }
+
+    /// Which release this is, for who asks where the service stands: a version, a commit.
+    ///
+    /// ```no_run
+    /// let builder = handover::Generation::builder().release(env!("CARGO_PKG_VERSION"));
+    /// ```
+    pub fn release(mut self, release: impl Into<String>) -> Self {
+        self.release = Some(release.into());
         self
     }
 
@@ -263,13 +275,7 @@ impl GenerationBuilder {
             // These are the process's, and so the test's.
             (self.signals, self.pid_file) = (Signals::none(), None);
         }
-        if self.seat.is_none() && supervise::is_supervised() {
-            // Its next process is started beside this one, and only one can have them.
-            let (pid_file, control) = (self.pid_file.take(), self.control.take());
-            if pid_file.is_some() || control.is_some() {
-                tracing::info!("the pid file and the control socket are left to the supervisor");
-            }
-        }
+        let upgrade_signal = self.signals.upgrade_signal();
         let signals = self.signals.install()?;
         let mut program = Program::of_this_process().map_err(|err| {
             Error::io(Kind::Spawn, "cannot tell how this process was started", err)
@@ -280,13 +286,23 @@ impl GenerationBuilder {
         if let Some(args) = self.args {
             program.args = args;
         }
-        let pid_path = self.pid_file.map(|path| program.dir.join(path));
-
         let mut registry = Registry::new(self.graceful.clone(), self.probation);
         let heritage = match &self.seat {
             Some(seat) => seat.take_channel().map(heritage::of).transpose()?,
             None => inherit(&mut registry)?,
         };
+        program.supervised = match &heritage {
+            Some(heritage) if heritage.supervised => true,
+            _ => self.seat.is_none() && supervise::is_supervised(),
+        };
+        if program.supervised {
+            // It may start another process of its own beside this one, and only one can have them.
+            let (pid_file, control) = (self.pid_file.take(), self.control.take());
+            if pid_file.is_some() || control.is_some() {
+                tracing::info!("the pid file and the control socket are left to the supervisor");
+            }
+        }
+        let pid_path = self.pid_file.map(|path| program.dir.join(path));
         let check = heritage.as_ref().is_some_and(|heritage| heritage.check);
         if check {
             registry.only_prove();
@@ -340,7 +356,13 @@ impl GenerationBuilder {
             Some(_) => Manager::absent(number),
             // A check says nothing of the service, which runs.
             None if check => Manager::absent(number),
-            None => Manager::new(number, main, self.fd_store),
+            None => {
+                let manager = Manager::new(number, main, self.fd_store);
+                match program.supervised {
+                    true => manager.of_supervisor(upgrade_signal),
+                    false => manager,
+                }
+            }
         });
         if manager.watches() {
             // It names us. Whoever is left without it is meant, and who is heard is the main process.
@@ -361,6 +383,7 @@ impl GenerationBuilder {
             check,
             check_first: self.check_first,
             max_draining: self.max_draining,
+            release: self.release,
             older,
             number,
             program,

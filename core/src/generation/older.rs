@@ -25,6 +25,15 @@ use crate::{
 /// listens to the older ones.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What one says of itself, as it said it last.
+#[derive(Debug, Default)]
+struct Said {
+    held: Option<Held>,
+    remaining: Option<Duration>,
+    release: Option<String>,
+    age: Option<Duration>,
+}
+
 /// The older generations, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct OlderGenerations(Mutex<Vec<Arc<Elder>>>);
@@ -33,7 +42,7 @@ pub(crate) struct OlderGenerations(Mutex<Vec<Arc<Elder>>>);
 struct Elder {
     who: Older,
     channel: Channel,
-    held: Mutex<Option<Held>>,
+    said: Mutex<Said>,
 }
 
 impl OlderGenerations {
@@ -43,7 +52,7 @@ impl OlderGenerations {
             Ok(Arc::new(Elder {
                 who,
                 channel: Channel::new(fd)?,
-                held: Mutex::default(),
+                said: Mutex::default(),
             }))
         };
         let mut all = left
@@ -64,10 +73,16 @@ impl OlderGenerations {
     pub(crate) fn statuses(&self) -> Vec<status::Older> {
         let all = lock(&self.0);
         all.iter()
-            .map(|elder| status::Older {
-                pid: elder.who.pid,
-                generation: elder.who.generation,
-                held: lock(&elder.held).clone(),
+            .map(|elder| {
+                let said = lock(&elder.said);
+                status::Older {
+                    pid: elder.who.pid,
+                    generation: elder.who.generation,
+                    held: said.held.clone(),
+                    remaining: said.remaining,
+                    release: said.release.clone(),
+                    age: said.age,
+                }
             })
             .collect()
     }
@@ -115,8 +130,18 @@ async fn listen(elder: Arc<Elder>, shared: Weak<Shared>) {
         }
         let received = elder.channel.recv().await;
         match received.map(|received| received.map(|received| received.message)) {
-            Ok(Some(Decoded::Known(Message::Holds { held }))) => {
-                *lock(&elder.held) = Some(held);
+            Ok(Some(Decoded::Known(Message::Holds {
+                held,
+                remaining,
+                release,
+                age,
+            }))) => {
+                *lock(&elder.said) = Said {
+                    held: Some(held),
+                    remaining,
+                    release,
+                    age,
+                };
             }
             Ok(Some(Decoded::Known(_))) => {}
             // Not answered: the ends are shared, and nothing is expected of this one.

@@ -46,6 +46,8 @@ pub(crate) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) graceful: Graceful,
     pub(crate) number: u64,
+    /// As the program says.
+    pub(crate) release: Option<String>,
     /// This process only shows that it could start.
     pub(crate) check: bool,
     /// Each upgrade begins with a check.

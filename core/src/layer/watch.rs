@@ -180,17 +180,18 @@ struct Listed {
 
 impl Describe for Listed {
     fn describe(&self) -> Holding {
-        #[cfg(feature = "accept")]
-        let peer = self.line.connection.as_ref();
-        #[cfg(feature = "accept")]
-        let peer = peer.map(|connection| connection.peer().to_string());
-        #[cfg(not(feature = "accept"))]
-        let peer = None;
-        Holding {
-            kind: Kind::Stream,
+        let holding = Holding {
             what: Some(self.line.to_string()),
-            peer,
-            age: self.since.elapsed(),
+            ..Holding::new(Kind::Stream, self.since.elapsed())
+        };
+        #[cfg(feature = "accept")]
+        if let Some(connection) = &self.line.connection {
+            return Holding {
+                peer: Some(connection.peer().to_string()),
+                listener: connection.listener().map(str::to_owned),
+                ..holding
+            };
         }
+        holding
     }
 }

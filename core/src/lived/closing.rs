@@ -91,7 +91,8 @@ impl ClosePolicy {
     }
 
     fn close(&self, draining: &Draining) -> Close {
-        let has_successor = draining.graceful().has_successor();
+        let reason = draining.graceful().reason();
+        let has_successor = reason.is_some_and(|reason| reason.is_upgrade());
         let hint = match self.hints {
             true => format!("retry in {:.1} s", draining.retry().as_secs_f64()),
             false => String::new(),

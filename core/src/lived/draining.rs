@@ -210,10 +210,9 @@ impl Describe for WebSocket {
     fn describe(&self) -> Holding {
         let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         Holding {
-            kind: Kind::WebSocket,
             what: text(&self.client.what),
             peer: text(&self.client.peer),
-            age: self.since.elapsed(),
+            ..Holding::new(Kind::WebSocket, self.since.elapsed())
         }
     }
 }

@@ -7,7 +7,7 @@ use loom::{
 use std::sync::Arc;
 
 use super::{block_on, explore};
-use crate::{Graceful, Phase};
+use crate::{Graceful, Phase, Reason};
 
 /// The loop's guard is held until its connection has one, so that the drain cannot end between
 /// the two.
@@ -39,5 +39,23 @@ fn a_drain_waits_for_what_was_just_accepted() {
             "ended before it was served"
         );
         acceptor.join().unwrap();
+    });
+}
+
+/// Who has seen a drain and asks what it is for, may ask after it was taken back: the service then
+/// goes on, and must not be taken for one that ends.
+#[test]
+fn a_drain_that_is_taken_back_ends_no_loop() {
+    explore(|| {
+        let graceful = Graceful::new();
+        let accepting = graceful.guard().unwrap();
+        let acceptor = thread::spawn({
+            let graceful = graceful.clone();
+            move || graceful.phase() == Phase::Draining && graceful.is_stopping()
+        });
+        graceful.drain_for(Reason::Upgrade { successor: 1 });
+        assert!(graceful.resume());
+        assert!(!acceptor.join().unwrap(), "it has a successor, or goes on");
+        drop(accepting);
     });
 }

@@ -113,12 +113,7 @@ impl Wake for Nosy {
 
 impl Describe for Nosy {
     fn describe(&self) -> Holding {
-        Holding {
-            kind: Kind::Task,
-            what: None,
-            peer: None,
-            age: Duration::ZERO,
-        }
+        Holding::new(Kind::Task, Duration::ZERO)
     }
 }
 

@@ -11,7 +11,8 @@
 //! # Invariants
 //!
 //! 1. Within one drain each turn is given one time, and keeps it; but a connection that its lame duck
-//!    has not told is given another one for what follows.
+//!    has not told is given another one for what follows, and so is one whose time has passed while
+//!    the process stood still: in no second are more told than in any other.
 //! 2. A drain that is taken back, and one that follows it, are two: turns that have come in the
 //!    first are given a new time in the second.
 //! 3. At the cut it is everybody's turn.
@@ -136,6 +137,14 @@ impl Turns {
                 late.insert((of, round.schedule.next_after(Instant::now())))
                     .1
             }
+        }
+    }
+
+    /// Whether one whose time it was may be told now; if not, its new time.
+    fn admit(&self, of: (u64, Phase), time: Instant, is_kept: bool) -> Option<Instant> {
+        match &mut lock(&self.state).round {
+            Some(round) if round.of == of => round.schedule.admit(time, is_kept, Instant::now()),
+            _ => None,
         }
     }
 

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// How much later than its time a client may be told as if it were in time: a runtime's clock has
+/// milliseconds, and other tasks.
+const LATE: Duration = Duration::from_millis(10);
+
 /// Slots of one length, one client in each.
 #[derive(Debug)]
 pub(crate) struct Schedule {
@@ -12,6 +16,8 @@ pub(crate) struct Schedule {
     // Nobody is told later than this.
     end: Instant,
     given: usize,
+    // Until then all slots are taken, by those that were told and by those that were late.
+    used: Instant,
 }
 
 impl Schedule {
@@ -22,6 +28,7 @@ impl Schedule {
             slot,
             end: start + limit,
             given: 0,
+            used: start,
         }
     }
 
@@ -41,6 +48,24 @@ impl Schedule {
             self.given = self.given.max(passed as usize);
         }
         self.next().max(now)
+    }
+
+    /// Whether a client whose time it was may be told now; if not, its new time. `is_kept` says that
+    /// its time is already such a one.
+    ///
+    /// A process that was given no time for a while finds the times of many behind it. They are told
+    /// as far apart as ever, and not at one moment.
+    pub(crate) fn admit(&mut self, time: Instant, is_kept: bool, now: Instant) -> Option<Instant> {
+        let is_in_time = now <= time + LATE;
+        if self.slot.is_zero() || now >= self.end || is_in_time && is_kept {
+            return None;
+        }
+        let next = self.used.max(now);
+        self.used = next + self.slot;
+        if is_in_time && next <= now + self.slot + LATE {
+            return None;
+        }
+        (next > now).then(|| next.min(self.end))
     }
 
     /// Clients in a second.

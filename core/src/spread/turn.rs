@@ -86,6 +86,8 @@ impl Group {
 struct Wait {
     time: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     at: Instant,
+    // It was late, and this is its second time.
+    is_kept: bool,
     round: (u64, Phase),
     came: bool,
 }
@@ -130,10 +132,11 @@ impl Turn {
         let is_due = self.wait.as_ref().is_some_and(|wait| {
             wait.came || wait.at <= Instant::now() && self.graceful.is_told_to_go()
         });
-        if is_cut || is_due {
+        let comes = is_cut || is_due && self.is_admitted();
+        if comes {
             self.come();
         }
-        is_cut || is_due
+        comes
     }
 
     /// Says that the client was told and has not answered.
@@ -157,6 +160,7 @@ impl Turn {
             self.wait = Some(Wait {
                 time: wait_until(at, &self.graceful),
                 at,
+                is_kept: false,
                 round,
                 came: false,
             });
@@ -187,11 +191,16 @@ impl Turn {
             phase => phase == Phase::Draining,
         };
         if waits {
-            let settled = self.settle(self.phase);
-            match &mut self.wait {
-                Some(wait) if settled && wait.came => {}
-                Some(wait) if settled => ready!(wait.time.as_mut().poll(cx)),
-                _ => return Poll::Pending,
+            if !self.settle(self.phase) {
+                return Poll::Pending;
+            }
+            while let Some(wait) = &mut self.wait
+                && !wait.came
+            {
+                ready!(wait.time.as_mut().poll(cx));
+                if self.is_admitted() {
+                    break;
+                }
             }
         } else if self.phase < Phase::Cutting {
             self.wait = None;
@@ -199,6 +208,20 @@ impl Turn {
         }
         self.come();
         Poll::Ready(())
+    }
+
+    /// Whether it may come now, when its time has come. If not it is given another one.
+    fn is_admitted(&mut self) -> bool {
+        let turns = self.group.turns(self.graceful.drain_ref());
+        let Some(wait) = self.wait.as_mut().filter(|wait| !wait.came) else {
+            return true;
+        };
+        let Some(later) = turns.admit(wait.round, wait.at, wait.is_kept) else {
+            return true;
+        };
+        (wait.at, wait.is_kept) = (later, true);
+        wait.time = wait_until(later, &self.graceful);
+        false
     }
 
     fn come(&mut self) {

@@ -2,10 +2,17 @@
 
 use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::seconds;
-use crate::{Graceful, Kind, holder::Holding, report::Tally};
+use crate::{
+    Graceful, Kind,
+    holder::{self, Holding, known},
+    report::Tally,
+};
+
+/// How many holders are named in it. It is told often.
+const NAMED: usize = 16;
 
 /// What holds a drain open at one moment, or would, if one began.
 ///
@@ -28,6 +35,9 @@ pub struct Held {
     /// The holders by kind; kinds of which there is none are left out.
     #[serde(deserialize_with = "known")]
     pub kinds: Vec<HeldKind>,
+    /// The oldest that are not idle, sixteen at most, the oldest first.
+    #[serde(deserialize_with = "known", skip_serializing_if = "Vec::is_empty")]
+    pub oldest: Vec<Holding>,
 }
 
 /// How many holders of one kind there are.
@@ -45,18 +55,17 @@ pub struct HeldKind {
 
 impl Held {
     pub(crate) fn of(graceful: &Graceful) -> Self {
-        let holders = graceful.holders();
-        Self::sum(&holders, graceful.guards())
+        Self::sum(graceful.holders(), graceful.guards())
     }
 
-    fn sum(holders: &[Holding], guards: usize) -> Self {
+    fn sum(holders: Vec<Holding>, guards: usize) -> Self {
         let Tally {
             connections,
             requests,
             tasks,
-        } = Tally::of(holders);
+        } = Tally::of(&holders);
         let mut kinds: Vec<HeldKind> = Vec::new();
-        for holder in holders {
+        for holder in &holders {
             let index = match kinds.iter().position(|known| known.kind == holder.kind) {
                 Some(index) => index,
                 None => {
@@ -81,6 +90,7 @@ impl Held {
             guards,
             longest: busy.map(|known| known.longest).max().unwrap_or_default(),
             kinds,
+            oldest: holder::oldest(holders, NAMED).0,
         }
     }
 
@@ -106,24 +116,6 @@ impl fmt::Display for Held {
         }
         Ok(())
     }
-}
-
-/// Kinds of a later release are left out.
-fn known<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HeldKind>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Lenient {
-        Known(HeldKind),
-        Unknown(serde::de::IgnoredAny),
-    }
-    let all = Vec::<Lenient>::deserialize(from)?;
-    Ok(all
-        .into_iter()
-        .filter_map(|one| match one {
-            Lenient::Known(known) => Some(known),
-            Lenient::Unknown(_) => None,
-        })
-        .collect())
 }
 
 #[cfg(test)]

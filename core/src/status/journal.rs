@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -64,6 +65,11 @@ impl Journal {
             }),
             followers: Followers::default(),
         }
+    }
+
+    /// How long ago the process was started.
+    pub(crate) fn age(&self) -> Duration {
+        lock(&self.state).started.elapsed()
     }
 
     pub(crate) fn notes(&self) -> Notes {

@@ -7,7 +7,6 @@
 mod held;
 pub(crate) mod history;
 pub(crate) mod journal;
-pub(crate) mod seconds;
 
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub use self::held::{Held, HeldKind};
+pub(crate) use crate::seconds;
 use crate::{
     Phase,
     generation::shared::{Shared, lock},
@@ -37,6 +37,9 @@ pub struct Status {
     pub pid: u32,
     /// How many generations were before it.
     pub generation: u64,
+    /// Which release it is, if the program [says so](crate::GenerationBuilder::release).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
     /// Where it stands.
     pub standing: Standing,
     /// For how long it has stood there.
@@ -100,17 +103,42 @@ pub enum Standing {
     Unknown,
 }
 
-impl std::fmt::Display for Standing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Standing {
+    /// All that a generation of this release goes through, in their order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [
+            Self::Starting,
+            Self::Running,
+            Self::Upgrading,
+            Self::LameDuck,
+            Self::Draining,
+            Self::Cutting,
+            Self::Drained,
+        ]
+        .into_iter()
+    }
+
+    /// Its name in metrics and in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Upgrading => "upgrading",
-            Self::LameDuck => "lame duck",
+            Self::LameDuck => "lame_duck",
             Self::Draining => "draining",
             Self::Cutting => "cutting",
             Self::Drained => "drained",
             Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::LameDuck => "lame duck",
+            other => other.name(),
         })
     }
 }
@@ -124,8 +152,25 @@ pub struct Older {
     pub pid: u32,
     /// How many generations were before it.
     pub generation: u64,
+    /// Which release it is, if it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// How long ago it was started, once it has said so.
+    #[serde(
+        rename = "age_seconds",
+        with = "seconds::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub age: Option<Duration>,
     /// What holds its drain open, once it has said so. It does about every second.
     pub held: Option<Held>,
+    /// How long it was then until the deadline of its drain.
+    #[serde(
+        rename = "remaining_seconds",
+        with = "seconds::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub remaining: Option<Duration>,
 }
 
 /// A process that a supervisor has started.
@@ -250,6 +295,7 @@ impl Status {
         Self {
             pid: std::process::id(),
             generation: shared.number,
+            release: shared.release.clone(),
             standing,
             since: now.saturating_duration_since(since.unwrap_or(notes.started)),
             age: now.saturating_duration_since(notes.started),
@@ -266,6 +312,18 @@ impl Status {
             failed_upgrades: notes.failed,
             listeners: lock(&shared.registry).in_use(),
             held: Held::of(graceful),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_standing_has_one_name() {
+        for standing in Standing::all() {
+            assert_eq!(serde_json::to_value(standing).unwrap(), standing.name());
         }
     }
 }

@@ -20,10 +20,20 @@ pub use crate::{pidfile::PidFile, systemd::Notifier};
 /// The variable by which a supervisor tells the processes that it has started that they are its own:
 /// its process id.
 ///
-/// Such a process is replaced by one that the supervisor starts beside it. So a
+/// The supervisor may start another process beside such a one. So a
 /// [`Generation`](crate::Generation) leaves it the pid file and the control socket, of which there
-/// is one.
+/// is one; and so do its successors.
 pub const VARIABLE: &str = "HANDOVER_SUPERVISOR";
+
+/// In a message to a supervisor: the number of the signal at which the process that says it, or that
+/// is the main one from that message on, replaces itself; 0 if there is none. What becomes of it is
+/// told as to systemd: `RELOADING=1`, then `MAINPID=` of the successor and `READY=1`, or `READY=1`
+/// alone if it has failed.
+pub const UPGRADE_SIGNAL: &str = "X_HANDOVER_UPGRADE_SIGNAL";
+
+/// In a message to a supervisor: the process id of the successor that the sender has started, and
+/// that is not the main process yet.
+pub const SUCCESSOR: &str = "X_HANDOVER_SUCCESSOR";
 
 /// Whether this process was started by a supervisor.
 pub(crate) fn is_supervised() -> bool {

@@ -19,11 +19,21 @@
 //! | the service is to stop | the last generation | `STOPPING=1`, `FDSTOREREMOVE` |
 //! | while it drains | the last generation | `EXTEND_TIMEOUT_USEC`, `STATUS` with what is left |
 //!
+//! A [supervisor](crate::supervise) speaks the same language, and follows all processes of the
+//! service: there each of them speaks, and three things more are said.
+//!
+//! | when | who | message |
+//! |---|---|---|
+//! | a first generation is ready | it | `X_HANDOVER_UPGRADE_SIGNAL`, with `READY=1` |
+//! | a successor was started | the predecessor | `X_HANDOVER_SUCCESSOR`, its process id |
+//! | the successor is the main process | it | `X_HANDOVER_UPGRADE_SIGNAL` |
+//!
 //! A generation that has handed over never says that it stops: that would be taken for the service.
 //! Without `NOTIFY_SOCKET` in the environment nothing of this happens.
 //!
 //! Invariants:
-//! 1. Only the main process speaks, except to say that it is the main one from now on.
+//! 1. Only the main process speaks, except to say that it is the main one from now on, and except
+//!    to a supervisor.
 //! 2. The fd store is what the oldest generation needs that may serve again: a successor changes
 //!    nothing in it before its predecessor has gone.
 //! 3. No more time is asked for than our own deadline leaves and [`pulse::GRACE`].
@@ -48,7 +58,7 @@ use tokio::sync::watch;
 
 pub use self::socket::Notifier;
 use self::{environment::Environment, socket::monotonic_usec, store::Plan};
-use crate::{Graceful, text::shortened};
+use crate::{Graceful, supervise, text::shortened};
 
 /// The variable that names the process from which signs of life are expected.
 pub(crate) const WATCHDOG_PID: &str = "WATCHDOG_PID";
@@ -62,6 +72,8 @@ const PACE: Duration = Duration::from_millis(100);
 pub(crate) struct Manager {
     environment: Environment,
     generation: u64,
+    /// It is a supervisor, which may ask for an upgrade by this signal, if there is one.
+    supervisor: Option<Option<i32>>,
     /// Whether this is the main process, to which alone the manager listens.
     main: watch::Sender<bool>,
     /// The service is to stop.
@@ -92,12 +104,19 @@ impl Manager {
         Self {
             environment,
             generation,
+            supervisor: None,
             main: watch::Sender::new(main),
             stopping: AtomicBool::new(false),
             progress: watch::Sender::default(),
             progressed: Mutex::default(),
             changing: Mutex::default(),
         }
+    }
+
+    /// It is a supervisor, which asks for an upgrade by this signal.
+    pub(crate) fn of_supervisor(mut self, upgrade_signal: Option<i32>) -> Self {
+        self.supervisor = Some(upgrade_signal);
+        self
     }
 
     /// Returns true if a manager wants to be told.
@@ -151,7 +170,15 @@ impl Manager {
         if let Some(failure) = failure {
             let _ = write!(status, "; the last upgrade failed: {failure}");
         }
-        self.tell(&Message::default().line("READY=1").status(status));
+        self.tell(&self.upgradable(Message::default().line("READY=1").status(status)));
+    }
+
+    /// A successor was started. A supervisor follows it from here on: it may be the heir.
+    pub(crate) fn successor_started(&self, pid: u32) {
+        if self.supervisor.is_some() {
+            let successor = supervise::SUCCESSOR;
+            self.tell(&Message::default().line(format_args!("{successor}={pid}")));
+        }
     }
 
     /// An upgrade begins.
@@ -201,6 +228,9 @@ impl Manager {
     /// The predecessor has told the manager that this process is the main one.
     pub(crate) fn become_main(&self) {
         self.main.send_replace(true);
+        if self.supervisor.is_some() {
+            self.tell(&self.upgradable(Message::default()));
+        }
     }
 
     /// This process is the main one now: the other has died.
@@ -210,7 +240,7 @@ impl Manager {
             .line(format_args!("MAINPID={}", std::process::id()))
             .line("READY=1")
             .status(format_args!("generation {} serves", self.generation));
-        self.tell(&self.sign_of_life(message));
+        self.tell(&self.upgradable(self.sign_of_life(message)));
     }
 
     /// Lets the manager keep what it should.
@@ -247,9 +277,20 @@ impl Manager {
         }
     }
 
+    /// Tells a supervisor how to ask this process for an upgrade.
+    fn upgradable(&self, message: Message) -> Message {
+        match self.supervisor {
+            Some(signal) => {
+                let (name, signal) = (supervise::UPGRADE_SIGNAL, signal.unwrap_or_default());
+                message.line(format_args!("{name}={signal}"))
+            }
+            None => message,
+        }
+    }
+
     fn tell(&self, message: &Message) {
         if let Some(notifier) = &self.environment.notifier
-            && self.is_main()
+            && (self.is_main() || self.supervisor.is_some())
             && !message.0.is_empty()
         {
             report(notifier.send(&message.0, &[]));

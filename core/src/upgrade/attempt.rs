@@ -123,6 +123,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     );
     fault::comes_to("spawned").await;
 
+    offer.manager.successor_started(pid);
     offer.journal.starting(pid, offer.generation);
     let journal = Arc::clone(&offer.journal);
     let journal = &*journal;
@@ -352,6 +353,7 @@ async fn send_all(
         sockets: offer.sockets.sockets().len() as u64,
         states: offer.states.len() as u64,
         check: false,
+        supervised: offer.program.supervised,
     };
     channel
         .send(&Message::Hello(hello), b"", &[])

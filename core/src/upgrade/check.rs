@@ -127,6 +127,7 @@ impl Check {
                 dir,
                 quiet: true,
                 without: None,
+                supervised: false,
             },
             generation: 0,
             timeout: self.timeout,
@@ -156,7 +157,7 @@ pub(crate) async fn run(inquiry: Inquiry) -> Result<Checked, Error> {
     let duplicate = || ends.as_ref().map(|ends| ends.read.try_clone()).transpose();
     let relay = duplicate().and_then(|read| read.map(Relay::start).transpose());
     let relay = relay.map_err(failed)?;
-    let name = inquiry.program.name.clone();
+    let (name, supervised) = (inquiry.program.name.clone(), inquiry.program.supervised);
     let candidate = spawn::spawn(inquiry.program, theirs, ends, Arc::default()).await;
     let mut candidate = candidate.map_err(|err| {
         let message = format!("cannot start a program to check it, {}", name.display());
@@ -185,6 +186,7 @@ pub(crate) async fn run(inquiry: Inquiry) -> Result<Checked, Error> {
         sockets: 0,
         states: 0,
         check: true,
+        supervised,
     };
     let limit = inquiry.timeout;
     let checked = attempt.until(begun + limit, limit, |channel| async move {

@@ -7,10 +7,12 @@
 //! and each has a default; fields and messages that are not known are left alone, the latter with
 //! an answer ([`Message::Unknown`]); and each frame under `tests/golden` must decode for ever.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::checked::Checked;
-use crate::{accept::Proxied, sockets::record::Record, status::Held};
+use crate::{accept::Proxied, seconds, sockets::record::Record, status::Held};
 
 /// The highest version of the protocol that is spoken here. The lower of the two counts.
 pub(crate) const VERSION: u32 = 1;
@@ -108,7 +110,27 @@ pub(crate) enum Message {
     /// To an older generation: end what is left, now.
     Cut,
     /// From an older generation: what holds its drain open.
-    Holds { held: Held },
+    Holds {
+        held: Held,
+        /// Until its deadline.
+        #[serde(
+            default,
+            rename = "remaining_seconds",
+            with = "seconds::option",
+            skip_serializing_if = "Option::is_none"
+        )]
+        remaining: Option<Duration>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<String>,
+        /// Since it was started.
+        #[serde(
+            default,
+            rename = "age_seconds",
+            with = "seconds::option",
+            skip_serializing_if = "Option::is_none"
+        )]
+        age: Option<Duration>,
+    },
     /// The other end sent something that is not known here.
     Unknown { what: String },
 }
@@ -142,6 +164,9 @@ pub(crate) struct Hello {
     /// Nothing is to be taken over: the receiver proves that it could start, and ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) check: bool,
+    /// The sender is a process of a supervisor, and so is the receiver.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) supervised: bool,
 }
 
 /// A connection between two messages.
@@ -343,6 +368,11 @@ mod tests {
             sockets: 3,
             states: 1,
             check: false,
+            supervised: false,
+        };
+        let supervised = Hello {
+            supervised: true,
+            ..hello.clone()
         };
         let check = Hello {
             sockets: 0,
@@ -359,10 +389,11 @@ mod tests {
         let older = |pid, generation| Older { pid, generation };
         let mut held = Held::default();
         (held.connections, held.requests, held.guards) = (12, 3, 13);
-        held.longest = std::time::Duration::from_millis(8_500);
+        held.longest = Duration::from_millis(8_500);
         vec![
             ("hello", Message::Hello(hello), b""),
             ("hello.check", Message::Hello(check), b""),
+            ("hello.supervised", Message::Hello(supervised), b""),
             (
                 "checked",
                 Message::Checked(Checked {
@@ -379,7 +410,16 @@ mod tests {
                 b"",
             ),
             ("cut", Message::Cut, b""),
-            ("holds", Message::Holds { held }, b""),
+            (
+                "holds",
+                Message::Holds {
+                    held,
+                    remaining: None,
+                    release: None,
+                    age: None,
+                },
+                b"",
+            ),
             (
                 "sockets",
                 Message::Sockets {

@@ -51,6 +51,8 @@ pub(crate) struct Heritage {
     pub(crate) older: Vec<(Older, OwnedFd)>,
     /// Nothing was left: this process is a check.
     pub(crate) check: bool,
+    /// The predecessor is a process of a supervisor.
+    pub(crate) supervised: bool,
 }
 
 /// Takes what a predecessor left, if there is one. `value` is the variable's.
@@ -176,6 +178,7 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
         stderr: None,
         older: Vec::new(),
         check: false,
+        supervised: false,
         orphaned: false,
     };
     // Invariant: a blob is complete, and only then takes the place of what was there.
@@ -211,11 +214,13 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
                 predecessor,
                 generation,
                 check,
+                supervised,
                 ..
             })) => {
                 heritage.predecessor = predecessor;
                 heritage.generation = generation;
                 heritage.check = check;
+                heritage.supervised = supervised;
                 fault::reached("hello-received");
             }
             Decoded::Known(Message::Sockets { sockets }) => {
@@ -316,6 +321,7 @@ mod tests {
             sockets: 0,
             states: 0,
             check: false,
+            supervised: false,
         };
         channel::try_send(left.as_fd(), &Message::Hello(hello)).unwrap();
         for value in [

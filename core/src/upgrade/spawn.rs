@@ -36,6 +36,8 @@ pub(crate) struct Program {
     pub(crate) without: Option<&'static str>,
     /// What it prints goes to our standard error: ours is somebody else's to read.
     pub(crate) quiet: bool,
+    /// A supervisor holds the sockets, and follows who serves from them.
+    pub(crate) supervised: bool,
 }
 
 impl Program {
@@ -52,6 +54,7 @@ impl Program {
             dir: start_dir()?,
             without: None,
             quiet: false,
+            supervised: false,
         })
     }
 

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::Shutdown,
     os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -12,12 +13,18 @@ use handover::{
     control::{Event, Failure, LONGEST_REQUEST, Refusal, Request, UpgradeRequest},
     status::{Standing, Step},
 };
-use rustix::process::Signal;
+use rustix::{
+    process::{Signal, Uid},
+    thread::set_thread_res_uid,
+};
 
 use super::{
     server,
     service::{PATIENCE, Ready, Service, connect, send, who},
 };
+
+/// Neither the service's user nor root.
+const NOBODY: u32 = 65534;
 
 pub(crate) fn start(env: &[(&str, &str)]) -> (Service, Ready) {
     let env = [env, &[(server::CONTROL, "1")]].concat();
@@ -30,7 +37,11 @@ pub(crate) struct Call(BufReader<UnixStream>);
 impl Call {
     /// Connects, and sends these bytes.
     fn raw(service: &Service, bytes: &[u8]) -> Self {
-        let mut stream = UnixStream::connect(service.path("control")).unwrap();
+        Self::at(&service.path("control"), bytes)
+    }
+
+    fn at(path: &Path, bytes: &[u8]) -> Self {
+        let mut stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         // A service that refuses may have hung up before it has read everything.
         let _ = stream.write_all(bytes);
@@ -128,6 +139,38 @@ fn only_the_owner_may_connect() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// Fails if the file's mode alone says who may ask: it may be changed, and its directory is open.
+#[test]
+fn another_user_is_refused_even_where_the_file_lets_it_in() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can ask as somebody else");
+        return;
+    }
+    let (service, first) = start(&[]);
+    for (path, mode) in [("", 0o755), ("control", 0o666)] {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(service.path(path), mode).unwrap();
+    }
+    let path = service.path("control");
+    for request in [Request::Status, upgrade(), Request::Drain, Request::Cut] {
+        let events = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                // Of this thread alone, for ever: the thread ends.
+                let nobody = Uid::from_raw(NOBODY);
+                set_thread_res_uid(nobody, nobody, nobody).unwrap();
+                Call::at(&path, request.to_line().as_bytes()).outcome()
+            });
+            asked.join().unwrap()
+        });
+        let (kind, message) = refusal(&events);
+        assert_eq!(kind, Refusal::Forbidden, "{message}");
+        assert!(message.contains(&NOBODY.to_string()), "{message}");
+    }
+    let status = status(&service);
+    assert_eq!((status.pid, status.generation), (first.pid, 0));
+    assert_eq!(status.standing, Standing::Running);
 }
 
 #[test]

@@ -16,6 +16,9 @@ pub struct Flags {
     /// PEM files: all TCP listeners speak TLS
     #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
     pub tls: Option<Vec<PathBuf>>,
+    /// Keep what opens session tickets from the successor
+    #[arg(long, requires = "tls")]
+    pub own_ticket_keys: bool,
     /// Write the pid of the newest generation to this file
     #[arg(long, value_name = "PATH")]
     pub pid_file: Option<PathBuf>,

@@ -81,7 +81,13 @@ impl Setup {
             }
             generation.keep_state(STATE, 1, move || Ok(state()));
         }
-        let tls = flags.tls.as_deref().map(|files| tls(&generation, files));
+        let tls = flags.tls.as_deref().map(|files| {
+            let keys = match flags.own_ticket_keys {
+                true => TicketKeys::new(),
+                false => TicketKeys::of(&generation),
+            };
+            tls(files, keys?)
+        });
         let tls = tls.transpose().context("--tls")?;
         let mut listeners = Vec::new();
         for listen in &flags.listen {
@@ -266,11 +272,10 @@ macro_rules! over_tls {
 }
 
 /// The certificate and the key in these two files; read anew at SIGWINCH, which nothing else is for.
-fn tls(generation: &Generation, files: &[PathBuf]) -> anyhow::Result<Tls> {
+fn tls(files: &[PathBuf], keys: TicketKeys) -> anyhow::Result<Tls> {
     let [certificate, key] = files else {
         bail!("two files: certificate and key");
     };
-    let keys = TicketKeys::of(generation)?;
     let tls = Tls::builder(certificate, key).tickets(keys).load()?;
     tls.reload_on(SignalKind::window_change())?;
     Ok(tls)

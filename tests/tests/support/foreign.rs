@@ -5,6 +5,7 @@
 
 use std::{
     env,
+    fmt::Display,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -17,8 +18,9 @@ use tokio::{
     time::timeout,
 };
 
-/// The longest pause of a client is 2 s, and it takes one to learn of the new generation.
-const BOUND: Duration = Duration::from_secs(20);
+/// The longest pause of a client is 2 s, and it takes one to learn of the new generation; clients that
+/// stay are told of it over 10 s.
+const BOUND: Duration = Duration::from_secs(40);
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -83,8 +85,9 @@ impl Client {
         }
     }
 
-    /// Waits until all connections are answered by process `pid`.
-    pub(crate) async fn arrived(&mut self, pid: u32) {
+    /// Waits until all connections are answered by process `pid`; or, of those that count how often
+    /// they were told to go, until all have been so often.
+    pub(crate) async fn arrived(&mut self, pid: impl Display) {
         let wanted = format!("all {pid}");
         while self.line(&wanted).await != wanted {}
     }

@@ -1,8 +1,9 @@
 //! Clients that stay: an `EventSource` and a WebSocket, which come back when they are told to go.
 
 use std::{
+    io::ErrorKind,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_util::{SinkExt, StreamExt};
@@ -10,8 +11,8 @@ use handover_tests::{
     harness::eventually,
     load::{EventSource, Target},
 };
+use serde::Deserialize;
 use tokio::{
-    net::TcpStream,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -21,6 +22,19 @@ use tokio_tungstenite::{
 };
 
 use super::BOUND;
+
+/// What a browser says of the clients in its pages.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Browser {
+    codes: Vec<u16>,
+    ends: usize,
+    came: usize,
+    /// When each has connected again, in milliseconds of the Unix era.
+    reconnects: Vec<u64>,
+    /// How long each `EventSource` was away, in milliseconds.
+    pub(crate) waits: Vec<u64>,
+    failures: Vec<String>,
+}
 
 /// What all clients have seen.
 #[derive(Debug, Default)]
@@ -46,8 +60,9 @@ pub(crate) struct Staying {
 }
 
 impl Staying {
-    /// So many WebSockets, and as many streams of events.
-    pub(crate) fn start(target: &Target, of_each: usize) -> Self {
+    /// So many WebSockets, and as many streams of events; the former ask, and the latter are sent an
+    /// event, after each `pause`.
+    pub(crate) fn start(target: &Target, of_each: usize, pause: Duration) -> Self {
         let seen = Arc::new(Mutex::new(Seen {
             latest: vec![0; 2 * of_each],
             ..Seen::default()
@@ -57,6 +72,9 @@ impl Staying {
             let client = |number| Client {
                 number,
                 target: target.clone(),
+                pause,
+                // A thousand of each in a second.
+                delay: Duration::from_millis(number as u64 / 2),
                 seen: seen.clone(),
             };
             clients.spawn(client(2 * number).talk());
@@ -95,22 +113,41 @@ impl Staying {
 }
 
 impl Seen {
+    /// Adds what others have seen on this machine.
+    pub(crate) fn add(&mut self, browser: &Browser) {
+        let (here, there) = (Instant::now(), SystemTime::now());
+        let instant = |milliseconds: &u64| {
+            let then = SystemTime::UNIX_EPOCH + Duration::from_millis(*milliseconds);
+            here - there.duration_since(then).unwrap_or_default()
+        };
+        self.codes.extend(&browser.codes);
+        self.ends += browser.ends;
+        self.came += browser.came;
+        self.reconnects
+            .extend(browser.reconnects.iter().map(instant));
+        self.failures.extend(browser.failures.iter().cloned());
+    }
+
     /// The most that have come back within one second.
     pub(crate) fn peak(&self) -> usize {
         let mut times = self.reconnects.clone();
         times.sort_unstable();
-        let second = Duration::from_secs(1);
-        let within = |from: &Instant| {
-            let later = times.iter().filter(|time| *time >= from);
-            later.filter(|time| **time - *from < second).count()
-        };
-        times.iter().map(within).max().unwrap_or(0)
+        let mut first = 0;
+        let within = times.iter().enumerate().map(|(at, time)| {
+            while *time - times[first] >= Duration::from_secs(1) {
+                first += 1;
+            }
+            at + 1 - first
+        });
+        within.max().unwrap_or(0)
     }
 }
 
 struct Client {
     number: usize,
     target: Target,
+    pause: Duration,
+    delay: Duration,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -134,6 +171,7 @@ impl Client {
     /// A WebSocket that asks one thing after another, and again what was not answered.
     async fn talk(self) {
         let mut asked = 0_u64;
+        sleep(self.delay).await;
         loop {
             let (again, told) = match self.converse(&mut asked).await {
                 Ok(told) => told,
@@ -148,10 +186,7 @@ impl Client {
     /// Ends when it is told to: with when to come back, and the code.
     async fn converse(&self, asked: &mut u64) -> Result<(Duration, u16), String> {
         let at = |what: &str| format!("WebSocket {} at {asked}: {what}", self.number);
-        let Target::Tcp(address) = self.target else {
-            return Err(at("it speaks TCP"));
-        };
-        let stream = TcpStream::connect(address).await;
+        let stream = self.target.connect().await;
         let stream = stream.map_err(|error| at(&error.to_string()))?;
         let opened = client_async("ws://handover.test/ws", stream).await;
         let (mut socket, head) = opened.map_err(|error| at(&error.to_string()))?;
@@ -168,16 +203,23 @@ impl Client {
                 Ok(()) | Err(Error::Protocol(_)) => {}
                 Err(error) => return Err(format!("asking {asked}: {error}")),
             }
+            let mut answered = false;
             loop {
-                let next = timeout(BOUND, socket.next()).await;
-                match next.map_err(|_| format!("no answer to {asked}"))? {
-                    Some(Ok(Message::Text(answer))) if told.is_none() => {
+                let time = if answered { self.pause } else { BOUND };
+                let Ok(next) = timeout(time, socket.next()).await else {
+                    if answered {
+                        break;
+                    }
+                    return Err(format!("no answer to {asked}"));
+                };
+                match next {
+                    Some(Ok(Message::Text(answer))) if told.is_none() && !answered => {
                         if *answer != asked.to_string() {
                             return Err(format!("{answer} for {asked}"));
                         }
                         *asked += 1;
                         self.heard_of(pid);
-                        break;
+                        answered = true;
                     }
                     Some(Ok(Message::Close(Some(frame)))) => {
                         let hint = frame.reason.rsplit_once("retry in ");
@@ -186,20 +228,27 @@ impl Client {
                         told = Some((Duration::from_secs_f64(time), frame.code.into()));
                     }
                     Some(Ok(other)) => return Err(format!("{other:?}")),
+                    // Over TLS: the close was its goodbye, and nothing else says close_notify.
+                    Some(Err(Error::Io(error)))
+                        if told.is_some() && error.kind() == ErrorKind::UnexpectedEof =>
+                    {
+                        break 'asking;
+                    }
                     Some(Err(error)) => return Err(format!("waiting for {asked}: {error}")),
                     None => break 'asking,
                 }
             }
-            sleep(Duration::from_millis(100)).await;
         }
         told.ok_or_else(|| format!("an end without a close, at {asked}"))
     }
 
     async fn listen(self) {
         let mut source = EventSource::default();
+        let path = format!("/sse?ms={}", self.pause.as_millis());
+        sleep(self.delay).await;
         loop {
             let heard = |pid: &str| self.heard_of(pid.parse().unwrap_or(0));
-            match source.follow(&self.target, "/sse?ms=100", heard).await {
+            match source.follow(&self.target, &path, heard).await {
                 Ok(()) => self.saw(|seen| seen.ends += 1),
                 Err(failure) => {
                     return self

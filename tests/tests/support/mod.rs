@@ -20,8 +20,8 @@ use handover_tests::{
 
 pub(crate) use self::{
     drained::{Draining, in_time},
-    lived::Staying,
-    peer::Peer,
+    lived::{Browser, Seen, Staying},
+    peer::{Peer, has_read},
 };
 
 /// For what must happen and has no time of its own: long, since machines are busy.

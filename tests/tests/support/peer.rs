@@ -99,13 +99,7 @@ impl Peer {
 
     /// Waits until the server has accepted the connection and read all that was sent.
     pub(crate) async fn taken(&self) {
-        eventually("the server to read what was sent", BOUND, async || {
-            self.look()
-                .is_some_and(|end| end.accepted && end.unread == 0)
-                .then_some(())
-        })
-        .await
-        .unwrap();
+        has_read(self.server, self.client.into()).await;
     }
 
     /// Pipelines requests until the server can neither write nor read any more.
@@ -185,6 +179,21 @@ impl Peer {
         };
         timeout(BOUND, reading).await.expect("a frame or an end")
     }
+}
+
+/// Waits until a server has accepted the connection of `client`, and read all that was sent there.
+pub(crate) async fn has_read(server: SocketAddrV4, client: SocketAddr) {
+    let SocketAddr::V4(client) = client else {
+        panic!("{client} is no IPv4 address")
+    };
+    eventually("the server to read what was sent", BOUND, async || {
+        ServerEnd::find(server, client)
+            .unwrap()
+            .is_some_and(|end| end.accepted && end.unread == 0)
+            .then_some(())
+    })
+    .await
+    .unwrap();
 }
 
 fn contains(bytes: &[u8], text: &[u8]) -> bool {

@@ -61,11 +61,11 @@ impl Conductor {
         let mut phases = self.graceful.phases();
         loop {
             self.serve(&mut phases).await?;
-            let upgrades = self.graceful.has_successor();
+            let upgrades = !self.graceful.is_stopping();
             if upgrades {
                 self.handle.pause().await;
             }
-            if self.told(upgrades).await {
+            if self.told(upgrades, &mut phases).await {
                 break;
             }
             self.handle.resume().await;
@@ -111,7 +111,7 @@ impl Conductor {
 
     /// Waits while clients are being told: up to the end of the window, and no longer than there is a
     /// client. Returns false if the drain was taken back; otherwise it is final.
-    async fn told(&self, upgrades: bool) -> bool {
+    async fn told(&self, upgrades: bool, phases: &mut Phases) -> bool {
         let mut announced = pin!(self.graceful.announced());
         loop {
             tokio::select! {
@@ -123,6 +123,8 @@ impl Conductor {
                     return announced;
                 }
                 () = self.graceful.cutting() => return self.graceful.make_final(),
+                // Before it was waited for, it may be.
+                () = taken_back(phases) => return false,
                 () = self.open.none() => {
                     self.settle(upgrades).await;
                     if self.open.is_none() && (upgrades || !self.has_queued()) {
@@ -182,6 +184,10 @@ impl Conductor {
         let _ = timeout(self.graceful.policy().cut_grace(), self.ended).await;
         report
     }
+}
+
+async fn taken_back(phases: &mut Phases) {
+    while phases.next().await != Phase::Running {}
 }
 
 fn early(ended: Result<io::Result<()>, oneshot::error::RecvError>) -> io::Error {

@@ -2,6 +2,7 @@
 
 mod check;
 mod status;
+mod watch;
 
 use std::{
     process::ExitCode,
@@ -51,6 +52,7 @@ fn ask(command: Command) -> Exit {
             let request = Request::Upgrade(request);
             follow(&upgrade.service, &request, upgrade.timeout, done)
         }
+        Command::Status(args) if args.watch => watch::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Drain(drain) => follow(&drain.service, &Request::Drain, drain.timeout, |_| false),
         Command::Check(args) => check::run(args),

@@ -40,7 +40,7 @@ pub(super) fn run(args: &args::Status) -> Exit {
 }
 
 /// A status for people.
-fn text(status: &Status) -> String {
+pub(super) fn text(status: &Status) -> String {
     let mut lines = vec![format!(
         "generation {} (pid {}): {} for {}",
         status.generation,
@@ -57,6 +57,9 @@ fn text(status: &Status) -> String {
             .remaining
             .map(|left| format!(", at most {} more", time(left)));
         line("drains for", reason.clone() + &left.unwrap_or_default());
+    }
+    if let Some(release) = &status.release {
+        line("release", release.clone());
     }
     line("started", format!("{} ago", time(status.age)));
     for worker in &status.workers {
@@ -86,16 +89,30 @@ fn text(status: &Status) -> String {
             format!("{count} × {}, the oldest for {longest}", kind.kind),
         );
     }
+    for holder in &status.held.oldest {
+        line("", holder.to_string());
+    }
     for older in &status.older {
+        let left = older.remaining;
+        let left = left.map(|left| format!(", at most {} more", time(left)));
         let held = older.held.as_ref().map(|held| format!(": {held}"));
         let (generation, pid) = (older.generation, older.pid);
         line(
             "still drains",
             format!(
-                "generation {generation} (pid {pid}){}",
+                "generation {generation}{} (pid {pid}){}{}",
+                older
+                    .release
+                    .as_ref()
+                    .map(|release| format!(", release {release}"))
+                    .unwrap_or_default(),
+                left.unwrap_or_default(),
                 held.unwrap_or_default()
             ),
         );
+        for holder in older.held.iter().flat_map(|held| &held.oldest) {
+            line("", holder.to_string());
+        }
     }
     if let Some(upgrade) = &status.upgrade {
         let mut text = format!("{:?} for {}", upgrade.step, time(upgrade.age)).to_lowercase();
@@ -118,7 +135,7 @@ fn text(status: &Status) -> String {
 }
 
 /// The two largest units.
-fn time(time: Duration) -> String {
+pub(super) fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{:.1} s", time.as_secs_f64()),

@@ -70,6 +70,8 @@ pub(super) fn read(args: Vec<OsString>) -> Result<Task, String> {
             backoff: Duration::from_millis(200),
             backoff_max: Duration::from_secs(30),
             stable: Duration::from_secs(10),
+            asks: false,
+            answer: Duration::ZERO,
         },
         listens_for_ready: true,
         dialects: Dialects::only(&[Dialect::Einhorn, Dialect::Notify]),

@@ -144,6 +144,8 @@ fn config(options: &Options, program: OsString, args: Vec<OsString>) -> Config {
             backoff: interval,
             backoff_max: interval,
             stable: interval,
+            asks: false,
+            answer: Duration::ZERO,
         },
         listens_for_ready: true,
         dialects: Dialects::only(&[Dialect::ServerStarter, Dialect::Notify]),

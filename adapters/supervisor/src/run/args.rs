@@ -134,6 +134,9 @@ impl Run {
                 backoff: Duration::from_millis(200),
                 backoff_max: Duration::from_secs(30),
                 stable: Duration::from_secs(10),
+                // A process hands its own environment on.
+                asks: self.env_dir.is_none(),
+                answer: Duration::from_secs(5),
             },
             listens_for_ready: true,
             dialects: Dialects::without(&self.no_env),

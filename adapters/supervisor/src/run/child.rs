@@ -11,7 +11,9 @@ use std::{
 };
 
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::{Pid, Signal as Number, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal as Number, getpgid, kill_process, kill_process_group, pidfd_send_signal,
+};
 
 use super::{environment::Environment, shim, user::Identity};
 
@@ -67,6 +69,19 @@ pub(crate) fn signal(pid: u32, number: i32) {
         // Fails if it has ended, of which we shall hear.
         let _ = kill_process(pid, signal);
     }
+}
+
+/// Sends a signal to a process that another one has started.
+pub(crate) fn signal_by_fd(pidfd: impl AsFd, number: i32) {
+    if let Some(signal) = Number::from_named_raw(number) {
+        let _ = pidfd_send_signal(pidfd, signal);
+    }
+}
+
+/// The process group of a process that lives.
+pub(crate) fn group(pid: u32) -> Option<u32> {
+    let group = getpgid(raw(pid)).ok().filter(|_| raw(pid).is_some())?;
+    Some(group.as_raw_nonzero().get().cast_unsigned())
 }
 
 /// Sends a signal to all that is left of its process group.

@@ -24,6 +24,7 @@ mod child;
 pub(crate) mod config;
 pub(crate) mod dialects;
 mod environment;
+mod kin;
 mod notify;
 mod output;
 pub(crate) mod plan;

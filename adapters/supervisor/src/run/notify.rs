@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use handover::supervise::{SUCCESSOR, UPGRADE_SIGNAL};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, recvmsg, sockopt,
 };
@@ -37,6 +38,22 @@ pub(crate) enum Said {
     Ready,
     Extend(Duration),
     Status(String),
+    /// The process with this number is the main one.
+    Main(u32),
+    /// The sender has started this one, which is to be the main one.
+    Successor(u32),
+    /// The sender replaces itself at this signal, or at none.
+    Upgradable(Option<i32>),
+    Reloading,
+    Stopping,
+}
+
+/// What one process has said at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// Its number, as the kernel says.
+    pub(crate) from: u32,
+    pub(crate) said: Vec<Said>,
 }
 
 impl Mailbox {
@@ -87,17 +104,23 @@ impl Mailbox {
     }
 
     /// The next message. Cancel safe.
-    pub(crate) async fn next(&self) -> io::Result<Vec<Said>> {
+    pub(crate) async fn next(&self) -> io::Result<Heard> {
         loop {
             let received = self.socket.async_io(Interest::READABLE, || self.receive());
-            if let Some(text) = received.await? {
-                return Ok(read(&text));
+            if let Some(heard) = received.await? {
+                return Ok(heard);
             }
         }
     }
 
+    /// What has arrived and was not taken.
+    pub(crate) fn rest(&self) -> Vec<Heard> {
+        let received = std::iter::from_fn(|| self.receive().ok());
+        received.flatten().collect()
+    }
+
     /// `None` if it is of another user.
-    fn receive(&self) -> io::Result<Option<String>> {
+    fn receive(&self) -> io::Result<Option<Heard>> {
         let mut bytes = [0; LONGEST];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
         // There is no room for descriptors, so the kernel closes them, which is what a barrier
@@ -107,15 +130,16 @@ impl Mailbox {
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
         let length = recvmsg(&self.socket, &mut iov, &mut control, flags)?.bytes;
         let ours = rustix::process::geteuid().as_raw();
-        let permitted = control.drain().any(|message| match message {
+        let from = control.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmCredentials(who) => {
                 let uid = who.uid.as_raw();
-                uid == self.uid || uid == ours || uid == 0
+                let permitted = uid == self.uid || uid == ours || uid == 0;
+                permitted.then(|| who.pid.as_raw_nonzero().get().cast_unsigned())
             }
-            _ => false,
+            _ => None,
         });
-        let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-        Ok(Some(text).filter(|_| permitted))
+        let said = read(&String::from_utf8_lossy(&bytes[..length]));
+        Ok(from.map(|from| Heard { from, said }))
     }
 }
 
@@ -130,6 +154,14 @@ fn read(text: &str) -> Vec<Said> {
     let said = |line: &str| match line.split_once('=')? {
         ("READY", "1") => Some(Said::Ready),
         ("STATUS", status) => Some(Said::Status(status.trim_end().to_owned())),
+        ("RELOADING", "1") => Some(Said::Reloading),
+        ("STOPPING", "1") => Some(Said::Stopping),
+        ("MAINPID", pid) => Some(Said::Main(pid.trim().parse().ok()?)),
+        (SUCCESSOR, pid) => Some(Said::Successor(pid.trim().parse().ok()?)),
+        (UPGRADE_SIGNAL, signal) => {
+            let signal = signal.trim().parse().ok()?;
+            Some(Said::Upgradable(Some(signal).filter(|signal| *signal > 0)))
+        }
         ("EXTEND_TIMEOUT_USEC", usec) => Some(Said::Extend(Duration::from_micros(
             usec.trim().parse().ok()?,
         ))),
@@ -144,11 +176,19 @@ mod tests {
 
     #[test]
     fn messages_are_lines_and_what_is_strange_is_left() {
-        let text = "READY=1\nSTATUS=warm\nX=1\nEXTEND_TIMEOUT_USEC=5000000\nEXTEND_TIMEOUT_USEC=x\nREADY=2\nrubbish";
+        let text = "READY=1\nSTATUS=warm\nX=1\nEXTEND_TIMEOUT_USEC=5000000\nEXTEND_TIMEOUT_USEC=x\nREADY=2\nrubbish\n\
+            MAINPID=7\nMAINPID=-7\nRELOADING=1\nSTOPPING=1\nX_HANDOVER_SUCCESSOR=8\n\
+            X_HANDOVER_UPGRADE_SIGNAL=1\nX_HANDOVER_UPGRADE_SIGNAL=0\nX_HANDOVER_UPGRADE_SIGNAL=HUP";
         let expected = [
             Said::Ready,
             Said::Status("warm".to_owned()),
             Said::Extend(Duration::from_secs(5)),
+            Said::Main(7),
+            Said::Reloading,
+            Said::Stopping,
+            Said::Successor(8),
+            Said::Upgradable(Some(1)),
+            Said::Upgradable(None),
         ];
         assert_eq!(read(text), expected);
         assert_eq!(read(""), []);
@@ -162,12 +202,20 @@ mod tests {
         std::os::unix::net::UnixDatagram::from(fd)
             .send(b"STATUS=one")
             .unwrap();
-        let said = mailbox.next().await.unwrap();
-        assert_eq!(said, [Said::Status("one".to_owned())]);
+        let heard = mailbox.next().await.unwrap();
+        assert_eq!(heard.from, std::process::id());
+        assert_eq!(heard.said, [Said::Status("one".to_owned())]);
         let address = std::ffi::OsString::from(mailbox.address());
         let notifier = handover::supervise::Notifier::new(&address).unwrap();
         notifier.send("READY=1", &[]).unwrap();
-        assert_eq!(mailbox.next().await.unwrap(), [Said::Ready]);
+        assert_eq!(mailbox.next().await.unwrap().said, [Said::Ready]);
+        for text in ["STATUS=two", "READY=1"] {
+            notifier.send(text, &[]).unwrap();
+        }
+        let rest = mailbox.rest();
+        let rest: Vec<_> = rest.into_iter().flat_map(|heard| heard.said).collect();
+        assert_eq!(rest, [Said::Status("two".to_owned()), Said::Ready]);
+        assert_eq!(mailbox.rest(), []);
         // Another with the same mark gets another address.
         assert_ne!(Mailbox::open(7, us).unwrap().name(), mailbox.name());
     }

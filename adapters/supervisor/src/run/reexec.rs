@@ -73,6 +73,14 @@ pub(crate) struct SavedChild {
     pub(crate) mailbox: Option<(usize, String, u32)>,
     #[serde(default)]
     pub(crate) progress: Option<String>,
+    /// The first of those that have put each other in their place; itself if it is not said.
+    #[serde(default)]
+    pub(crate) line: Option<u64>,
+    /// Of one that another one has started.
+    #[serde(default)]
+    pub(crate) pidfd: Option<usize>,
+    #[serde(default)]
+    pub(crate) group: Option<u32>,
 }
 
 /// Somebody who waits for an upgrade that has come to serve.

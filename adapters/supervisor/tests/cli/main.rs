@@ -11,3 +11,6 @@ mod failures;
 mod service;
 #[path = "../shared/mod.rs"]
 mod shared;
+#[cfg(all(target_os = "linux", feature = "watch"))]
+mod terminal;
+mod watch;

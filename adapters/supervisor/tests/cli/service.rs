@@ -32,6 +32,7 @@ async fn serve(dir: &Path) {
     let generation = Generation::builder()
         .graceful(Graceful::with_policy(policy))
         .control(dir.join("control"))
+        .release(fs::read_to_string(dir.join("release")).unwrap_or("1.0.0".to_owned()))
         .ready_timeout(Duration::from_secs(5))
         .probation(if dir.join("probation").exists() {
             Duration::from_secs(15)

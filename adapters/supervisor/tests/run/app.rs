@@ -3,7 +3,10 @@
 use std::{
     env, fs,
     io::Write,
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::{Path, PathBuf},
     process, thread,
     time::Duration,
@@ -37,6 +40,13 @@ fn runs_if_asked() {
         eprintln!("no database");
         process::exit(3);
     }
+    if mode("talks-and-ends") {
+        print!("{}last line of {}", many(), process::id());
+        std::io::stdout().flush().unwrap();
+        fs::write(dir.join("talking"), process::id().to_string()).unwrap();
+        fs::rename(dir.join("talking"), dir.join("talked")).unwrap();
+        process::exit(0);
+    }
     if mode("hang") {
         loop {
             thread::sleep(Duration::from_secs(60));
@@ -49,6 +59,11 @@ fn runs_if_asked() {
             .args(["-c", "(sleep 0.2; exit 7) & exit 0"])
             .status()
             .unwrap();
+    }
+    if mode("axum") {
+        return tokio::runtime::Runtime::new()
+            .unwrap()
+            .block_on(with_axum(&dir, &mode));
     }
     if mode("handover") {
         return tokio::runtime::Runtime::new()
@@ -67,11 +82,13 @@ async fn without(dir: &Path, mode: &dyn Fn(&str) -> bool) {
     let mut usr = signal(SignalKind::user_defined2()).unwrap();
     let (stop, stopped) = watch::channel(false);
     let (work, mut done) = mpsc::channel::<()>(1);
+    let mut listening = None;
     for socket in ServiceSocket::inherited().unwrap() {
         if socket.kind() != "tcp" {
             continue;
         }
         let fd = socket.as_fd().try_clone_to_owned().unwrap();
+        listening = Some(fd.try_clone().unwrap());
         let listener = std::net::TcpListener::from(fd);
         listener.set_nonblocking(true).unwrap();
         let listener = TcpListener::from_std(listener).unwrap();
@@ -113,7 +130,13 @@ async fn without(dir: &Path, mode: &dyn Fn(&str) -> bool) {
         tokio::select! {
             _ = term.recv() => if !stay { break },
             _ = int.recv() => { println!("int {}", process::id()); break },
-            _ = usr.recv() => println!("usr2 {}", process::id()),
+            _ = usr.recv() => {
+                println!("usr2 {}", process::id());
+                if mode("names-another") {
+                    put_another_in_our_place(listening.take());
+                    break;
+                }
+            }
         }
         if stay {
             fs::write(dir.join(format!("told-{}", process::id())), "").unwrap();
@@ -128,16 +151,18 @@ async fn without(dir: &Path, mode: &dyn Fn(&str) -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-    // Nearly as much as a pipe holds.
-    let many: String = (0..3000)
-        .map(|number| format!("{number} of many\n"))
-        .collect();
     if mode("talks") {
-        print!("{many}");
+        print!("{}", many());
     }
     print!("last line of {}", process::id());
     std::io::stdout().flush().unwrap();
     process::exit(0);
+}
+
+/// Nearly as much as a pipe holds.
+fn many() -> String {
+    let lines = (0..3000).map(|number| format!("{number} of many\n"));
+    lines.collect()
 }
 
 fn tell(text: &str) {
@@ -202,4 +227,52 @@ async fn with_handover(dir: &Path, files: bool) {
     });
     generation.ready().await.unwrap();
     generation.graceful().drained().await;
+}
+
+/// The same with connections that are kept, and that move.
+async fn with_axum(dir: &Path, mode: &dyn Fn(&str) -> bool) {
+    let mut builder = Generation::builder()
+        .pid_file(dir.join("app.pid"))
+        .control(dir.join("app.control"));
+    if mode("patient") {
+        builder = builder.probation(Duration::from_secs(60));
+    }
+    let generation = builder.start().unwrap();
+    let listener = generation.listen("web=127.0.0.1:0").await.unwrap();
+    if mode("waits") {
+        fs::write(dir.join(format!("waits-{}", process::id())), "").unwrap();
+        while !dir.join("go").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let app = axum::Router::new().route(
+        "/",
+        axum::routing::get(|| async { process::id().to_string() }),
+    );
+    let server = handover_axum::serve(listener, app).with_graceful(generation.graceful());
+    generation.ready().await.unwrap();
+    server.await.unwrap();
+    generation.finished().await;
+}
+
+/// Puts another process in its place, as some programs do: it gets the socket, and is named.
+fn put_another_in_our_place(socket: Option<OwnedFd>) {
+    use command_fds::{CommandFdExt, FdMapping};
+
+    let mut command = process::Command::new(env::current_exe().unwrap());
+    command.args(env::args_os().skip(1));
+    for (name, _) in env::vars() {
+        if name.starts_with("LISTEN_") || name.starts_with("EINHORN_") {
+            command.env_remove(name);
+        }
+    }
+    let mapping = FdMapping {
+        parent_fd: socket.expect("a socket"),
+        child_fd: 3,
+    };
+    command.fd_mappings(vec![mapping]).unwrap();
+    // Whoever ends first, it comes to who looks after us.
+    #[expect(clippy::zombie_processes, reason = "it outlives us")]
+    let child = command.spawn().unwrap();
+    tell(&format!("MAINPID={}\nREADY=1\n", child.id()));
 }

@@ -95,3 +95,76 @@ fn nothing_is_left_of_what_has_ended() {
         (zombies == 0).then_some(())
     });
 }
+
+#[test]
+fn all_that_have_ended_at_once_are_reaped() {
+    let run = Run::start(&["--workers", "5"], "notify");
+    run.logged(" serves\n", 5);
+    let log = run.log();
+    let pids: Vec<u32> = log
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("handover: process ")?
+                .strip_suffix(" serves")
+        })
+        .map(|pid| pid.parse().unwrap())
+        .collect();
+    assert_eq!(pids.len(), 5, "{log}");
+    // While it stands still their signals become one.
+    send(run.pid(), Signal::STOP);
+    for pid in &pids {
+        send(*pid, Signal::KILL);
+    }
+    let ended = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| stat.contains(") Z "))
+    };
+    run.until("all have ended", || pids.iter().all(ended).then_some(()));
+    send(run.pid(), Signal::CONT);
+    run.logged("has ended: signal 9", 5);
+    run.until("no zombies", || (!pids.iter().any(ended)).then_some(()));
+    run.logged(" serves\n", 10);
+}
+
+#[test]
+fn the_last_lines_of_one_that_ends_are_there() {
+    // Who reads begins when the program has gone, and all of it is still on its way.
+    let script =
+        "\"$@\" | { while [ ! -e \"$HANDOVER_RUN_TEST_DIR/read\" ]; do sleep 0.05; done; cat; }";
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_handover")]);
+    command.args(["run", "--no-restart", "--prefix", "--"]);
+    command.args(crate::support::app());
+    let mut run = Run::spawn(dir, command, "talks-and-ends");
+    let pid: u32 = run.until("the program", || run.read("talked").parse().ok());
+    run.until("it has gone", || {
+        (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+    });
+    std::fs::write(run.path("read"), "").unwrap();
+    run.ended();
+    let out = run.read("stdout");
+    assert_eq!(out.matches(" of many\n").count(), 3000);
+    // Without an end of its own.
+    assert!(
+        out.contains(&format!("[{pid}] last line of {pid}\n")),
+        "{out}"
+    );
+}
+
+#[test]
+fn no_directory_is_left() {
+    let left = |run: &Run| {
+        let entries = std::fs::read_dir(run.dir.path()).unwrap().flatten();
+        let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("handover-")).count()
+    };
+    let mut run = Run::start(&[], "notify");
+    run.answers();
+    assert_eq!(left(&run), 1, "the one of einhorn's socket");
+    let (code, text) = run.handover(&["reexec"]);
+    assert_eq!((code, left(&run)), (Some(0), 1), "{text}");
+    run.signal(Signal::TERM);
+    assert!(run.ended().success());
+    assert_eq!(left(&run), 0);
+}

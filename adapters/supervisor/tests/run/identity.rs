@@ -102,10 +102,17 @@ fn rights_are_dropped_for_good() {
     let mut command = std::process::Command::new("setpriv");
     command.args(["--groups", "0,4,24", env!("CARGO_BIN_EXE_handover")]);
     command.args(["run", "--listen", "127.0.0.1:0", "--user", "nobody"]);
+    command.arg("--control").arg(dir.path().join("control"));
     command.args(["--ready", "said", "--"]);
     command.arg(&program).args(rest);
     let run = Run::spawn(dir, command, "notify");
     run.logged("is ready", 1);
+    has_only_the_rights_of_nobody(&run);
+    run.replace();
+    has_only_the_rights_of_nobody(&run);
+}
+
+fn has_only_the_rights_of_nobody(run: &Run) {
     let address = run.address();
     let status = get(address, "/status").unwrap();
     let field = |name: &str| {

@@ -10,6 +10,7 @@ mod basics;
 mod compat;
 mod crash;
 mod identity;
+mod itself;
 mod load;
 mod process_one;
 mod real;

@@ -69,6 +69,8 @@ impl Run {
         };
         let child = command
             .env(DIR, dir.path())
+            // What is left of one that is killed goes with it.
+            .env("TMPDIR", dir.path())
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .stdout(log("stdout"))

@@ -15,7 +15,7 @@ use handover_tests::tls::{Certificates, Client};
 use handover_tls::{
     Tls, TlsInfo,
     rustls::{
-        ClientConnection, SupportedProtocolVersion,
+        SupportedProtocolVersion,
         version::{TLS12, TLS13},
     },
 };
@@ -158,50 +158,5 @@ impl Server {
     pub async fn ended(self) -> Report {
         let ended = timeout(BOUND, self.served).await.expect("the drain's end");
         ended.unwrap().unwrap()
-    }
-}
-
-/// The bytes of a client's handshake, flight by flight.
-pub struct Flights {
-    session: ClientConnection,
-    pub tcp: TcpStream,
-}
-
-impl Flights {
-    pub async fn begin(client: &Client, to: SocketAddr) -> Self {
-        let tcp = TcpStream::connect(to).await.unwrap();
-        tcp.set_nodelay(true).unwrap();
-        Self {
-            session: client.session().unwrap(),
-            tcp,
-        }
-    }
-
-    /// What is to be sent next.
-    pub fn flight(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while self.session.wants_write() {
-            self.session.write_tls(&mut bytes).unwrap();
-        }
-        bytes
-    }
-
-    /// Reads until there is something to answer, or the handshake is done.
-    pub async fn hear(&mut self) {
-        while self.session.is_handshaking() && !self.session.wants_write() {
-            let mut bytes = [0; 4096];
-            let read = timeout(BOUND, self.tcp.read(&mut bytes)).await;
-            let n = read.expect("the server's flight").unwrap();
-            assert!(n > 0, "the server has gone");
-            let mut bytes = &bytes[..n];
-            while !bytes.is_empty() {
-                self.session.read_tls(&mut bytes).unwrap();
-                self.session.process_new_packets().unwrap();
-            }
-        }
-    }
-
-    pub fn peer(&self) -> String {
-        self.tcp.local_addr().unwrap().to_string()
     }
 }

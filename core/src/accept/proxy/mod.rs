@@ -209,7 +209,7 @@ impl<A: Accept> ProxyProtocol<A> {
 
     /// Whether the service ends: no successor has the socket.
     fn ends(&self) -> bool {
-        self.graceful.phase() >= Phase::Draining && !self.graceful.has_successor()
+        self.graceful.phase() >= Phase::Draining && self.graceful.is_stopping()
     }
 }
 

@@ -65,10 +65,9 @@ impl Describe for Half {
             false => Kind::Fresh,
         };
         Holding {
-            kind,
             what: Some("of the PROXY protocol".to_owned()),
             peer: Some(self.peer.clone()),
-            age: self.since.elapsed(),
+            ..Holding::new(kind, self.since.elapsed())
         }
     }
 }

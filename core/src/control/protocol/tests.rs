@@ -22,6 +22,7 @@ fn status() -> Status {
     Status {
         pid: 77,
         generation: 3,
+        release: None,
         standing: Standing::Draining,
         since: Duration::from_millis(1_500),
         age: Duration::from_secs(3600),
@@ -34,6 +35,9 @@ fn status() -> Status {
             pid: 76,
             generation: 2,
             held: Some(held()),
+            remaining: None,
+            release: None,
+            age: None,
         }],
         upgrade: Some(Upgrade {
             step: Step::Draining,

@@ -17,15 +17,26 @@ impl Plan {
             since: now,
             kill_at: after.map(|after| now.saturating_add(after)),
             killed: false,
+            told: true,
         };
         self.actions.push(Action::Tell(id, why));
+        self.bound_leaving(worker, None);
+    }
+
+    /// Ends the oldest that leave, if they are too many: at this time at the latest, or now.
+    pub(super) fn bound_leaving(&mut self, worker: u32, at: Option<Time>) {
         let alive = |state: &State| matches!(state, State::Leaving { killed: false, .. });
         let leaving = self.ids(|process| process.worker == worker && alive(&process.state));
         let surplus = leaving
             .len()
             .saturating_sub(self.settings.max_draining.max(1));
         for id in leaving.into_iter().take(surplus) {
-            self.overdue(id);
+            match (at, self.state(id)) {
+                (Some(at), Some(State::Leaving { kill_at, .. })) => {
+                    *kill_at = Some(kill_at.map_or(at, |before| before.min(at)));
+                }
+                _ => self.overdue(id),
+            }
         }
     }
 
@@ -45,7 +56,7 @@ impl Plan {
         });
         self.actions.push(Action::Say(Note::Stopping));
         for worker in &mut self.workers {
-            worker.restart_at = None;
+            (worker.restart_at, worker.waits_for_word) = (None, false);
         }
         self.again = false;
         if let Some(rollout) = self.rollout.take() {
@@ -55,8 +66,24 @@ impl Plan {
                 timed_out: false,
             }));
         }
-        for id in self.ids(|process| !process.leaves()) {
-            self.leave(id, Leave::Stop, now);
+        // Those that have handed over wait for what becomes of their successors no longer.
+        for id in self.ids(|_| true) {
+            if self.may_come_back(id)
+                && let Some(State::Leaving { told, .. }) = self.state(id)
+            {
+                *told = true;
+                self.actions.push(Action::Tell(id, Leave::Stop));
+            }
+        }
+        let stay = self.ids(|process| !process.leaves());
+        for id in &stay {
+            let process = &self.processes[id];
+            let starts = matches!(process.state, State::Starting { .. });
+            match process.of.filter(|of| starts && stay.contains(of)) {
+                // Who has started it is told, and ends it, or tells it.
+                Some(_) => self.left_to_predecessor(*id, now),
+                None => self.leave(*id, Leave::Stop, now),
+            }
         }
         // One deadline for all: those that drain from before have no more time.
         for process in self.processes.values_mut() {

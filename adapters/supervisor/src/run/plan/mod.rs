@@ -9,15 +9,20 @@
 //! 1. A process that serves is told to leave only by a newer one of the same worker that is ready
 //!    and has lived through its probation, or by a stop.
 //! 2. What leaves counts for nothing: whether a worker serves is decided by the others alone.
-//! 3. Beside those that leave, a worker has at most its process and the one that is to replace it,
+//! 3. Beside those that leave or were killed, a worker has at most its process and the one that is to replace it,
 //!    and at most one worker is replaced at a time.
 //! 4. A worker that has nobody is to have somebody: one that starts, or a time at which one will.
 //! 5. After a stop nothing is started, and each process is killed at its deadline at the latest.
-//! 6. In one call the order is exit, then readiness, then time, so that a process that has died is
+//! 6. A process that can replace itself is asked to, and tells its successor itself: it is told to
+//!    leave only by a stop, and what it has handed over to serves until it says otherwise. No
+//!    process is told twice.
+//! 7. In one call the order is exit, then readiness, then time, so that a process that has died is
 //!    not taken for ready.
 
+mod back;
 mod leave;
 mod replace;
+mod succeed;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -28,7 +33,8 @@ use serde::{Deserialize, Serialize};
 
 use self::types::Worker;
 pub(crate) use self::types::{
-    Action, Event, Exit, Id, Leave, Note, Outcome, Process, Rollout, Settings, State, Stop, Time,
+    Action, Asked, Event, Exit, Id, Leave, Note, Outcome, Process, Rollout, Settings, State, Stop,
+    Time,
 };
 
 /// All that is known, and what is to come of it.
@@ -57,6 +63,7 @@ impl Plan {
         let worker = Worker {
             failures: 0,
             restart_at: Some(now),
+            waits_for_word: false,
         };
         Self {
             workers: vec![worker; settings.workers.max(1) as usize],
@@ -79,6 +86,7 @@ impl Plan {
         let fresh = Worker {
             failures: 0,
             restart_at: Some(now).filter(|_| self.stop.is_none()),
+            waits_for_word: false,
         };
         self.workers.resize(wanted, fresh);
         let surplus = self.ids(|process| process.worker as usize >= wanted && !process.leaves());
@@ -106,12 +114,20 @@ impl Plan {
                     *ready_at = None;
                 }
             }
-            Event::Extend(id, time) => {
-                if let Some(State::Starting {
-                    until: Some(until), ..
-                }) = self.state(id)
-                {
-                    *until = (*until).max(now.saturating_add(time));
+            Event::Extend(id, time) => self.extend(id, now.saturating_add(time)),
+            Event::Upgradable(id, signal) => {
+                if let Some(process) = self.processes.get_mut(&id) {
+                    process.upgrade_signal = signal;
+                }
+            }
+            Event::Reloading(id) => self.reloading(id, now),
+            Event::NotReplaced(id, why) => self.not_replaced(id, why, now),
+            Event::Successor { of } => drop(self.successor(of, now)),
+            Event::Main(id) => self.main(id, now),
+            Event::NewMain { of } => self.new_main(of, now),
+            Event::Stopping(id) => {
+                if let Some(process) = self.processes.get_mut(&id) {
+                    process.stopping = true;
                 }
             }
             Event::Replace => self.replace(now),
@@ -140,7 +156,26 @@ impl Plan {
                 } => kill_at.filter(|_| !killed),
             });
         let workers = self.workers.iter().filter_map(|worker| worker.restart_at);
-        processes.chain(workers).min()
+        let asked = self.rollout.as_ref().and_then(Rollout::asked_until);
+        processes.chain(workers).chain(asked).min()
+    }
+
+    /// It wants more time to start, or for its successor to.
+    fn extend(&mut self, id: Id, time: Time) {
+        let more = |until: &mut Option<Time>| *until = until.map(|until| until.max(time));
+        for process in self.processes.values_mut() {
+            if process.of == Some(id)
+                && let State::Starting { until, .. } = &mut process.state
+            {
+                more(until);
+            }
+        }
+        if let Some(State::Starting { until, .. }) = self.state(id) {
+            more(until);
+        }
+        if let Some(asked) = self.asked(id).filter(|asked| asked.heard) {
+            more(&mut asked.until);
+        }
     }
 
     /// What time has brought.
@@ -166,6 +201,7 @@ impl Plan {
                 _ => {}
             }
         }
+        self.asked_in_vain(now);
         for worker in 0..self.workers.len() {
             let state = &mut self.workers[worker];
             if state.restart_at.is_some_and(|at| at <= now) {
@@ -181,7 +217,8 @@ impl Plan {
     fn spawn(&mut self, worker: u32, generation: u64, now: Time) {
         let id = self.next_id;
         self.next_id += 1;
-        self.workers[worker as usize].restart_at = None;
+        let place = &mut self.workers[worker as usize];
+        (place.restart_at, place.waits_for_word) = (None, false);
         let state = State::Starting {
             until: Some(now.saturating_add(self.settings.start_timeout)),
             ready_at: self
@@ -194,6 +231,9 @@ impl Plan {
             generation,
             spawned: now,
             state,
+            of: None,
+            upgrade_signal: None,
+            stopping: false,
         };
         self.processes.insert(id, process);
         self.actions.push(Action::Spawn {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Exit, Id, Leave, Note, Plan, Rollout, State, Time};
+use super::{Action, Asked, Exit, Id, Leave, Note, Plan, Rollout, State, Time};
 
 impl Plan {
     pub(super) fn replace(&mut self, now: Time) {
@@ -19,6 +19,7 @@ impl Plan {
             generation: self.generation,
             since: now,
             worker: 0,
+            asked: None,
         });
         self.advance(0, now);
     }
@@ -39,7 +40,7 @@ impl Plan {
         match next {
             Some(worker) => {
                 rollout.worker = worker;
-                self.spawn(worker, generation, now);
+                self.replace_worker(worker, generation, now);
             }
             None => {
                 self.rollout = None;
@@ -47,6 +48,38 @@ impl Plan {
                     .push(Action::Say(Note::Replaced { generation }));
                 self.next_rollout(now);
             }
+        }
+    }
+
+    fn replace_worker(&mut self, worker: u32, generation: u64, now: Time) {
+        if let Some((of, id)) = self.under_way(worker) {
+            let asked = Asked {
+                id: of,
+                until: None,
+                heard: true,
+                why: None,
+            };
+            if let Some(rollout) = &mut self.rollout {
+                rollout.asked = Some(asked);
+            }
+            if let Some(process) = self.processes.get_mut(&id) {
+                process.generation = generation;
+            }
+        } else if let Some((id, signal)) = self.can_be_asked(worker) {
+            self.ask(id, signal, now);
+        } else {
+            self.spawn(worker, generation, now);
+        }
+    }
+
+    pub(super) fn rollout_failed(&mut self, why: String, timed_out: bool, now: Time) {
+        if let Some(rollout) = self.rollout.take() {
+            self.actions.push(Action::Say(Note::NotReplaced {
+                generation: rollout.generation,
+                why,
+                timed_out,
+            }));
+            self.next_rollout(now);
         }
     }
 
@@ -64,10 +97,20 @@ impl Plan {
             // Known already, killed, or leaving.
             return;
         };
+        let of = process.of;
+        if of.is_some_and(|of| self.stays(of)) {
+            // Who has started it says who the main one is.
+            return;
+        }
         let until = now.saturating_add(self.settings.probation);
+        let Some(process) = self.processes.get_mut(&id) else {
+            return;
+        };
         process.state = State::Probation { until };
         self.actions.push(Action::Say(Note::Ready(id)));
-        if until <= now || !self.older(id).any(|older| self.processes[&older].serves()) {
+        let backed =
+            self.has_backing(id) || self.older(id).any(|older| self.processes[&older].serves());
+        if until <= now || !backed {
             self.commit(id, now);
         }
     }
@@ -94,8 +137,9 @@ impl Plan {
         for older in older {
             self.leave(older, Leave::Replaced, now);
         }
+        // Or one that has put itself there meanwhile.
         let of_rollout =
-            |rollout: &&Rollout| (rollout.worker, rollout.generation) == (worker, generation);
+            |rollout: &&Rollout| rollout.worker == worker && rollout.generation <= generation;
         if self.rollout.as_ref().filter(of_rollout).is_some() {
             self.advance(worker + 1, now);
         }
@@ -106,13 +150,21 @@ impl Plan {
             return;
         };
         let (worker, generation) = (process.worker, process.generation);
+        if !process.leaves() {
+            for other in self.processes.values_mut() {
+                other.of = match other.of {
+                    Some(of) if of == id => process.of,
+                    of => of,
+                };
+            }
+        }
         let late = matches!(process.state, State::Starting { until: None, .. });
         let why = match late {
             true => "it was not ready in time, and was killed".to_owned(),
             false => exit.to_string(),
         };
         match process.state {
-            State::Leaving { .. } => return,
+            State::Leaving { .. } => return self.does_not_come_back(worker, now),
             // It could start: what made it die may be over, so pauses do not grow.
             State::Serving { since } => {
                 let stable = now.saturating_sub(since) >= self.settings.stable;
@@ -132,7 +184,12 @@ impl Plan {
         match next.next().map(|(id, other)| (*id, other.state.clone())) {
             Some((other, State::Probation { .. })) => self.commit(other, now),
             Some(_) => {}
-            None if self.settings.restart => self.restart_later(worker, now),
+            None if self.settings.restart => {
+                self.restart_later(worker, now);
+                if process.of.is_some_and(|of| self.may_come_back(of)) {
+                    self.wait_for_word(worker, now);
+                }
+            }
             // The end of the last one is that of the service.
             None => {
                 self.workers[worker as usize].restart_at = None;
@@ -143,16 +200,27 @@ impl Plan {
         }
         let of_rollout =
             |rollout: &&Rollout| (rollout.worker, rollout.generation) == (worker, generation);
-        if !matches!(process.state, State::Serving { .. })
-            && self.rollout.as_ref().filter(of_rollout).is_some()
-        {
-            self.rollout = None;
-            self.actions.push(Action::Say(Note::NotReplaced {
-                generation,
-                why,
-                timed_out: late,
-            }));
-            self.next_rollout(now);
+        let is_its = !matches!(process.state, State::Serving { .. })
+            && self.rollout.as_ref().filter(of_rollout).is_some();
+        if is_its && (late || !self.wait_for_reason(process.of, &why, now)) {
+            self.rollout_failed(why, late, now);
+        }
+        self.asked_has_ended(id, now);
+    }
+
+    /// If it was asked to replace itself and has named nobody, one is started in its place.
+    fn asked_has_ended(&mut self, id: Id, now: Time) {
+        if self.asked(id).is_none() {
+            return;
+        }
+        let Some(rollout) = &mut self.rollout else {
+            return;
+        };
+        rollout.asked = None;
+        let (worker, generation) = (rollout.worker, rollout.generation);
+        let stays = |process: &super::Process| process.worker == worker && !process.leaves();
+        if self.ids(stays).is_empty() {
+            self.spawn(worker, generation, now);
         }
     }
 

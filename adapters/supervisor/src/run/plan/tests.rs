@@ -17,6 +17,8 @@ fn settings() -> Settings {
         backoff: S,
         backoff_max: 4 * S,
         stable: 10 * S,
+        asks: true,
+        answer: 5 * S,
     }
 }
 
@@ -379,20 +381,27 @@ fn fewer_workers_after_an_exec_leave_and_more_come() {
 /// Every order of everything that can happen, up to a depth.
 #[test]
 fn whatever_happens_the_invariants_hold() {
-    for workers in [1, 2] {
+    for (workers, asks, depth) in [(1, false, 6), (2, false, 4), (1, true, 4), (2, true, 3)] {
         let with = Settings {
             workers,
             probation: 2 * S,
             max_draining: 2,
+            asks,
             ..settings()
         };
-        let depth = if workers == 1 { 6 } else { 4 };
         let mut plan = Plan::new(with, Duration::ZERO);
         let actions = plan.handle(Event::Tick, Duration::ZERO);
         check(&plan, &plan, &actions);
+        if asks {
+            // What comes before is explored without.
+            for id in 0..u64::from(workers) {
+                plan.handle(Event::Ready(id), Duration::ZERO);
+                plan.handle(Event::Upgradable(id, Some(1)), Duration::ZERO);
+            }
+        }
         let mut seen = 0;
         explore(&plan, Duration::ZERO, depth, &mut seen);
-        assert!(seen > 3_000, "{seen}");
+        assert!(seen > 2_000, "{seen}");
     }
 }
 
@@ -402,11 +411,24 @@ fn explore(plan: &Plan, now: Time, depth: u32, seen: &mut u32) {
         return ends(plan.clone(), now);
     }
     let mut events = vec![(Event::Replace, now), (Event::Stop, now), (Event::Cut, now)];
+    if let Some(asked) = plan.rollout.as_ref().and_then(|one| one.asked.as_ref()) {
+        events.push((Event::Reloading(asked.id), now));
+        events.push((Event::NotReplaced(asked.id, "no".to_owned()), now));
+    }
     events.extend(plan.next().map(|next| (Event::Tick, next.max(now))));
     for (id, process) in plan.processes() {
         events.push((Event::Exited(id, Exit::Status(0)), now));
         if matches!(process.state, State::Starting { .. }) {
             events.push((Event::Ready(id), now));
+        }
+        if plan.settings.asks {
+            events.push((Event::Main(id), now));
+            events.push((Event::Successor { of: id }, now));
+            events.push((Event::NewMain { of: id }, now));
+            events.push((Event::Stopping(id), now));
+            if process.upgrade_signal.is_none() {
+                events.push((Event::Upgradable(id, Some(1)), now));
+            }
         }
     }
     for (event, now) in events {
@@ -424,11 +446,18 @@ fn explore(plan: &Plan, now: Time, depth: u32, seen: &mut u32) {
 
 fn check(before: &Plan, plan: &Plan, actions: &[Action]) {
     for worker in 0..plan.workers.len() as u32 {
-        let stay = |process: &&Process| process.worker == worker && !process.leaves();
+        let killed =
+            |process: &Process| matches!(process.state, State::Starting { until: None, .. });
+        let stay =
+            |process: &&Process| process.worker == worker && !process.leaves() && !killed(process);
+        let dying = plan.processes.values().any(killed);
         let stay = plan.processes.values().filter(stay).count();
         let comes = plan.workers[worker as usize].restart_at.is_some();
-        assert!(stay <= 2, "3: {plan:#?}");
-        assert!(plan.stop.is_some() || stay > 0 || comes, "4: {plan:#?}");
+        assert!(stay <= 2, "3: {before:#?}{plan:#?}");
+        assert!(
+            plan.stop.is_some() || stay > 0 || comes || dying,
+            "4: {plan:#?}"
+        );
     }
     for action in actions {
         match action {
@@ -440,9 +469,30 @@ fn check(before: &Plan, plan: &Plan, actions: &[Action]) {
                 assert!(newer.any(|(_, other)| other.serves()), "1: {plan:#?}");
             }
             Action::Spawn { .. } => assert!(before.stop.is_none(), "5: {plan:#?}"),
+            Action::Ask(id, _) => {
+                let process = &plan.processes[id];
+                let serves = matches!(process.state, State::Serving { .. });
+                assert!(serves && process.upgrade_signal.is_some(), "6: {plan:#?}");
+            }
             _ => {}
         }
+        if let Action::Tell(id, _) = action {
+            let told = before.processes.get(id).map(|process| &process.state);
+            let told = matches!(told, Some(State::Leaving { told: true, .. }));
+            assert!(!told, "6: {before:#?}{plan:#?}");
+        }
     }
+    let waits_for = |rollout: &Rollout| {
+        let comes = |process: &Process| {
+            let its = (rollout.worker, rollout.generation) == (process.worker, process.generation);
+            its && !process.leaves() && !matches!(process.state, State::Serving { .. })
+        };
+        rollout.asked_until().is_some() || plan.processes.values().any(comes)
+    };
+    assert!(
+        plan.rollout.iter().all(waits_for),
+        "it ends: {before:#?}{plan:#?}"
+    );
     if plan.stop.is_some() {
         assert!(plan.processes.values().all(Process::leaves), "5: {plan:#?}");
     }

@@ -34,6 +34,10 @@ pub(crate) struct Settings {
     pub(crate) backoff_max: Duration,
     /// A process that has served for so long was no failure.
     pub(crate) stable: Duration,
+    /// Whether a process that can is asked to replace itself.
+    pub(crate) asks: bool,
+    /// One that does not begin to do so within this is replaced by us.
+    pub(crate) answer: Duration,
 }
 
 /// What has happened.
@@ -47,6 +51,20 @@ pub(crate) enum Event {
     Speaks(Id),
     /// It wants so much more time to start.
     Extend(Id, Duration),
+    /// It replaces itself at this signal, or not any more.
+    Upgradable(Id, Option<i32>),
+    /// It has begun to replace itself.
+    Reloading(Id),
+    /// It serves on, for this reason.
+    NotReplaced(Id, String),
+    /// It has started a successor, which is not the main process yet.
+    Successor { of: Id },
+    /// It is the main process, as it says, or the one that was.
+    Main(Id),
+    /// A process that was not known is.
+    NewMain { of: Id },
+    /// It drains, as it was told.
+    Stopping(Id),
     /// All processes are to be replaced.
     Replace,
     /// The end is asked for. The second time it is at once.
@@ -64,6 +82,8 @@ pub(crate) enum Exit {
     Status(i32),
     /// By a signal.
     Signal(i32),
+    /// Its parent knows, who was not us.
+    Unseen,
     /// It never was.
     NotStarted(String),
 }
@@ -77,6 +97,10 @@ pub(crate) enum Action {
         worker: u32,
         generation: u64,
     },
+    /// The process that was named is ours from here on.
+    Adopt { id: Id, generation: u64 },
+    /// Ask it, by this signal, to replace itself.
+    Ask(Id, i32),
     /// Tell it to leave.
     Tell(Id, Leave),
     /// Kill it, and whatever is in its process group.
@@ -113,6 +137,10 @@ pub(crate) enum Note {
     },
     /// Another replacement follows this one.
     Pending,
+    /// It was asked to replace itself and does not begin to: one is started for it.
+    NoAnswer(Id),
+    /// It had handed over, and serves again.
+    Back(Id),
     /// It has ended though nobody has told it to.
     Ended { id: Id, why: String },
     /// A worker that has nobody is started after a pause.
@@ -141,6 +169,15 @@ pub(crate) struct Process {
     pub(crate) generation: u64,
     pub(crate) spawned: Time,
     pub(crate) state: State,
+    /// Who has started it, if that was not us.
+    #[serde(default)]
+    pub(crate) of: Option<Id>,
+    /// The signal at which it replaces itself, if it can.
+    #[serde(default)]
+    pub(crate) upgrade_signal: Option<i32>,
+    /// It has said that it drains.
+    #[serde(default)]
+    pub(crate) stopping: bool,
 }
 
 /// Where a process stands.
@@ -157,12 +194,29 @@ pub(crate) enum State {
     Probation { until: Time },
     /// It is the one.
     Serving { since: Time },
-    /// It was told to leave.
+    /// It was told to leave, or leaves by itself.
     Leaving {
         since: Time,
         kill_at: Option<Time>,
         killed: bool,
+        /// If not, it may come back: what it has handed over to may die.
+        #[serde(default = "yes")]
+        told: bool,
     },
+}
+
+impl Rollout {
+    pub(super) fn asked_until(&self) -> Option<Time> {
+        self.asked.as_ref()?.until
+    }
+
+    /// Who replaces itself, and has begun to.
+    pub(crate) fn reloads(&self) -> Option<Id> {
+        self.asked
+            .as_ref()
+            .filter(|asked| asked.heard)
+            .map(|asked| asked.id)
+    }
 }
 
 impl Process {
@@ -181,6 +235,9 @@ pub(super) struct Worker {
     /// In a row.
     pub(super) failures: u32,
     pub(super) restart_at: Option<Time>,
+    /// That is so late because one that has handed over may come back.
+    #[serde(default)]
+    pub(super) waits_for_word: bool,
 }
 
 /// A replacement of all workers, one after the other.
@@ -189,6 +246,21 @@ pub(crate) struct Rollout {
     pub(crate) generation: u64,
     pub(crate) since: Time,
     pub(super) worker: u32,
+    /// Who replaces itself in this worker, if we do not start the process.
+    #[serde(default)]
+    pub(super) asked: Option<Asked>,
+}
+
+/// A process that was asked to replace itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    pub(super) id: Id,
+    /// Until when it has to go on; `None` while its successor starts.
+    pub(super) until: Option<Time>,
+    /// It has begun.
+    pub(super) heard: bool,
+    /// How its successor ended.
+    pub(super) why: Option<String>,
 }
 
 /// The end of the service.
@@ -197,6 +269,10 @@ pub(crate) struct Stop {
     pub(crate) since: Time,
     pub(crate) deadline: Option<Time>,
     pub(super) outcome: Outcome,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Settings {
@@ -214,6 +290,8 @@ impl Settings {
             backoff: Duration::ZERO,
             backoff_max: Duration::ZERO,
             stable: Duration::ZERO,
+            asks: false,
+            answer: Duration::ZERO,
         }
     }
 }
@@ -232,6 +310,7 @@ impl std::fmt::Display for Exit {
         match self {
             Self::Status(status) => write!(f, "exit status {status}"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::Unseen => f.write_str("who has started it knows how"),
             Self::NotStarted(why) => f.write_str(why),
         }
     }

@@ -17,7 +17,8 @@ use super::{
         shim,
         user::Identity,
     },
-    Child, Hearing, Message, Supervisor,
+    Supervisor,
+    family::Child,
 };
 
 /// The ends of a process's output that stay here.
@@ -38,18 +39,26 @@ impl Supervisor {
                 }
                 Err(err) => self.event(Event::Exited(id, Exit::NotStarted(err.to_string()))),
             },
+            Action::Adopt { id, generation } => self.adopt(id, generation),
+            Action::Ask(id, signal) => {
+                if let Some(child) = self.children.get(&id) {
+                    self.say(&format!("asks process {} to replace itself", child.pid));
+                    child.signal(signal);
+                }
+            }
             Action::Tell(id, why) => {
                 let signal = match why {
                     Leave::Replaced => self.config.replace_signal,
                     Leave::Stop => self.stop_signal,
                 };
                 if let Some(child) = self.children.get(&id) {
-                    child::signal(child.pid, signal as i32);
+                    child.signal(signal as i32);
                 }
             }
             Action::Kill(id) => {
                 if let Some(child) = self.children.get(&id) {
-                    child::signal_group(child.pid, Signal::SIGKILL as i32);
+                    child.signal(Signal::SIGKILL as i32);
+                    self.signal_family(id, Signal::SIGKILL);
                 }
             }
             Action::Say(note) => self.note(note),
@@ -134,35 +143,9 @@ impl Supervisor {
             tokio::spawn(Arc::clone(&pipe).carry(self.writer.clone()));
             self.pipes.push(pipe);
         }
-        self.adopt(id, pid, mailbox, None);
+        let line = self.line(id, mailbox);
+        self.children.insert(id, Child::started(pid, line));
         Ok(pid)
-    }
-
-    /// Takes a process for ours, and hears what it says.
-    pub(super) fn adopt(
-        &mut self,
-        id: Id,
-        pid: u32,
-        mailbox: Option<Arc<Mailbox>>,
-        progress: Option<String>,
-    ) {
-        let hears = mailbox.as_ref().map(|mailbox| {
-            let (mailbox, send) = (Arc::clone(mailbox), self.send.clone());
-            Hearing(tokio::spawn(async move {
-                while let Ok(said) = mailbox.next().await {
-                    let _ = send.send(Message::Said(id, said));
-                }
-            }))
-        });
-        self.children.insert(
-            id,
-            Child {
-                pid,
-                mailbox,
-                progress,
-                _hears: hears,
-            },
-        );
     }
 
     /// Where a process writes to, and what stays here of it.
@@ -204,6 +187,16 @@ impl Supervisor {
                 self.say(&format!("generation {generation} does not serve: {why}"));
             }
             Note::Pending => self.say("another replacement follows this one"),
+            Note::NoAnswer(id) => {
+                let pid = pid(id);
+                self.say(&format!("process {pid} does not begin to replace itself"));
+            }
+            Note::Back(id) => {
+                let pid = pid(id);
+                self.say(&format!(
+                    "process {pid} serves again: its successor has failed"
+                ));
+            }
             Note::Ended { id, why } => {
                 let status = why
                     .strip_prefix("exit status ")

@@ -188,6 +188,11 @@ impl Supervisor {
     /// What a process says that it does.
     pub(super) fn progress(&mut self, id: u64, text: &str) {
         let text = clean(text);
+        // Until its successor is the main process, it speaks for both.
+        let starts = |one: &Process| matches!(one.state, State::Starting { .. });
+        let mut successors = self.plan.processes();
+        let successor = successors.find(|(_, one)| one.of == Some(id) && starts(one));
+        let id = successor.map_or(id, |(id, _)| id);
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
@@ -240,6 +245,21 @@ impl Supervisor {
                 };
                 let why = format!("generation {generation}: {why}");
                 self.each(Some(*generation), &Said::failed(kind, why));
+            }
+            Note::Back(id) => {
+                let generation = self.plan.process(*id).map(|process| process.generation);
+                let why = "it has died, and the one before serves again";
+                for follower in &self.followers {
+                    if let Wish::Upgrade {
+                        generation: one,
+                        serves: true,
+                    } = follower.wish
+                        && Some(one) > generation
+                    {
+                        let why = format!("generation {one}: {why}");
+                        follower.caller.tell(&Said::failed(Failure::Ended, why));
+                    }
+                }
             }
             _ => {}
         }

@@ -92,9 +92,7 @@ impl Supervisor {
         if let Some(control) = &self.control {
             control.remove_file();
         }
-        if let Some(ack) = &self.ack {
-            ack.remove();
-        }
+        self.ack = None;
         if let Some(file) = &self.status_file {
             file.remove();
         }

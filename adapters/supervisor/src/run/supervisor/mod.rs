@@ -2,7 +2,9 @@
 
 mod act;
 mod control;
+mod family;
 mod files;
+mod hear;
 mod resume;
 mod status;
 
@@ -13,20 +15,21 @@ use handover::{
     supervise::{Notifier, PidFile, ServiceSocket},
 };
 use nix::sys::signal::Signal;
-use rustix::process::WaitOptions;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    task::JoinHandle,
     time::{Instant, sleep_until},
 };
 
-use self::control::Follower;
+use self::{
+    control::Follower,
+    family::{Child, Named},
+};
 use super::{
     Failure,
     ack::AckSocket,
     config::{Config, Meaning, Wish},
     environment::Environment,
-    notify::{Mailbox, Said},
+    notify::Heard,
     now,
     output::{self, Pipe, Writer},
     plan::{Event, Exit, Id, Outcome, Plan},
@@ -44,32 +47,14 @@ const TELL: Duration = Duration::from_secs(1);
 /// What tasks have heard.
 #[derive(Debug)]
 enum Message {
-    /// A process, by `sd_notify` or the like.
-    Said(Id, Vec<Said>),
+    /// A process of this line, by `sd_notify` or the like.
+    Heard(Id, Heard),
+    /// A process that another one has started has ended.
+    Gone(Id),
     /// The process with this number is ready.
     Ack(u32),
     /// At the control socket.
     Asked(Request, Arc<Caller>),
-}
-
-/// A process of ours.
-#[derive(Debug)]
-struct Child {
-    pid: u32,
-    mailbox: Option<Arc<Mailbox>>,
-    /// What it last said that it does.
-    progress: Option<String>,
-    _hears: Option<Hearing>,
-}
-
-/// A task that ends when the process has.
-#[derive(Debug)]
-struct Hearing(JoinHandle<()>);
-
-impl Drop for Hearing {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// A socket, and how programs are told of it.
@@ -87,6 +72,8 @@ pub(crate) struct Supervisor {
     plan: Plan,
     sockets: Vec<Bound>,
     children: BTreeMap<Id, Child>,
+    /// A process that was named, for the plan to take or to leave.
+    named: Option<Named>,
     environment: Environment,
     ack: Option<AckSocket>,
     control: Option<ServiceSocket>,
@@ -182,6 +169,7 @@ impl Supervisor {
             plan,
             sockets: Vec::new(),
             children: BTreeMap::new(),
+            named: None,
             environment: super::environment::ours(),
             ack: None,
             control: None,
@@ -281,61 +269,10 @@ impl Supervisor {
                     .filter(|(_, process)| !process.leaves());
                 for (id, _) in serving {
                     if let Some(child) = self.children.get(&id) {
-                        super::child::signal(child.pid, signal as i32);
+                        child.signal(signal as i32);
                     }
                 }
             }
-        }
-    }
-
-    /// Takes the status of all that have ended, whosever they were.
-    fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            let pid = pid.as_raw_nonzero().get().cast_unsigned();
-            let exit = match (status.exit_status(), status.terminating_signal()) {
-                (Some(status), _) => Exit::Status(status),
-                (None, Some(signal)) => Exit::Signal(signal),
-                (None, None) => continue,
-            };
-            let id = self.children.iter().find(|(_, child)| child.pid == pid);
-            if let Some(id) = id.map(|(id, _)| *id) {
-                if self
-                    .plan
-                    .process(id)
-                    .is_some_and(|process| !process.leaves())
-                {
-                    // What it has started has lost its head, and may not serve beside the next.
-                    super::child::signal_group(pid, self.config.stop_signal as i32);
-                }
-                self.event(Event::Exited(id, exit));
-                self.children.remove(&id);
-                self.changed();
-            }
-        }
-        self.pipes.retain(|pipe| !pipe.has_ended());
-    }
-
-    async fn message(&mut self, message: Message) {
-        match message {
-            Message::Said(id, said) => {
-                if self.config.listens_for_ready {
-                    self.event(Event::Speaks(id));
-                }
-                for one in said {
-                    match one {
-                        Said::Ready => self.event(Event::Ready(id)),
-                        Said::Extend(time) => self.event(Event::Extend(id, time)),
-                        Said::Status(text) => self.progress(id, &text),
-                    }
-                }
-            }
-            Message::Ack(pid) => {
-                let id = self.children.iter().find(|(_, child)| child.pid == pid);
-                if let Some(id) = id.map(|(id, _)| *id) {
-                    self.event(Event::Ready(id));
-                }
-            }
-            Message::Asked(request, caller) => self.asked(request, caller).await,
         }
     }
 
@@ -360,6 +297,7 @@ impl Supervisor {
                     Exit::Status(status) => status,
                     Exit::Signal(signal) => BY_SIGNAL + signal,
                     Exit::NotStarted(_) => 126,
+                    Exit::Unseen => 1,
                 };
                 ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
             }

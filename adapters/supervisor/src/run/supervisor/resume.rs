@@ -1,6 +1,7 @@
 //! Over an `exec` of the supervisor itself.
 
 use std::{
+    collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
 };
@@ -24,6 +25,7 @@ use super::{
     },
     Bound, Supervisor,
     control::{Follower, Wish},
+    family::{Child, Line},
 };
 
 /// Descriptors and their places. The first is that of the state.
@@ -69,14 +71,22 @@ impl Supervisor {
             .map(|bound| socket(bound, places))
             .collect();
         let mut children = Vec::new();
+        let mut lines = Vec::new();
         for (id, child) in &self.children {
-            let mailbox = child.mailbox.as_deref();
+            let line = child.line.id;
+            // A descriptor is kept once.
+            let mailbox = child.line.mailbox.as_deref();
+            let mailbox = mailbox.filter(|_| !lines.contains(&line));
+            lines.push(line);
             let mailbox = mailbox.map(|one| (places.put(one), one.name().to_owned(), one.uid()));
             children.push(SavedChild {
                 id: *id,
                 pid: child.pid,
                 mailbox,
                 progress: child.progress.clone(),
+                line: Some(line),
+                pidfd: child.pidfd.as_ref().map(|pidfd| places.put(&**pidfd)),
+                group: child.group,
             });
         }
         let open = self.pipes.iter().filter(|pipe| !pipe.has_ended());
@@ -134,12 +144,26 @@ impl Supervisor {
                 at: saved.at,
             });
         }
+        let mut lines: BTreeMap<_, Arc<Line>> = BTreeMap::new();
         for saved in std::mem::take(&mut kept.saved.children) {
+            let line = saved.line.unwrap_or(saved.id);
             let mailbox = match saved.mailbox {
                 Some((fd, name, uid)) => Some(Arc::new(Mailbox::restore(kept.fd(fd)?, name, uid)?)),
                 None => None,
             };
-            supervisor.adopt(saved.id, saved.pid, mailbox, saved.progress);
+            let line = lines
+                .entry(line)
+                .or_insert_with(|| supervisor.line(line, mailbox));
+            let line = Arc::clone(line);
+            let mut child = match saved.pidfd {
+                Some(pidfd) => supervisor.foster(saved.id, saved.pid, kept.fd(pidfd)?, line),
+                None => Child::started(saved.pid, line),
+            };
+            if saved.line.is_some() {
+                child.group = saved.group;
+            }
+            child.progress = saved.progress;
+            supervisor.children.insert(saved.id, child);
         }
         for saved in std::mem::take(&mut kept.saved.pipes) {
             let fd = kept.fd(saved.fd)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
 pub(crate) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    crate::holder::seconds(time, to)
+    to.serialize_f64(time.as_secs_f64())
 }
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
@@ -22,7 +22,7 @@ pub(crate) mod option {
         to: S,
     ) -> Result<S::Ok, S::Error> {
         match time {
-            Some(time) => crate::holder::seconds(time, to),
+            Some(time) => super::serialize(time, to),
             None => to.serialize_none(),
         }
     }
