@@ -138,7 +138,7 @@ fn swansong(n: usize) -> Duration {
             drop(guard);
         }
     };
-    broadcast(n, waits, async || drop(swansong.shut_down().await))
+    broadcast(n, waits, async || swansong.shut_down().await)
 }
 
 fn drain(n: usize) -> Duration {
