@@ -304,6 +304,23 @@ impl Graceful {
         Arc::ptr_eq(self.drain_ref(), other.drain_ref())
     }
 
+    /// The same token, counted apart: its clones do not share a cache line with those of this one.
+    ///
+    /// For serve loops, which give one to each request: a connection's own is cloned and dropped by one
+    /// thread at a time. It allocates.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let Handle { stage, handles, .. } = &*self.handle;
+        Self {
+            handle: Arc::new(Handle {
+                stage: stage.clone(),
+                handles: handles.clone(),
+                #[cfg(not(loom))]
+                told: self.handle.told.clone(),
+            }),
+        }
+    }
+
     /// Says that a connection will not be moved to the successor, for the [`Report`]. For serve
     /// loops, which say it once for each connection.
     ///
