@@ -1,6 +1,7 @@
 //! What the process tests share: the programs under test, a bare client, and one drain.
 #![allow(dead_code, unused_imports)] // each test program uses a part
 
+pub(crate) mod balancer;
 mod drained;
 pub(crate) mod foreign;
 pub(crate) mod grpc;
