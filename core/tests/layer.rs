@@ -267,3 +267,31 @@ async fn an_event_source_is_never_told_an_error() {
     let response = service.call(asking("text/event-stream")).await.unwrap();
     assert_eq!(answered(&response), (StatusCode::OK, events, true));
 }
+
+#[tokio::test]
+async fn a_layer_without_the_token_counts_all_the_same() {
+    let graceful = Graceful::new();
+    let layer = GracefulLayer::new(graceful.clone()).without_token();
+    let mut service = layer.layer(service_fn(|request: Request<()>| {
+        assert!(request.extensions().is_empty());
+        ready(hello())
+    }));
+    let response = service.call(get("/")).await.unwrap();
+    assert_eq!(graceful.guards(), 1);
+    drop(response);
+    assert_eq!(graceful.guards(), 0);
+}
+
+#[tokio::test]
+async fn a_long_path_is_cut_short_where_it_is_listed() {
+    let graceful = Graceful::new();
+    let mut service = layered(&graceful, |_| pending::<Answer>());
+    let long = format!("/{}", "x".repeat(100));
+    let mut call = task::spawn(service.call(get(&long)));
+    assert_pending!(call.poll());
+    let what = graceful.holders().remove(0).what.unwrap();
+    assert!(
+        what.starts_with("GET /xxx") && what.ends_with('…'),
+        "{what}"
+    );
+}

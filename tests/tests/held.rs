@@ -2,10 +2,10 @@
 
 mod support;
 
-use std::{collections::HashSet, fs, time::Duration};
+use std::time::Duration;
 
 use handover_tests::{
-    harness::{Exit, Program, Ready, Server, Signal, eventually},
+    harness::{Exit, Program, Ready, Server, Signal, established, eventually},
     load::{Answer, Connection, Target, get, get_on},
 };
 
@@ -35,26 +35,10 @@ async fn upgrade(server: &Server) -> (Ready, Ready) {
     (old, new)
 }
 
-/// Established TCP connections that a process has a descriptor of.
-fn established(pid: u32) -> usize {
-    const ESTABLISHED: &str = "01";
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let rows = table.lines().map(|row| row.split_whitespace());
-    let inodes: HashSet<String> = rows
-        .filter_map(|mut row| (row.nth(3)? == ESTABLISHED).then(|| row.nth(5))?)
-        .map(|inode| format!("socket:[{inode}]"))
-        .collect();
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let names = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    names
-        .filter(|name| inodes.contains(&*name.to_string_lossy()))
-        .count()
-}
-
 /// Waits until the successor has them all.
 async fn given(new: &Ready, count: usize) {
     eventually("the connections to be given", BOUND, async || {
-        (established(new.pid()) >= count).then_some(())
+        (established(new.pid()).unwrap() >= count).then_some(())
     })
     .await
     .unwrap();
@@ -111,7 +95,7 @@ async fn an_eager_successor_that_dies_takes_along_what_it_was_given() {
     let (old, new) = upgrade(&server).await;
     given(&new, 100).await;
     eventually("the claims", BOUND, async || {
-        (established(old.pid()) == 0).then_some(())
+        (established(old.pid()).unwrap() == 0).then_some(())
     })
     .await
     .unwrap();
@@ -152,7 +136,7 @@ async fn at_the_end_of_the_probation_all_are_the_successors() {
     let report = server.stderr_line("drained in", BOUND).await.unwrap();
     assert!(report.contains("; 200 moved"), "{report}");
     assert!(!report.contains("stayed"), "{report}");
-    assert_eq!(established(new.pid()), 200);
+    assert_eq!(established(new.pid()).unwrap(), 200);
     let answers = ask_all(&mut connections).await;
     assert_eq!(answered_by(&answers, 1), 200);
 }

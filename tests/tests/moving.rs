@@ -3,12 +3,12 @@
 mod support;
 
 use std::{
-    fs,
+    fs, io,
     time::{Duration, Instant},
 };
 
 use handover_tests::{
-    harness::{Exit, Program, Server, Signal, eventually},
+    harness::{Exit, Program, Server, Signal, established, eventually},
     load::{Answer, Clients, Config, Connection, Look, Storm, Target, get, get_on},
 };
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
@@ -161,23 +161,25 @@ async fn with_a_faulty_next(program: Program) -> (tempfile::TempDir, Server) {
     (directory, server.unwrap())
 }
 
-/// Descriptors that lie in the queues of a process's Unix sockets, and those that it has.
-fn descriptors(pid: u32) -> (usize, usize) {
-    let (mut queued, mut open) = (0, 0);
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap() {
-        let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("scm_fds:"));
-        queued += line.map_or(0, |n| n.trim().parse().unwrap_or(0));
-        open += 1;
-    }
-    (queued, open)
+/// Descriptors that lie in the queues of a process's Unix sockets.
+fn queued(pid: u32) -> usize {
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    let count = |entry: io::Result<fs::DirEntry>| {
+        let text = fs::read_to_string(entry.ok()?.path()).ok()?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("scm_fds:"))?;
+        line.trim().parse::<usize>().ok()
+    };
+    entries.filter_map(count).sum()
 }
 
 /// Waits until a process has, or could take from its channel, so many connections.
 async fn has_been_sent(pid: u32, count: usize) {
     eventually("all connections to be sent", BOUND, async || {
-        let (queued, open) = descriptors(pid);
-        (queued + open >= count).then_some(())
+        // What is taken between the two counts must not be in both.
+        let taken = established(pid).unwrap();
+        (queued(pid) + taken >= count).then_some(())
     })
     .await
     .unwrap();

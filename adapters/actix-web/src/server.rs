@@ -111,7 +111,9 @@ where
         self.listeners.push(Box::new(|settings, graceful, workers| {
             let mut server = local::serve(listener)
                 .with_graceful(graceful)
-                .move_connections(!settings.stays);
+                .move_connections(!settings.stays)
+                // The older types have extensions of their own.
+                .without_extensions();
             if let Some(limit) = settings.keep_alive {
                 server = server.idle_timeout(limit);
             }

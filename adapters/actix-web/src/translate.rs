@@ -1,13 +1,11 @@
 //! Between the serve loop's types and actix's, which are those of an older `http`.
 
-use std::sync::Arc;
-
 use actix_http::{
     ConnectionType, HttpMessage as _, Method, Payload, Request, Response, Uri, Version,
     body::{BodySize, BoxBody, MessageBody as _},
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
-use handover::{Connection, Graceful};
+use handover::Graceful;
 use handover_hyper::RequestBody;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
@@ -22,7 +20,7 @@ use crate::{
 pub(crate) struct Upgrade {
     on: OnUpgrade,
     reader: oneshot::Sender<Half>,
-    graceful: Option<Graceful>,
+    graceful: Graceful,
 }
 
 /// A request that the older types cannot express.
@@ -44,9 +42,9 @@ pub(crate) fn request(
     let asks = request.version() == http::Version::HTTP_11
         && request.headers().contains_key(http::header::UPGRADE);
     let on = asks.then(|| hyper::upgrade::on(&mut request));
-    let (mut parts, body) = request.into_parts();
-    let graceful = parts.extensions.remove::<Graceful>();
-    let connection = parts.extensions.remove::<Arc<Connection>>();
+    let (parts, body) = request.into_parts();
+    let graceful = body.graceful().clone();
+    let connection = body.connection().clone();
     let (reader, upgrade) = match on {
         Some(on) => {
             let (sender, receiver) = oneshot::channel();
@@ -77,20 +75,14 @@ pub(crate) fn request(
         http::Version::HTTP_3 => Version::HTTP_3,
         _ => Version::HTTP_11,
     };
-    head.peer_addr = connection
-        .as_ref()
-        .and_then(|connection| connection.peer().as_socket_addr());
+    head.peer_addr = connection.peer().as_socket_addr();
     copy_headers(&parts.headers, &mut head.headers)?;
     if parts.version < http::Version::HTTP_2 {
         head.set_connection_type(connection_type(&head.headers, parts.version, asks));
     }
     let mut extensions = request.extensions_mut();
-    if let Some(graceful) = graceful {
-        extensions.insert(graceful);
-    }
-    if let Some(connection) = connection {
-        extensions.insert(connection);
-    }
+    extensions.insert(graceful);
+    extensions.insert(connection);
     drop(extensions);
     Ok((request, upgrade))
 }

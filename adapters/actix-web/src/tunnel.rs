@@ -84,7 +84,7 @@ pub(crate) async fn pump(
     upgrade: OnUpgrade,
     body: BoxBody,
     reader: oneshot::Sender<Half>,
-    graceful: Option<Graceful>,
+    graceful: Graceful,
 ) {
     // Without one the connection has failed, and the reader hears of it by the drop.
     let Ok(upgraded) = upgrade.await else { return };
@@ -98,14 +98,9 @@ pub(crate) async fn pump(
     // A handler that is not interested has dropped its payload.
     let _ = reader.send(half);
     let cut = async {
-        match &graceful {
-            Some(graceful) => {
-                graceful.cutting().await;
-                // Time for a goodbye; then the IO fails, also for who waits for nothing of it.
-                sleep(graceful.policy().cut_grace() * 3 / 4).await;
-            }
-            None => std::future::pending().await,
-        }
+        graceful.cutting().await;
+        // Time for a goodbye; then the IO fails, also for who waits for nothing of it.
+        sleep(graceful.policy().cut_grace() * 3 / 4).await;
     };
     tokio::select! {
         () = converse(body, write, &io, unused) => {}

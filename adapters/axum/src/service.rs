@@ -1,12 +1,9 @@
 //! The step from the serve loop's requests to axum's.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use axum::{body::Body, extract::ConnectInfo};
-use handover::{Address, Connection};
+use handover::Address;
 use handover_hyper::RequestBody;
 use http::Request;
 use tower_service::Service;
@@ -37,18 +34,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<RequestBody>) -> S::Future {
-        let mut request = request.map(Body::new);
+    fn call(&mut self, mut request: Request<RequestBody>) -> S::Future {
+        let peer = request.body().connection().peer().clone();
         let extensions = request.extensions_mut();
-        let peer = extensions
-            .get::<Arc<Connection>>()
-            .map(|c| c.peer().clone());
-        if let Some(peer) = peer {
-            if let Address::Tcp(addr) = peer {
-                extensions.insert(ConnectInfo(addr));
-            }
-            extensions.insert(ConnectInfo(peer));
+        if let Address::Tcp(addr) = peer {
+            extensions.insert(ConnectInfo(addr));
         }
+        extensions.insert(ConnectInfo(peer));
+        let request = request.map(Body::new);
         self.inner.call(request)
     }
 }

@@ -1,4 +1,4 @@
-//! The bodies of a request and of its response, which say when they have ended.
+//! The body of a request, and the request's way until its answer has ended.
 
 use std::{
     pin::Pin,
@@ -7,48 +7,64 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
+use handover::{
+    Connection, Graceful, Phase,
+    layer::{self, Watch},
+};
+use http::{Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use pin_project_lite::pin_project;
 
-use crate::link::Link;
+use crate::link::{Link, NO_BODY};
 
-/// The body of a request.
+/// The body of a request. It also knows the connection that it comes from.
 #[derive(Debug)]
 pub struct RequestBody {
     // Before the link, which is told of a body that was dropped when hyper can know of it.
     inner: Incoming,
-    // `None` once it has been read to its end.
-    open: Option<Open>,
+    open: Open,
 }
 
-/// A body that has not been read to its end.
+/// A body until it has been read to its end.
 #[derive(Debug)]
 struct Open {
     link: Arc<Link>,
-    // Which of the connection's: it may outlive its request, while the next one has one too.
+    // Which of the connection's, since it may outlive its request, while the next one has one too;
+    // `NO_BODY` from its end on.
     ordinal: u32,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.link.abandon_request_body(self.ordinal);
+        if self.ordinal != NO_BODY {
+            self.link.abandon_request_body(self.ordinal);
+        }
     }
 }
 
 impl RequestBody {
     pub(crate) fn new(inner: Incoming, link: &Arc<Link>) -> Self {
-        let open = (!inner.is_end_stream()).then(|| Open {
-            link: link.clone(),
-            ordinal: link.next_request_body(),
-        });
-        Self { inner, open }
+        let ordinal = match inner.is_end_stream() {
+            true => NO_BODY,
+            false => link.next_request_body(),
+        };
+        let link = link.clone();
+        Self {
+            inner,
+            open: Open { link, ordinal },
+        }
     }
 
-    /// Its number, while it is open.
-    fn ordinal(&self) -> Option<u32> {
-        self.open.as_ref().map(|open| open.ordinal)
+    /// The connection that the request came by. Also among the request's extensions, as an
+    /// `Arc<Connection>`, for who does not see this body.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.open.link.connection
+    }
+
+    /// The token of the server, for handlers that end something when it drains. Also among the
+    /// request's extensions, as a `Graceful`.
+    pub fn graceful(&self) -> &Graceful {
+        self.open.link.told()
     }
 }
 
@@ -62,8 +78,9 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         let ended = matches!(polled, Poll::Ready(None)) || self.inner.is_end_stream();
-        if ended && let Some(open) = self.open.take() {
-            open.link.end_of_request_body(open.ordinal);
+        if ended && self.open.ordinal != NO_BODY {
+            let ordinal = std::mem::replace(&mut self.open.ordinal, NO_BODY);
+            self.open.link.end_of_request_body(ordinal);
         }
         polled
     }
@@ -77,63 +94,74 @@ impl Body for RequestBody {
     }
 }
 
-/// One request in flight.
+/// One request in flight, until it is dropped with the body of its answer.
+///
+/// Over HTTP/1 the connection holds the drain open for it, lists it, and is woken at the cut: nothing
+/// of it leaves the connection's task. A stream of HTTP/2 has a task of its own, and does so itself.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<Link>);
+pub(crate) struct InFlight {
+    link: Arc<Link>,
+    stream: Option<Box<Stream>>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    // Without one the drain is over: the request is served all the same, since it was read, and the
+    // process ends when it ends.
+    watch: Option<Watch>,
+    tunnels: bool,
+}
 
 impl InFlight {
-    /// Begins a request; one that shares its connection does not speak for it.
-    pub(crate) fn begin(link: &Arc<Link>, request: &Request<RequestBody>, shares: bool) -> Self {
-        link.begin(request.body().ordinal());
-        if !shares {
-            let connection = &link.connection;
-            connection.begin_request(request.method().as_str(), request.uri().path());
+    pub(crate) fn begin(link: &Arc<Link>, request: &Request<RequestBody>) -> Self {
+        link.begin(request.body().open.ordinal);
+        let (method, uri) = (request.method(), request.uri());
+        let stream = if request.version() >= Version::HTTP_2 {
+            let guard = link.graceful.guard();
+            let watch = guard.map(|guard| Watch::of_stream(guard, method, uri, &link.connection));
+            let tunnels = *method == Method::CONNECT;
+            Some(Box::new(Stream { watch, tunnels }))
+        } else {
+            link.connection.begin_request(method.as_str(), uri.path());
+            None
+        };
+        Self {
+            link: link.clone(),
+            stream,
         }
-        Self(link.clone())
+    }
+}
+
+impl layer::InFlight for InFlight {
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.stream {
+            Some(stream) => match &mut stream.watch {
+                Some(watch) => watch.poll_cut(cx),
+                None => Poll::Pending,
+            },
+            // The driver, which is woken at the cut, polls again.
+            None if self.link.graceful.phase() >= Phase::Cutting => Poll::Ready(()),
+            None => Poll::Pending,
+        }
     }
 
-    pub(crate) fn link(&self) -> &Link {
-        &self.0
+    fn answer<B>(&mut self, response: &mut Response<B>) {
+        match &self.stream {
+            Some(stream) if stream.tunnels && response.status().is_success() => self.link.tunnel(),
+            Some(_) => {}
+            None => self.link.answer(response),
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.watch = None;
+        }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
-pin_project! {
-    /// The body of a response, in flight until it is dropped.
-    pub(crate) struct ResponseBody<B> {
-        #[pin]
-        inner: B,
-        in_flight: InFlight,
-    }
-}
-
-impl<B> ResponseBody<B> {
-    pub(crate) fn new(inner: B, in_flight: InFlight) -> Self {
-        Self { inner, in_flight }
-    }
-}
-
-impl<B: Body> Body for ResponseBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().inner.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.link.end();
     }
 }

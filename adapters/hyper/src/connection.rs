@@ -63,6 +63,8 @@ pub(crate) struct Conn<Io, S> {
     pub(crate) link: Arc<Link>,
     pub(crate) pace: Pace,
     pub(crate) service: S,
+    // Whether its requests have the connection and the token among their extensions.
+    pub(crate) extends: bool,
     pub(crate) mover: Option<Arc<dyn Mover<Io>>>,
 }
 
@@ -137,6 +139,7 @@ pub(crate) async fn serve<Io, S, B, E>(
         link,
         pace,
         service,
+        extends: options.extends,
         mover,
     };
     match (protocol, &options.http1, &options.http2) {

@@ -25,16 +25,15 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tower::util::Oneshot;
 
 use crate::{
-    body::{RequestBody, ResponseBody},
+    body::{InFlight, RequestBody},
     connection::{Conn, HttpBody, HttpService},
     http2_io::Http2Io,
     io::ConnIo,
     linger,
     pace::Wish,
-    service::{ConnFuture, ConnService},
+    service::{Calling, ConnService},
 };
 
 /// What runs the streams of a connection: on any thread, or on this one.
@@ -54,8 +53,8 @@ where
 {
 }
 
-type StreamFuture<S> = ConnFuture<Oneshot<S, Request<RequestBody>>>;
-type StreamBody<B> = ResponseBody<layer::ResponseBody<B>>;
+type StreamFuture<S> = layer::ResponseFuture<Calling<S, Request<RequestBody>>, InFlight>;
+type StreamBody<B> = layer::ResponseBody<B, InFlight>;
 type Hyper<Io, S, E> = Connection<TokioIo<Http2Io<Io>>, ConnService<S>, E>;
 
 /// GOAWAY goes before whatever its streams, which hear of it, send from now on.
@@ -83,11 +82,12 @@ where
         link,
         mut pace,
         service,
+        extends,
         ..
     } = conn;
-    link.share();
-    let (graceful, mut announcer) = link.graceful.connection();
-    let service = ConnService::new(service, link.clone(), graceful);
+    let (told, mut announcer) = link.graceful.connection();
+    link.share(told);
+    let service = ConnService::new(service, link.clone(), extends);
     let (io, hold) = Http2Io::new(ConnIo::new(io, read, link.clone(), None));
     let mut hyper = builder.serve_connection(TokioIo::new(io), service);
     // Whoever connects now has nowhere else to go yet: it is told when the drain begins.

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, IoSlice},
+    ops::Deref,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -21,7 +22,7 @@ pub(crate) struct ConnIo<Io> {
     io: Io,
     // Read already, and to be read again first.
     replay: Bytes,
-    link: Arc<Link>,
+    link: Owned,
     // For what it may become.
     mover: Option<Arc<dyn Mover<Io>>>,
     // Once upgraded there is no driver any more, and the IO itself sees to its end.
@@ -38,7 +39,7 @@ impl<Io> ConnIo<Io> {
         Self {
             io,
             replay,
-            link,
+            link: Owned::new(link),
             mover,
             upgraded: None,
         }
@@ -77,11 +78,11 @@ impl<Io> ConnIo<Io> {
 
     // A connection that the application has taken over fails after the cut.
     fn upgraded(&mut self) -> Option<&mut Upgraded> {
-        if self.upgraded.is_none() && self.link.connection.kind().is_upgraded() {
+        if self.upgraded.is_none() {
             let link = &self.link;
             self.upgraded = link.take_upgraded().map(|holder| Upgraded {
                 holder,
-                stays: StaysUpgraded(Some(link.clone())),
+                stays: StaysUpgraded(Some(Arc::clone(link))),
                 reads: IoDeadline::default(),
                 writes: IoDeadline::default(),
             });
@@ -107,6 +108,31 @@ impl Upgraded {
     }
 }
 
+/// The link, while it has an IO. Others may keep it for longer: a request's body does.
+#[derive(Debug)]
+struct Owned(Arc<Link>);
+
+impl Owned {
+    fn new(link: Arc<Link>) -> Self {
+        link.begin_io();
+        Self(link)
+    }
+}
+
+impl Deref for Owned {
+    type Target = Arc<Link>;
+
+    fn deref(&self) -> &Arc<Link> {
+        &self.0
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.end_io();
+    }
+}
+
 /// It was the application's when an upgrade began.
 #[derive(Debug)]
 struct StaysUpgraded(Option<Arc<Link>>);
@@ -126,14 +152,16 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Some(Upgraded { holder, reads, .. }) = this.upgraded()
-            && let Poll::Ready(cut) = reads.poll(holder, cx)
-        {
-            return Poll::Ready(Err(cut));
-        }
-        if this.link.holds_reads() {
-            // No waker: the driver, which asked for this, polls again.
-            return Poll::Pending;
+        if !this.link.reads_freely() {
+            if let Some(Upgraded { holder, reads, .. }) = this.upgraded()
+                && let Poll::Ready(cut) = reads.poll(holder, cx)
+            {
+                return Poll::Ready(Err(cut));
+            }
+            if this.link.holds_reads() {
+                // No waker: the driver, which asked for this, polls again.
+                return Poll::Pending;
+            }
         }
         if this.replay.has_remaining() {
             let n = this.replay.len().min(buf.remaining());
@@ -143,7 +171,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        if buf.filled().len() > before && this.upgraded.is_none() {
+        if buf.filled().len() > before && !this.link.has_left() {
             this.link.has_read();
         }
         let received = buf.filled().len() - before;
@@ -158,7 +186,8 @@ impl<Io: AsyncWrite + Unpin> ConnIo<Io> {
         cx: &mut Context<'_>,
         poll: impl FnOnce(Pin<&mut Io>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if let Some(Upgraded { holder, writes, .. }) = self.upgraded()
+        if self.link.has_left()
+            && let Some(Upgraded { holder, writes, .. }) = self.upgraded()
             && let Poll::Ready(cut) = writes.poll(holder, cx)
         {
             return Poll::Ready(Err(cut));

@@ -6,32 +6,44 @@
 //! 1. Over HTTP/1 all of this runs in the connection's task, but for the end of a request body,
 //!    which a handler may read elsewhere. Over HTTP/2 each stream has a task of its own. So the
 //!    fields are atomics; they are relaxed, because each is a fact by itself, and whoever changes
-//!    one outside the connection's task wakes it.
+//!    one outside the connection's task wakes it. What only HTTP/2 changes elsewhere is counted
+//!    without a locked instruction over HTTP/1, and wakes nobody there: the driver looks at it after
+//!    each poll of hyper, which is when it changes.
 //! 2. A connection is at a *boundary* when hyper has just returned `Pending` and no request is in
 //!    flight (its response body has been dropped), the last request's body was read to its end,
 //!    and all that was written was flushed since. Then, and only then, nothing is owed either way.
 //! 3. A request body that was dropped unread is over once hyper has been polled after that: it then
 //!    throws away what is there of it, or closes the connection, which its future tells.
-//! 4. An upgraded connection belongs to the application: its holder lives in its IO from then on.
+//! 4. An upgraded connection belongs to the application: its holder lives in its IO from then on,
+//!    and passes through here for as long as there is an IO to take it, though the link may live on in
+//!    the bodies of its requests.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{
-        AtomicBool, AtomicU32,
+        AtomicBool, AtomicU8, AtomicU32,
         Ordering::{Acquire, Relaxed, Release},
     },
 };
 
 use atomic_waker::AtomicWaker;
 use handover::{Connection, Graceful, Holder, Kind, Phase, Stays};
+use http::{HeaderValue, Response, StatusCode, header::CONNECTION};
 
 /// In place of the number of a body.
-const NO_BODY: u32 = 0;
+pub(crate) const NO_BODY: u32 = 0;
+
+/// A hand-over is wanted: nothing new is read, so that a boundary comes soon.
+const HOLDS_READS: u8 = 1;
+/// It has left HTTP, and its holder has been put down for its IO.
+const HAS_LEFT: u8 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) connection: Arc<Connection>,
     pub(crate) graceful: Graceful,
+    // What requests are given, if not that; see `told`.
+    told: OnceLock<Graceful>,
     // Given to the successor in an upgrade, and so not announced.
     movable: AtomicBool,
     // Why it never is.
@@ -54,11 +66,13 @@ pub(crate) struct Link {
     // Counts reads, so that quiet can be told from slow.
     reads: AtomicU32,
     tunnels: AtomicBool,
-    // A hand-over is wanted: nothing new is read, so that a boundary comes soon.
-    holds_reads: AtomicBool,
+    // Of `HOLDS_READS` and `HAS_LEFT`; nearly always 0, which the IO asks first.
+    detours: AtomicU8,
     // HTTP/2: heads and answers are the streams' affair, which list themselves.
     shared: AtomicBool,
     upgraded: Mutex<Option<Holder>>,
+    // Somebody is there to take that; changed under its lock.
+    has_io: AtomicBool,
     driver: AtomicWaker,
 }
 
@@ -71,6 +85,7 @@ impl Link {
         Arc::new(Self {
             connection,
             graceful,
+            told: OnceLock::new(),
             movable: AtomicBool::new(immovable.is_none()),
             immovable,
             stayed: AtomicBool::new(false),
@@ -83,18 +98,24 @@ impl Link {
             head_begun: AtomicBool::new(false),
             reads: AtomicU32::new(0),
             tunnels: AtomicBool::new(false),
-            holds_reads: AtomicBool::new(false),
+            detours: AtomicU8::new(0),
             shared: AtomicBool::new(false),
             upgraded: Mutex::new(None),
+            has_io: AtomicBool::new(false),
             driver: AtomicWaker::new(),
         })
     }
 
     // ===== asked by the IO =====
 
+    /// Nothing is to be asked before a read but what was replayed: the common case, by one load.
+    pub(crate) fn reads_freely(&self) -> bool {
+        self.detours.load(Acquire) == 0
+    }
+
     /// Reads are held back, save for what a request under way still has to receive.
     pub(crate) fn holds_reads(&self) -> bool {
-        self.holds_reads.load(Relaxed) && self.body_open.load(Relaxed) == NO_BODY
+        self.detours.load(Relaxed) & HOLDS_READS != 0 && self.body_open.load(Relaxed) == NO_BODY
     }
 
     // ===== told by the IO =====
@@ -124,15 +145,6 @@ impl Link {
             self.set_idle();
         }
         self.unflushed.store(false, Relaxed);
-    }
-
-    /// Whether the answer that begins now is to say that it is the last.
-    ///
-    /// The phase is looked at here as well, because the driver may not have seen it yet.
-    pub(crate) fn announces(&self) -> bool {
-        self.closing.load(Relaxed)
-            || self.graceful.phase() != Phase::Running
-                && (!self.is_movable() || self.graceful.is_stopping())
     }
 
     // ===== told by the driver =====
@@ -180,32 +192,74 @@ impl Link {
 
     /// Holds reads back, or lets them go again.
     pub(crate) fn hold_reads(&self, hold: bool) {
-        self.holds_reads.store(hold, Relaxed);
+        match hold {
+            true => self.detours.fetch_or(HOLDS_READS, Relaxed),
+            false => self.detours.fetch_and(!HOLDS_READS, Relaxed),
+        };
     }
 
-    /// Many requests share this connection: it speaks HTTP/2.
-    pub(crate) fn share(&self) {
+    /// Many requests share this connection: it speaks HTTP/2. They are given this token.
+    pub(crate) fn share(&self, told: Graceful) {
+        let _ = self.told.set(told);
         self.shared.store(true, Relaxed);
         self.head_begun.store(false, Relaxed);
         self.connection.set_kind(Kind::Idle);
     }
 
-    // ===== told by the service =====
+    // ===== asked and told by the service =====
 
-    /// A request begins, with this body.
-    pub(crate) fn begin(&self, body: Option<u32>) {
+    /// The token that requests are given: one that hears of the drain when their client has.
+    pub(crate) fn told(&self) -> &Graceful {
+        self.told.get().unwrap_or(&self.graceful)
+    }
+
+    /// A request begins, with the body of this number.
+    pub(crate) fn begin(&self, body: u32) {
         self.head_begun.store(false, Relaxed);
-        self.body_open.store(body.unwrap_or(NO_BODY), Relaxed);
-        self.in_flight.fetch_add(1, Relaxed);
+        self.body_open.store(body, Relaxed);
+        if self.shared.load(Relaxed) {
+            self.in_flight.fetch_add(1, Relaxed);
+        } else {
+            self.in_flight
+                .store(self.in_flight.load(Relaxed) + 1, Relaxed);
+        }
+    }
+
+    /// Tells the client, over HTTP/1, whether this answer is the last one.
+    pub(crate) fn answer<B>(&self, response: &mut Response<B>) {
+        // A 101 keeps its `Connection: upgrade`.
+        if self.announces() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+    }
+
+    /// Whether the answer that begins now is to say that it is the last.
+    ///
+    /// The phase is looked at here as well, because the driver may not have seen it yet.
+    pub(crate) fn announces(&self) -> bool {
+        self.closing.load(Relaxed)
+            || self.graceful.phase() != Phase::Running
+                && (!self.is_movable() || self.graceful.is_stopping())
     }
 
     pub(crate) fn end(&self) {
-        if self.in_flight.fetch_sub(1, Relaxed) == 1 {
+        let shared = self.shared.load(Relaxed);
+        let before = if shared {
+            self.in_flight.fetch_sub(1, Relaxed)
+        } else {
+            let before = self.in_flight.load(Relaxed);
+            self.in_flight.store(before.wrapping_sub(1), Relaxed);
+            before
+        };
+        if before == 1 {
             // An answer that the client has not taken yet is not over.
             if !self.unflushed.load(Relaxed) {
                 self.set_idle();
             }
-            self.driver.wake();
+            if shared {
+                self.driver.wake();
+            }
         }
     }
 
@@ -300,11 +354,74 @@ impl Link {
             self.connection.set_kind(Kind::Upgraded);
         }
         let mut upgraded = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
-        *upgraded = Some(holder);
+        if self.has_io.load(Relaxed) {
+            *upgraded = Some(holder);
+        }
+        drop(upgraded);
+        self.detours.fetch_or(HAS_LEFT, Release);
+    }
+
+    /// It has left HTTP: its holder is, or was, here to be taken.
+    pub(crate) fn has_left(&self) -> bool {
+        self.detours.load(Acquire) & HAS_LEFT != 0
+    }
+
+    pub(crate) fn begin_io(&self) {
+        let _upgraded = self.upgraded.lock();
+        self.has_io.store(true, Relaxed);
+    }
+
+    /// The IO is gone, and so is whatever the application held the drain open for.
+    pub(crate) fn end_io(&self) {
+        let mut upgraded = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_io.store(false, Relaxed);
+        let ended = upgraded.take();
+        drop(upgraded);
+        drop(ended);
     }
 
     pub(crate) fn take_upgraded(&self) -> Option<Holder> {
         let mut upgraded = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
         upgraded.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handover::{Address, Reason};
+
+    use super::*;
+
+    fn link(immovable: Option<Stays>) -> (Graceful, Arc<Link>, impl Sized) {
+        let graceful = Graceful::new();
+        let guard = graceful.guard();
+        let connection = Connection::new(Address::Unix(None));
+        let link = Link::new(connection, graceful.clone(), immovable);
+        (graceful, link, guard)
+    }
+
+    /// What a client is told of its connection in this answer.
+    fn told(link: &Link, mut response: Response<()>) -> Option<HeaderValue> {
+        link.answer(&mut response);
+        response.headers_mut().remove(CONNECTION)
+    }
+
+    #[test]
+    fn what_is_going_to_move_is_not_told_to_go() {
+        let (graceful, link, _guard) = link(None);
+        assert_eq!(told(&link, Response::new(())), None);
+        graceful.drain_for(Reason::Upgrade { successor: 7 });
+        assert_eq!(told(&link, Response::new(())), None);
+    }
+
+    #[test]
+    fn what_cannot_move_is_told_so() {
+        let (graceful, link, _guard) = link(Some(Stays::Listener));
+        graceful.drain_for(Reason::Upgrade { successor: 7 });
+        let close = HeaderValue::from_static("close");
+        assert_eq!(told(&link, Response::new(())), Some(close));
+        let mut switching = Response::new(());
+        *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        assert_eq!(told(&link, switching), None);
     }
 }

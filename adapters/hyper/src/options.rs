@@ -13,6 +13,7 @@ pub(crate) struct Options<E = TokioExecutor> {
     pub(crate) age: Option<Duration>,
     pub(crate) connections: Option<usize>,
     pub(crate) moves: bool,
+    pub(crate) extends: bool,
     pub(crate) http1: Option<http1::Builder>,
     pub(crate) http2: Option<http2::Builder<E>>,
 }
@@ -32,6 +33,7 @@ impl<E: Clone> Options<E> {
             age: None,
             connections: None,
             moves: true,
+            extends: true,
             http1: Some(http1),
             http2: Some(http2),
         }

@@ -119,6 +119,17 @@ impl<A: Accept, S, E> Serve<A, S, E> {
         self
     }
 
+    /// Leaves the connection and the token out of the requests' extensions, which are most of what
+    /// this loop adds to a request: four allocations.
+    ///
+    /// For services that take both from the [`RequestBody`], or need neither. A
+    /// [`GracefulLayer`](handover::GracefulLayer) or an extractor further in finds nothing then: do
+    /// without them.
+    pub fn without_extensions(mut self) -> Self {
+        self.options.extends = false;
+        self
+    }
+
     /// Serves with `handler` what a predecessor gives of this protocol on this listener: connections
     /// that were upgraded, made [`movable`](crate::movable), and given away. What is of a protocol
     /// without a handler stays with the predecessor.

@@ -172,6 +172,18 @@ async fn a_handler_that_never_ends_is_answered_for_with_a_pipeline_unread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_connection_that_nobody_has_read_holds_nothing_once_it_is_closed() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let upgrade = "GET /leave HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    client.send(upgrade).await;
+    let (answer, _) = client.end().await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    let (report, _) = server.drained().await;
+    assert!(report.is_complete(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_never_ends_is_broken_off() {
     let server = Server::start().await;
     let mut client = server.connect().await;

@@ -6,12 +6,11 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use handover::{Address, Connection};
+use handover::Address;
 use handover_hyper::RequestBody;
 use http::{HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
@@ -67,15 +66,13 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
-        let mut request = request.map(Body::new);
-        let extensions = request.extensions_mut();
-        let connection = extensions.get::<Arc<Connection>>();
-        let remote = connection.and_then(|connection| connection.peer().as_socket_addr());
-        extensions.insert(TcpConnectInfo {
+    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
+        let remote = request.body().connection().peer().as_socket_addr();
+        request.extensions_mut().insert(TcpConnectInfo {
             local_addr: self.local,
             remote_addr: remote,
         });
+        let request = request.map(Body::new);
         let timeout = timeout(request.headers());
         AppFuture {
             inner: self.inner.call(request),

@@ -2,48 +2,46 @@ use std::{
     error::Error,
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::watch::Watch;
+use super::{InFlight, Watch};
 
 pin_project! {
     /// Response body of [`GracefulService`](super::GracefulService): its request is in flight
     /// until it has ended or is dropped.
-    pub struct ResponseBody<B> {
+    pub struct ResponseBody<B, W = Watch> {
+        // Before what sees the request through, which may end the drain.
         #[pin]
         inner: Option<B>,
-        watch: Watch,
+        in_flight: Option<W>,
     }
 }
 
-impl<B> ResponseBody<B> {
-    pub(super) fn new(inner: B) -> Self {
+impl<B, W> ResponseBody<B, W> {
+    pub(super) fn new(inner: B, in_flight: Option<W>) -> Self {
         Self {
             inner: Some(inner),
-            watch: Watch::Over,
+            in_flight,
         }
     }
 
-    pub(super) fn empty() -> Self {
+    pub(super) fn empty(in_flight: Option<W>) -> Self {
         Self {
             inner: None,
-            watch: Watch::Over,
+            in_flight,
         }
-    }
-
-    pub(super) fn with(self, watch: Watch) -> Self {
-        Self { watch, ..self }
     }
 }
 
-impl<B> Body for ResponseBody<B>
+impl<B, W> Body for ResponseBody<B, W>
 where
     B: Body,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
+    W: InFlight,
 {
     type Data = B::Data;
     /// The inner body's, or [`Cut`].
@@ -54,21 +52,26 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            *this.watch = Watch::Over;
-            return Poll::Ready(None);
+        let polled = match this.inner.as_mut().as_pin_mut() {
+            Some(inner) => inner.poll_frame(cx),
+            None => Poll::Ready(None),
         };
-        match inner.poll_frame(cx) {
+        match polled {
             Poll::Ready(Some(frame)) => Poll::Ready(Some(frame.map_err(Into::into))),
             Poll::Ready(None) => {
-                *this.watch = Watch::Over;
+                if let Some(in_flight) = this.in_flight {
+                    in_flight.end();
+                }
                 Poll::Ready(None)
             }
-            Poll::Pending if this.watch.poll_cut(cx).is_ready() => {
+            Poll::Pending => {
+                let Some(in_flight) = this.in_flight else {
+                    return Poll::Pending;
+                };
+                ready!(in_flight.poll_cut(cx));
                 this.inner.set(None);
                 Poll::Ready(Some(Err(Cut.into())))
             }
-            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -82,10 +85,10 @@ where
     }
 }
 
-impl<B> fmt::Debug for ResponseBody<B> {
+impl<B, W: fmt::Debug> fmt::Debug for ResponseBody<B, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody")
-            .field("watch", &self.watch)
+            .field("in_flight", &self.in_flight)
             .finish_non_exhaustive()
     }
 }

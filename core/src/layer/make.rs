@@ -9,7 +9,13 @@ use crate::Graceful;
 #[derive(Clone, Debug)]
 pub struct GracefulLayer {
     graceful: Graceful,
-    refuse: Option<Duration>,
+    options: Options,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    pub(super) refuse: Option<Duration>,
+    pub(super) token: bool,
 }
 
 impl GracefulLayer {
@@ -18,7 +24,10 @@ impl GracefulLayer {
     pub fn new(graceful: Graceful) -> Self {
         Self {
             graceful,
-            refuse: None,
+            options: Options {
+                refuse: None,
+                token: true,
+            },
         }
     }
 
@@ -29,7 +38,19 @@ impl GracefulLayer {
     /// on where clients retry elsewhere and serving would take longer than the deadline.
     #[must_use]
     pub fn refuse_while_draining(mut self, retry_after: Duration) -> Self {
-        self.refuse = Some(retry_after);
+        self.options.refuse = Some(retry_after);
+        self
+    }
+
+    /// Leaves the token out of the requests' extensions.
+    ///
+    /// Under a server that puts nothing else there it is most of what this layer costs: three
+    /// allocations for each request. Do so where handlers do not watch the drain, or have the token
+    /// by other means, such as axum's state. A second layer further in does not know of this one then,
+    /// and counts the request once more.
+    #[must_use]
+    pub fn without_token(mut self) -> Self {
+        self.options.token = false;
         self
     }
 }
@@ -38,6 +59,6 @@ impl<S> Layer<S> for GracefulLayer {
     type Service = GracefulService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GracefulService::new(inner, self.graceful.clone(), self.refuse)
+        GracefulService::new(inner, self.graceful.clone(), self.options)
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! - counts each request in flight, and lists those that take a while;
 //! - puts the [`Graceful`](crate::Graceful) into the request's extensions, so that handlers can
-//!   watch the drain;
+//!   watch the drain, [unless told not to](GracefulLayer::without_token);
 //! - from the lame duck on, answers HTTP/1 with `Connection: close`, so that a client goes
 //!   elsewhere with its next request and loses none;
 //! - if asked to, refuses requests with `503` and `Retry-After` while draining;
@@ -50,10 +50,12 @@ mod make;
 mod service;
 mod watch;
 
+use self::future::announce;
 pub use self::{
     body::{Cut, ResponseBody},
     future::{ResponseFuture, asks_for_events},
     health::{HealthFuture, HealthLayer, HealthService},
     make::GracefulLayer,
     service::GracefulService,
+    watch::{InFlight, Watch},
 };

@@ -1,13 +1,10 @@
-use std::{
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{Request, Response, header::ACCEPT};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{ResponseBody, ResponseFuture, asks_for_events, watch};
+use super::{ResponseBody, ResponseFuture, Watch, asks_for_events, make::Options};
 use crate::{Graceful, Phase};
 
 /// Makes a drain wait for the requests of the inner service. See the [module](super).
@@ -15,15 +12,15 @@ use crate::{Graceful, Phase};
 pub struct GracefulService<S> {
     inner: S,
     graceful: Graceful,
-    refuse: Option<Duration>,
+    options: Options,
 }
 
 impl<S> GracefulService<S> {
-    pub(super) fn new(inner: S, graceful: Graceful, refuse: Option<Duration>) -> Self {
+    pub(super) fn new(inner: S, graceful: Graceful, options: Options) -> Self {
         Self {
             inner,
             graceful,
-            refuse,
+            options,
         }
     }
 
@@ -59,21 +56,22 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let outer = request.extensions().get::<Graceful>();
         if outer.is_some_and(|outer| outer.is_same_drain(&self.graceful)) {
-            return ResponseFuture::untracked(self.inner.call(request));
+            return ResponseFuture::new(self.inner.call(request), Watch::elsewhere());
         }
-        let asks_for_events = asks_for_events(request.headers());
+        // Now or never: the handler takes the request along, and may be cut off much later.
+        let asks_for_events = asks_for_events(request.headers().get(ACCEPT));
         let Some(guard) = self.graceful.guard() else {
             return ResponseFuture::refuse(None).for_events(asks_for_events);
         };
-        if let Some(retry_after) = self.refuse
+        if let Some(retry_after) = self.options.refuse
             && guard.phase() >= Phase::Draining
         {
             return ResponseFuture::refuse(Some(retry_after)).for_events(asks_for_events);
         }
-        let line = watch::Request::new(request.method().clone(), request.uri().clone());
-        let version = request.version();
-        request.extensions_mut().insert(self.graceful.clone());
-        let called = self.inner.call(request);
-        ResponseFuture::counted(called, guard, line, version).for_events(asks_for_events)
+        let watch = Watch::of(guard, request.method(), request.uri(), request.version());
+        if self.options.token {
+            request.extensions_mut().insert(self.graceful.clone());
+        }
+        ResponseFuture::new(self.inner.call(request), watch).for_events(asks_for_events)
     }
 }

@@ -6,105 +6,186 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Method, Uri};
+use http::{Method, Response, Uri, Version};
 use tokio::time::Instant;
 
+use super::announce;
 use crate::{
     Phase,
     guard::{Guard, Holder},
     holder::{Describe, Holding, Kind},
 };
 
+/// Sees a request through: what a [`ResponseFuture`](super::ResponseFuture) has until the head of
+/// the answer is out, and its [`ResponseBody`](super::ResponseBody) from then on.
+///
+/// The request is in flight until it is dropped, or says otherwise at the end of the body.
+pub trait InFlight {
+    /// Ready at the cut. Polled when somebody has to wait; it wakes the task, or sees to it that the
+    /// task is polled.
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Adds to the head of the answer what its client is to be told.
+    fn answer<B>(&mut self, response: &mut Response<B>);
+
+    /// The body has ended, and will be dropped.
+    fn end(&mut self) {}
+}
+
 /// A request's guard, which becomes a listed holder the first time that somebody has to wait.
 ///
 /// A request that is answered at once is never listed: it takes a guard and nothing else.
+pub struct Watch {
+    state: State,
+    announces: bool,
+}
+
 #[derive(Debug)]
-pub(super) enum Watch {
-    Counted(Guard, Option<Request>),
+enum State {
+    Counted(Guard, Line),
     Listed(Holder),
-    /// Its connection lists it, and polls it at the cut.
-    OfConnection(Guard),
-    /// Somebody else counts this request.
-    Elsewhere,
-    /// The request has ended.
+    /// Somebody else counts this request, or it has ended.
     Over,
 }
 
 impl Watch {
-    /// Ready at the cut.
-    pub(super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Self::Counted(guard, request) = self {
-            let listed = Listed {
-                request: request.take(),
-                since: Instant::now(),
-            };
-            *self = Self::Listed(Holder::new(guard.clone(), Arc::new(listed)));
+    pub(super) fn of(guard: Guard, method: &Method, uri: &Uri, version: Version) -> Self {
+        Self {
+            state: State::Counted(guard, Line::new(method, uri)),
+            announces: version <= Version::HTTP_11,
         }
-        match self {
-            Self::Listed(holder) => {
-                while let Poll::Ready(phase) = holder.poll_phase(cx) {
-                    if phase >= Phase::Cutting {
-                        return Poll::Ready(());
-                    }
+    }
+
+    /// For a serve loop whose request has a task of its own: a stream of HTTP/2. It is listed, with
+    /// its connection's peer, once it is not answered at once.
+    #[cfg(feature = "accept")]
+    pub fn of_stream(
+        guard: Guard,
+        method: &Method,
+        uri: &Uri,
+        connection: &Arc<crate::Connection>,
+    ) -> Self {
+        let mut watch = Self::of(guard, method, uri, Version::HTTP_2);
+        if let State::Counted(_, line) = &mut watch.state {
+            line.connection = Some(connection.clone());
+        }
+        watch
+    }
+
+    pub(super) fn elsewhere() -> Self {
+        Self {
+            state: State::Over,
+            announces: false,
+        }
+    }
+
+    // Where the drain stands, if it is for this watch to tell the client.
+    fn phase(&self) -> Phase {
+        match &self.state {
+            State::Counted(guard, _) => guard.phase(),
+            State::Listed(holder) => holder.phase(),
+            State::Over => Phase::Running,
+        }
+    }
+}
+
+impl InFlight for Watch {
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let State::Counted(guard, line) = &self.state {
+            let listed = Arc::new(Listed {
+                line: line.clone(),
+                since: Instant::now(),
+            });
+            self.state = State::Listed(Holder::new(guard.clone(), listed));
+        }
+        if let State::Listed(holder) = &mut self.state {
+            while let Poll::Ready(phase) = holder.poll_phase(cx) {
+                if phase >= Phase::Cutting {
+                    return Poll::Ready(());
                 }
             }
-            Self::OfConnection(guard) if guard.phase() >= Phase::Cutting => {
-                return Poll::Ready(());
-            }
-            _ => {}
         }
         Poll::Pending
     }
 
-    /// Where the drain stands, if it is for this watch to tell the client.
-    pub(super) fn phase(&self) -> Phase {
-        match self {
-            Self::Counted(guard, _) | Self::OfConnection(guard) => guard.phase(),
-            Self::Listed(holder) => holder.phase(),
-            Self::Elsewhere | Self::Over => Phase::Running,
+    fn answer<B>(&mut self, response: &mut Response<B>) {
+        if self.announces && self.phase() != Phase::Running {
+            announce(response);
         }
+    }
+
+    fn end(&mut self) {
+        self.state = State::Over;
     }
 }
 
-/// What is known of a request that is not answered at once.
-pub(super) struct Request {
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-    #[cfg(feature = "accept")]
-    pub(super) connection: Option<Arc<crate::Connection>>,
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.state.fmt(f)
+    }
 }
 
-impl Request {
-    pub(super) fn new(method: Method, uri: Uri) -> Self {
+// Of a path: enough to tell which request it is.
+const PATH: usize = 61;
+
+/// What is known of a request that is not answered at once.
+///
+/// The path is copied, since who calls gives the request away: a clone of its `Uri` would be three
+/// counted references, and dearer than the guard.
+#[derive(Clone)]
+struct Line {
+    method: Method,
+    length: u8,
+    cut: bool,
+    path: [u8; PATH],
+    #[cfg(feature = "accept")]
+    connection: Option<Arc<crate::Connection>>,
+}
+
+impl Line {
+    fn new(method: &Method, uri: &Uri) -> Self {
+        let path = uri.path().as_bytes();
+        let length = path.len().min(PATH);
+        let mut copy = [0; PATH];
+        copy[..length].copy_from_slice(&path[..length]);
         Self {
-            method,
-            uri,
+            method: method.clone(),
+            length: length as u8,
+            cut: path.len() > PATH,
+            path: copy,
             #[cfg(feature = "accept")]
             connection: None,
         }
     }
 }
 
-impl fmt::Debug for Request {
+impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.uri.path())
+        let path = String::from_utf8_lossy(&self.path[..self.length.into()]);
+        let dots = if self.cut { "…" } else { "" };
+        write!(f, "{} {path}{dots}", self.method)
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 struct Listed {
-    request: Option<Request>,
+    line: Line,
     since: Instant,
 }
 
 impl Describe for Listed {
     fn describe(&self) -> Holding {
-        let request = self.request.as_ref();
         let holding = Holding {
-            what: request.map(|request| format!("{request:?}")),
+            what: Some(self.line.to_string()),
             ..Holding::new(Kind::Stream, self.since.elapsed())
         };
         #[cfg(feature = "accept")]
-        if let Some(connection) = request.and_then(|request| request.connection.as_ref()) {
+        if let Some(connection) = &self.line.connection {
             return Holding {
                 peer: Some(connection.peer().to_string()),
                 listener: connection.listener().map(str::to_owned),

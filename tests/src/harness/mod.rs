@@ -34,7 +34,7 @@ pub use self::{
     program::Program,
     ready::Ready,
     server::Server,
-    tcp::ServerEnd,
+    tcp::{ServerEnd, established},
     wait::eventually,
 };
 pub use rustix::process::Signal;

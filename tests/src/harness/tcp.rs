@@ -1,6 +1,6 @@
 //! What `/proc` says about a TCP connection, seen from the server's end.
 
-use std::{fs, io, net::SocketAddrV4};
+use std::{collections::HashSet, fs, io, net::SocketAddrV4};
 
 /// The server's end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,27 @@ impl ServerEnd {
             unsent: u64::from_str_radix(unsent, 16).ok()?,
         })
     }
+}
+
+/// How many established connections a process has a descriptor of; what else it has open does not
+/// count.
+///
+/// # Errors
+///
+/// If the process is gone, or `/proc` cannot be read.
+pub fn established(pid: u32) -> io::Result<usize> {
+    const ESTABLISHED: &str = "01";
+    let table = fs::read_to_string("/proc/net/tcp")?;
+    let rows = table.lines().map(|row| row.split_whitespace());
+    let inodes: HashSet<String> = rows
+        .filter_map(|mut row| (row.nth(3)? == ESTABLISHED).then(|| row.nth(5))?)
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    let names = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    Ok(names
+        .filter(|name| inodes.contains(&*name.to_string_lossy()))
+        .count())
 }
 
 /// As the kernel writes it: the address as a number of this host, in hex.

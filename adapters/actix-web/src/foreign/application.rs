@@ -250,10 +250,7 @@ fn unavailable<B>(
 
 fn asks_for_events(accept: Option<&HeaderValue>) -> bool {
     let accept = accept.and_then(|value| http::HeaderValue::from_bytes(value.as_bytes()).ok());
-    accept.is_some_and(|accept| {
-        let headers = http::HeaderMap::from_iter([(http::header::ACCEPT, accept)]);
-        handover::layer::asks_for_events(&headers)
-    })
+    handover::layer::asks_for_events(accept.as_ref())
 }
 
 impl<F, B> fmt::Debug for Responding<F, B> {

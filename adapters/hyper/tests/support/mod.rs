@@ -124,12 +124,18 @@ impl Script {
                         io.write_all(&bytes[..n]).await.unwrap();
                     }
                 });
-                let mut switching = text("");
-                *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-                let headers = switching.headers_mut();
-                headers.insert("upgrade", HeaderValue::from_static("echo"));
-                headers.insert("connection", HeaderValue::from_static("upgrade"));
-                switching
+                switching()
+            }
+            // Has left HTTP, closes at once, and keeps the request.
+            "/leave" => {
+                let mut request = request;
+                let upgrade = hyper::upgrade::on(&mut request);
+                tokio::spawn(async move {
+                    drop(upgrade.await.unwrap());
+                    std::future::pending::<()>().await;
+                    drop(request);
+                });
+                switching()
             }
             _ if request.uri().query() == Some("count") => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -226,6 +232,15 @@ impl ScriptService {
         };
         (Self(script), called, go)
     }
+}
+
+fn switching() -> Answer {
+    let mut switching = Response::new(Either::Left(Full::default()));
+    *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = switching.headers_mut();
+    headers.insert("upgrade", HeaderValue::from_static("echo"));
+    headers.insert("connection", HeaderValue::from_static("upgrade"));
+    switching
 }
 
 impl tower_service::Service<Request<RequestBody>> for ScriptService {

@@ -1,0 +1,72 @@
+use std::{
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use handover::Graceful;
+
+use crate::Row;
+
+/// Asks "is it draining?". The first row is the least that asking costs: one load.
+pub fn draining() -> Vec<Row> {
+    let mut rows = vec![
+        Row::of(
+            "floor/Arc<AtomicBool>",
+            || Arc::new(AtomicBool::new(false)),
+            |flag| {
+                black_box(flag.load(Ordering::Acquire));
+            },
+        ),
+        Row::of(
+            "handover/Graceful::is_draining",
+            Graceful::new,
+            |graceful| {
+                black_box(graceful.is_draining());
+            },
+        ),
+        Row::new("handover/Guard::phase", |threads| {
+            let graceful = Graceful::new();
+            let runs = (0..threads).map(|_| -> crate::Run {
+                let guard = graceful.guard().expect("not drained");
+                Box::new(move |times| {
+                    for _ in 0..times {
+                        black_box(black_box(&guard).phase());
+                    }
+                })
+            });
+            runs.collect()
+        }),
+    ];
+    #[cfg(feature = "peers")]
+    rows.extend(peers());
+    rows
+}
+
+#[cfg(feature = "peers")]
+fn peers() -> Vec<Row> {
+    use swansong::Swansong;
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+    vec![
+        Row::of(
+            "tokio-util/CancellationToken::is_cancelled",
+            CancellationToken::new,
+            |token| {
+                black_box(token.is_cancelled());
+            },
+        ),
+        Row::of(
+            "tokio-util/TaskTracker::is_closed",
+            TaskTracker::new,
+            |tracker| {
+                black_box(tracker.is_closed());
+            },
+        ),
+        Row::of("swansong/state", Swansong::new, |swansong| {
+            black_box(swansong.state().is_running());
+        }),
+    ]
+}

@@ -1,0 +1,79 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use handover::Graceful;
+
+use crate::Row;
+
+/// Takes what holds a drain open, and drops it. The first row is the least that a shared count costs.
+pub fn guard() -> Vec<Row> {
+    let mut rows = vec![
+        Row::of("floor/Arc clone", || Arc::new(0), |arc| drop(arc.clone())),
+        Row::of(
+            "floor/atomic",
+            || Arc::new(AtomicUsize::new(0)),
+            |count| {
+                count.fetch_add(1, Ordering::Relaxed);
+                count.fetch_sub(1, Ordering::AcqRel);
+            },
+        ),
+        Row::of("handover/guard", Graceful::new, |graceful| {
+            drop(graceful.guard());
+        }),
+        Row::new("handover/guard clone", |threads| {
+            let graceful = Graceful::new();
+            let runs = (0..threads).map(|_| -> crate::Run {
+                let guard = graceful.guard().expect("not drained");
+                Box::new(move |times| (0..times).for_each(|_| drop(guard.clone())))
+            });
+            runs.collect()
+        }),
+        Row::of("handover/hold", Graceful::new, |graceful| {
+            drop(graceful.hold("job"));
+        }),
+    ];
+    #[cfg(feature = "peers")]
+    rows.extend(peers());
+    rows
+}
+
+#[cfg(feature = "peers")]
+fn peers() -> Vec<Row> {
+    use hyper_util::server::graceful::GracefulShutdown;
+    use swansong::Swansong;
+    use tokio_graceful::Shutdown;
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+    vec![
+        Row::of(
+            "tokio-util/TaskTracker::token",
+            TaskTracker::new,
+            |tracker| drop(tracker.token()),
+        ),
+        Row::of(
+            "tokio-util/token + CancellationToken",
+            || (TaskTracker::new(), CancellationToken::new()),
+            |(tracker, token)| drop((tracker.token(), token.clone())),
+        ),
+        Row::of(
+            "hyper-util/GracefulShutdown::watcher",
+            || Arc::new(GracefulShutdown::new()),
+            |graceful| drop(graceful.watcher()),
+        ),
+        Row::of(
+            "tokio-graceful/ShutdownGuard clone",
+            || Shutdown::no_signal().guard(),
+            |guard| drop(guard.clone()),
+        ),
+        Row::of(
+            "drain/Watch clone",
+            || Arc::new(drain::channel()),
+            |channel| drop(channel.1.clone()),
+        ),
+        Row::of("swansong/guard", Swansong::new, |swansong| {
+            drop(swansong.guard());
+        }),
+    ]
+}

@@ -1,0 +1,43 @@
+//! What is measured, one file to a question. The first row of each is what the others stand beside.
+
+mod connection;
+mod draining;
+mod guard;
+mod layer;
+mod request;
+
+pub use self::{
+    connection::connection,
+    draining::draining,
+    guard::guard,
+    layer::layer,
+    request::{Server, request, servers},
+};
+
+use crate::Row;
+
+/// Rows that answer one question.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Question {
+    /// The question.
+    pub title: &'static str,
+    /// What answers it, one next to the other.
+    pub rows: Vec<Row>,
+}
+
+/// All questions.
+pub fn questions() -> Vec<Question> {
+    [
+        ("take and drop what holds a drain", guard()),
+        ("is it draining?", draining()),
+        (
+            "a connection is tracked, waits once, and ends",
+            connection(),
+        ),
+        ("call a service that answers at once", layer()),
+        ("an HTTP/1 request on an open connection", request()),
+    ]
+    .map(|(title, rows)| Question { title, rows })
+    .into()
+}
