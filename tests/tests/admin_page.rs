@@ -200,6 +200,7 @@ async fn running(server: &Server, page: &mut Page) -> Vec<Peer> {
     };
     let pid = server.first().pid().to_string();
     assert_eq!((&row[0][..], &row[2]), ("0", &pid), "{seen:?}");
+    assert_eq!(row[1], env!("CARGO_PKG_VERSION"), "{seen:?}");
     assert_eq!((&row[3][..], &row[6][..]), ("running", "1"), "{seen:?}");
     let holder = seen.holder("GET /hold").to_vec();
     assert_eq!(holder[0], "request", "{seen:?}");
