@@ -1,4 +1,5 @@
-//! What a request costs: warp and actix-web on their own loops, and here.
+//! What a request costs: warp and actix-web on their own loops, and here; and here with an admin
+//! listener that nobody asks.
 //!
 //! Instructions, counted by valgrind's callgrind, of all threads of a process: it serves its own
 //! client, which writes and reads on a kept-alive connection over the loop-back interface and does
@@ -8,7 +9,10 @@
 //!
 //! ```text
 //! cargo bench -p handover-tests --bench frameworks
+//! cargo bench -p handover-tests --bench frameworks -- handover-axum
 //! ```
+//!
+//! Words behind `--` choose rows that have one of them in their names.
 
 use std::{
     env, fs,
@@ -38,7 +42,7 @@ struct Row {
     serve: fn(Bound) -> anyhow::Result<()>,
 }
 
-const ROWS: [Row; 5] = [
+const ROWS: [Row; 7] = [
     Row {
         name: "warp",
         beside: "warp",
@@ -64,6 +68,16 @@ const ROWS: [Row; 5] = [
         beside: "actix-web",
         serve: actix_foreign,
     },
+    Row {
+        name: "handover-axum",
+        beside: "handover-axum",
+        serve: axum_here,
+    },
+    Row {
+        name: "handover-axum, observed",
+        beside: "handover-axum",
+        serve: axum_observed,
+    },
 ];
 
 /// Tells where a server listens.
@@ -84,7 +98,14 @@ fn main() -> anyhow::Result<()> {
     ensure!(there.is_ok_and(|status| status.success()), "no valgrind");
     println!("{:<30} {:>12} {:>8}", "", "instructions", "ratio");
     let mut costs: Vec<(&str, f64)> = Vec::new();
-    for row in &ROWS {
+    let words = &args[1..];
+    let words: Vec<_> = words
+        .iter()
+        .filter(|word| !word.starts_with("--"))
+        .collect();
+    let is_asked_for =
+        |row: &&Row| words.is_empty() || words.iter().any(|word| row.name.contains(word.as_str()));
+    for row in ROWS.iter().filter(is_asked_for) {
         let all = count(row, 2 * REQUESTS)? - count(row, REQUESTS)?;
         let each = all / REQUESTS as f64;
         costs.push((row.name, each));
@@ -226,4 +247,31 @@ fn actix_foreign(bound: Bound) -> anyhow::Result<()> {
         server.await?;
         Ok(())
     })
+}
+
+fn axum_here(bound: Bound) -> anyhow::Result<()> {
+    block_on(async {
+        let generation = Generation::start()?;
+        serve_axum(&generation, bound).await
+    })
+}
+
+fn axum_observed(bound: Bound) -> anyhow::Result<()> {
+    block_on(async {
+        let generation = Generation::start()?;
+        let admin = generation.listen("admin=127.0.0.1:0").await?;
+        tokio::spawn(handover_admin::serve(admin, &generation).into_future());
+        serve_axum(&generation, bound).await
+    })
+}
+
+async fn serve_axum(generation: &Generation, bound: Bound) -> anyhow::Result<()> {
+    let listener = generation.listen("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.as_socket_addr();
+    let app = axum::Router::new().route("/", axum::routing::get(hello));
+    let server = handover_axum::serve(listener, app).with_graceful(generation.graceful());
+    generation.ready().await?;
+    let _ = bound.send(address.context("a TCP listener")?);
+    server.await?;
+    Ok(())
 }

@@ -8,15 +8,9 @@
 // told to go N times and has heard something since, the line `all N` is printed; when stdin ends, one
 // line of JSON says what came of it. Where the scheme is https, certificates are not looked at.
 //
-// The browser is Chromium: the program that HANDOVER_CHROMIUM names, or `chromium` of the PATH. The
-// package that drives it is looked for below HANDOVER_TEST_TOOLS.
+// The browser is that of chromium.mjs.
 
-import fs from 'node:fs';
-import { createRequire } from 'node:module';
-import path from 'node:path';
-
-const require = createRequire(path.join(process.env.HANDOVER_TEST_TOOLS, 'node', 'package.json'));
-const { chromium } = require('playwright-core');
+import { launch } from './chromium.mjs';
 
 // A browser opens six connections to one host over HTTP/1, and 256 for all pages of a profile, and as
 // many for WebSockets. So the clients of one profile are dealt out to frames, each with a host of its own.
@@ -30,12 +24,6 @@ const { protocol, port } = new URL(base);
 const failures = [];
 const latest = Array(websockets + eventsources).fill(-1);
 let agreed = -1;
-
-function program() {
-  if (process.env.HANDOVER_CHROMIUM) return process.env.HANDOVER_CHROMIUM;
-  const found = process.env.PATH.split(':').map((directory) => path.join(directory, 'chromium'));
-  return found.find((file) => fs.existsSync(file)) ?? 'chromium';
-}
 
 function failed(failure) {
   console.error(failure);
@@ -163,10 +151,7 @@ async function profile(browser, at, sockets, sources) {
   return page.frames().slice(1);
 }
 
-const browser = await chromium.launch({
-  executablePath: program(),
-  args: [`--host-resolver-rules=MAP *.${HOSTS} 127.0.0.1`, '--renderer-process-limit=2'],
-});
+const browser = await launch(`--host-resolver-rules=MAP *.${HOSTS} 127.0.0.1`, '--renderer-process-limit=2');
 const profiles = Math.max(1, Math.ceil(Math.max(websockets, eventsources) / OF_A_PROFILE));
 const all = [...latest.keys()];
 const sockets = deal(all.slice(0, websockets), profiles);

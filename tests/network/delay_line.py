@@ -1,12 +1,12 @@
-"""Two network namespaces with a delay line between them.
+"""Network namespaces with a delay line between them: one of a client, and one or more of servers.
 
-    delay_line.py MILLISECONDS      each way
-    delay_line.py --check           whether this machine lets us; says why if not
+    delay_line.py MILLISECONDS [SERVERS]    each way; one server if nobody says otherwise
+    delay_line.py --check                   whether this machine lets us; says why if not
 
 Needs root, ip and /dev/net/tun. Each namespace has one end, a TUN device; this process carries
-every packet from one to the other, as late as asked for, in order, and drops none. (The kernel's
-own delay line, netem, is a module that many machines lack.) Once both ends are up it prints one
-line: the namespace and the address of the server's end, then those of the client's. When stdin
+every packet to the end that it is for, as late as asked for, in order, and drops none. (The kernel's
+own delay line, netem, is a module that many machines lack.) Once all ends are up it prints one
+line: the namespace and the address of the client's end, then those of each server's. When stdin
 ends, however that comes about, it removes the namespaces and ends.
 """
 
@@ -14,6 +14,7 @@ import collections
 import fcntl
 import os
 import select
+import socket
 import struct
 import subprocess
 import sys
@@ -70,18 +71,24 @@ def packets(fd):
 
 def carry(ends, delay, stdin):
     """Carries packets until stdin ends."""
-    other = {ends[0].fd: ends[1].fd, ends[1].fd: ends[0].fd}
+    at = {socket.inet_aton(end.address): end.fd for end in ends}
+    fds = list(at.values())
     # The delay is the same for all, so those that came first are due first.
     line = collections.deque()
     while True:
         wait = max(0.0, line[0][0] - time.monotonic()) if line else None
-        readable, _, _ = select.select([stdin, *other], [], [], wait)
+        readable, _, _ = select.select([stdin, *fds], [], [], wait)
         now = time.monotonic()
         if stdin in readable and not os.read(stdin, 4096):
             return
         for fd in readable:
-            if fd in other:
-                line.extend((now + delay, other[fd], packet) for packet in packets(fd))
+            if fd == stdin:
+                continue
+            for packet in packets(fd):
+                # The address that it is for, of IPv4; what a device sends of itself is for nobody.
+                to = at.get(packet[16:20])
+                if to is not None and to != fd:
+                    line.append((now + delay, to, packet))
         if len(line) > QUEUE:
             raise OSError(f"{len(line)} packets in the line: this machine is too slow for the load")
         while line and line[0][0] <= now:
@@ -91,12 +98,12 @@ def carry(ends, delay, stdin):
 
 def main():
     check = sys.argv[1] == "--check"
-    # A device's name has at most 15 bytes.
-    names = [f"hd{os.getpid()}{side}" for side in "sc"]
+    servers = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     ends = []
     try:
-        for name, address in zip(names, ("10.77.0.1", "10.77.0.2")):
-            ends.append(End(name, address))
+        for number in range(1 + servers):
+            # A device's name has at most 15 bytes.
+            ends.append(End(f"hd{os.getpid()}n{number}", f"10.77.0.{1 + number}"))
             ends[-1].up()
         if not check:
             print(" ".join(f"{end.name} {end.address}" for end in ends), flush=True)

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Two network namespaces with a delay line between them.
+/// Network namespaces with a delay line between them: the clients', and those of one or more servers.
 ///
 /// A request across it meets whatever the server did during the last round trip, as on a real
 /// network: that is when closing an idle connection costs a request. Needs root, `ip`, `python3` and
@@ -21,8 +21,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// dropped, also if this process is killed.
 #[derive(Debug)]
 pub struct DelayLine {
-    server: End,
     client: End,
+    servers: Vec<End>,
     line: Child,
 }
 
@@ -34,16 +34,26 @@ pub struct End {
 }
 
 impl DelayLine {
-    /// Lays a line that takes `each_way` from one end to the other.
+    /// Lays a line to one server that takes `each_way` from one end to the other.
     ///
     /// # Errors
     ///
     /// If this machine does not let us; says what is missing.
     pub fn lay(each_way: Duration) -> anyhow::Result<Self> {
+        Self::lay_to(1, each_way)
+    }
+
+    /// The same to several servers, each in a namespace of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`lay`](Self::lay).
+    pub fn lay_to(servers: u8, each_way: Duration) -> anyhow::Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("network/delay_line.py");
         let mut line = Command::new("python3")
             .arg(script)
             .arg((each_way.as_secs_f64() * 1000.0).to_string())
+            .arg(servers.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -53,21 +63,32 @@ impl DelayLine {
         let stdout = line.stdout.take().context("stdout is no pipe")?;
         BufReader::new(stdout).read_line(&mut ends)?;
         let words: Vec<&str> = ends.split_whitespace().collect();
-        let &[server, at_server, client, at_client] = words.as_slice() else {
-            let status = line.wait()?;
-            bail!("there is no delay line ({status}): it needs root, ip and /dev/net/tun");
+        let (&[client, at_client], servers) = match words.split_first_chunk() {
+            Some((client, servers)) if servers.len() >= 2 => (client, servers),
+            _ => {
+                let status = line.wait()?;
+                bail!("there is no delay line ({status}): it needs root, ip and /dev/net/tun");
+            }
         };
+        let servers = servers.chunks_exact(2);
+        let servers = servers.map(|words| End::open(words[0], words[1]));
         Ok(Self {
-            server: End::open(server, at_server)?,
             client: End::open(client, at_client)?,
+            servers: servers.collect::<anyhow::Result<_>>()?,
             line,
         })
     }
 
-    /// The server's side.
+    /// The side of the server, or of the first.
     #[must_use]
     pub fn server(&self) -> &End {
-        &self.server
+        &self.servers[0]
+    }
+
+    /// The sides of all servers.
+    #[must_use]
+    pub fn servers(&self) -> &[End] {
+        &self.servers
     }
 
     /// The clients' side.

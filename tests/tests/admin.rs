@@ -234,8 +234,16 @@ async fn without_a_token_only_a_unix_socket_has_buttons() {
     let socket = path("admin");
     let program = Way::Axum.program().args(["--admin", &unix(&socket)]);
     let server = program.start().await.unwrap();
+    // What a browser sends for a page of another site, through a port that is forwarded to the socket.
+    for origin in ["https://elsewhere.test", "http://handover.test:81", "null"] {
+        let io = UnixStream::connect(&socket).await.unwrap();
+        let head = format!("POST /drain HTTP/1.1\r\norigin: {origin}");
+        let (code, answer) = ask_over(io, &head).await;
+        assert_eq!(code, 403, "{origin}: {answer}");
+    }
     let io = UnixStream::connect(&socket).await.unwrap();
-    let (code, answer) = ask_over(io, "POST /drain HTTP/1.1").await;
+    let head = "POST /drain HTTP/1.1\r\norigin: http://handover.test";
+    let (code, answer) = ask_over(io, head).await;
     assert_eq!(code, 202, "{answer}");
     let exit = server.newest().process.exit(BOUND).await.unwrap();
     assert_eq!(exit, Exit::Status(0));

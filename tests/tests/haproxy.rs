@@ -2,69 +2,16 @@
 
 mod support;
 
-use std::{fs, net::TcpListener, os::fd::OwnedFd, process::Stdio, time::Duration};
+use std::time::Duration;
 
 use handover_tests::{
-    harness::{Exit, Signal, eventually},
-    load::{Clients, Config, Connection, Io, Storm, Target, get, get_on},
+    harness::{Exit, Signal},
+    load::{Clients, Config, Connection, Io, Storm, get_on},
 };
-use tokio::process::{Child, Command};
 
-use self::support::{BOUND, Way, directory};
+use self::support::{BOUND, Way, balancer::Balancer};
 
 const UPGRADES: u64 = 10;
-
-/// HAProxy on a port of its own, which retries nothing.
-struct Balancer {
-    at: Target,
-    _child: Child,
-    _directory: tempfile::TempDir,
-}
-
-impl Balancer {
-    async fn start(server: std::net::SocketAddr) -> Self {
-        let (directory, path) = directory();
-        let config = format!(
-            "global\n\
-             \x20   maxconn 1000\n\
-             defaults\n\
-             \x20   mode http\n\
-             \x20   timeout connect 10s\n\
-             \x20   timeout client 60s\n\
-             \x20   timeout server 60s\n\
-             \x20   timeout http-request 60s\n\
-             \x20   option http-keep-alive\n\
-             \x20   retries 0\n\
-             frontend clients\n\
-             \x20   bind fd@0\n\
-             \x20   default_backend servers\n\
-             backend servers\n\
-             \x20   http-reuse safe\n\
-             \x20   server one {server} send-proxy-v2 check inter 200ms fall 1 rise 1\n"
-        );
-        fs::write(path("haproxy.cfg"), config).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = Target::from(listener.local_addr().unwrap());
-        let child = Command::new("haproxy")
-            .args(["-db", "-f"])
-            .arg(path("haproxy.cfg"))
-            .stdin(OwnedFd::from(listener))
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("haproxy: run tests/all once");
-        let answers = eventually("haproxy to answer", BOUND, async || {
-            let answer = get(&at, "/").await.ok()?;
-            (answer.head.status == 200).then_some(())
-        });
-        answers.await.unwrap();
-        Self {
-            at,
-            _child: child,
-            _directory: directory,
-        }
-    }
-}
 
 /// Asks who the server takes this client for.
 async fn is_known(connection: &mut Connection) {
@@ -87,7 +34,9 @@ async fn haproxy_notices_no_upgrade() {
     let program = Way::Axum.program();
     let program = program.args(["--proxy-protocol", "--probation", "0.1"]);
     let server = program.start().await.unwrap();
-    let balancer = Balancer::start(server.newest().tcp().unwrap()).await;
+    let address = server.newest().tcp().unwrap();
+    let line = format!("    server one {address} send-proxy-v2 check inter 200ms fall 1 rise 1\n");
+    let balancer = Balancer::haproxy(&line).await;
     let mut known = Vec::new();
     for _ in 0..8 {
         let mut connection = Connection::open(&balancer.at).await.unwrap();

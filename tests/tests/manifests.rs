@@ -1,4 +1,5 @@
-//! What the examples give to other programs: manifests of Kubernetes, configurations of balancers.
+//! What the examples give to other programs: manifests of Kubernetes and Nomad, configurations of
+//! balancers.
 
 mod support;
 
@@ -51,6 +52,24 @@ fn a_pod_is_given_the_time_that_its_policy_takes() {
     // Some seconds for a busy node, and for what the process does after its drain.
     assert!(whole + Duration::from_secs(4) < grace, "{policy:?}");
     assert!(!manifest.contains("preStop:"), "it takes of that time");
+}
+
+#[test]
+fn nomad_gives_the_time_that_the_policy_takes() {
+    let job = fs::read_to_string(example("nomad/app.nomad.hcl")).unwrap();
+    let of = |key: &str| {
+        let (_, rest) = job.split_once(&format!(" {key} = \"")).unwrap();
+        rest.split('"').next().unwrap()
+    };
+    let seconds = |key| Duration::from_secs(of(key).strip_suffix('s').unwrap().parse().unwrap());
+    let policy = Policy::kubernetes();
+    let whole = policy.deadline(false) + policy.cut_grace();
+    assert!(whole + Duration::from_secs(4) < seconds("kill_timeout"));
+    // It would come before the signal, and nobody would be told meanwhile.
+    assert_eq!(seconds("shutdown_delay"), Duration::ZERO);
+    let (_, path) = job.split_once(" path     = \"").unwrap();
+    let path = path.split('"').next().unwrap();
+    assert_eq!(Probe::from_path(path), Some(Probe::Ready));
 }
 
 #[test]

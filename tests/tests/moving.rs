@@ -11,9 +11,9 @@ use handover_tests::{
     harness::{Exit, Program, Server, Signal, established, eventually},
     load::{Answer, Clients, Config, Connection, Look, Storm, Target, get, get_on},
 };
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use self::support::{BOUND, Peer, Way, directory, listening};
+use self::support::{BOUND, Peer, Way, directory, idle, listening, may_open};
 
 /// No more than may be on their way at a time without an answer.
 const LEAVING: usize = 120;
@@ -29,17 +29,6 @@ async fn upgrade(server: &Server) -> u64 {
     let next = old.generation + 1;
     server.ready(next, BOUND).await.unwrap();
     next
-}
-
-/// Connections that have had one answer each, and are idle.
-async fn idle(to: &Target, count: usize) -> Vec<Connection> {
-    let mut connections = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut connection = Connection::open(to).await.unwrap();
-        get_on(&mut connection, "/").await.unwrap();
-        connections.push(connection);
-    }
-    connections
 }
 
 async fn ask_all(connections: &mut [Connection]) -> Vec<Option<Answer>> {
@@ -387,20 +376,9 @@ async fn what_axums_own_loop_has_stays_and_is_counted() {
 async fn two_thousand_idle_connections_move_at_once() {
     let count = std::env::var("HANDOVER_IDLE").ok();
     let count = count.and_then(|n| n.parse().ok()).unwrap_or(2000);
-    let limit = getrlimit(Resource::Nofile);
-    let needed = count as u64 + 500;
-    let limit = match limit.maximum {
-        Some(maximum) if maximum < needed => {
-            println!("skipped: {needed} descriptors are needed, and {maximum} are allowed");
-            return;
-        }
-        maximum => Rlimit {
-            current: maximum,
-            maximum,
-        },
-    };
-    // Servers inherit it.
-    setrlimit(Resource::Nofile, limit).unwrap();
+    if !may_open(count) {
+        return;
+    }
     let server = program().start().await.unwrap();
     let to = target(&server, "127.0.0.1:0");
     let mut connections = idle(&to, count).await;

@@ -22,12 +22,11 @@ use std::{
 
 use handover_tests::{
     harness::{Exit, Server, Signal},
-    load::{Connection, Target, get_on},
+    load::{Target, get_on},
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
-use self::support::{BOUND, Way, listening};
+use self::support::{BOUND, Way, idle, listening, may_open};
 
 const ACTIVE: usize = 16;
 
@@ -40,18 +39,6 @@ fn count() -> (usize, bool) {
     }
 }
 
-/// Servers inherit it. False if there may not be so many descriptors.
-fn may_open(count: usize) -> bool {
-    let limit = getrlimit(Resource::Nofile);
-    let current = limit.maximum;
-    setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
-    let suffices = current.is_none_or(|most| most >= count as u64 + 500);
-    if !suffices {
-        println!("skipped: {count} descriptors are needed, and {current:?} are allowed");
-    }
-    suffices
-}
-
 /// Kilobytes of a process: proportional set size, resident set size.
 fn memory(pid: u32) -> Option<(u64, u64)> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
@@ -60,16 +47,6 @@ fn memory(pid: u32) -> Option<(u64, u64)> {
         line.trim().trim_end_matches(" kB").parse().ok()
     };
     Some((of("Pss:")?, of("Rss:")?))
-}
-
-async fn idle(to: &Target, count: usize) -> Vec<Connection> {
-    let mut connections = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut connection = Connection::open(to).await.unwrap();
-        get_on(&mut connection, "/").await.unwrap();
-        connections.push(connection);
-    }
-    connections
 }
 
 /// When each request of the active clients began, and how long it took.

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use handover::Connection;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, header, uri::Authority};
 use subtle::ConstantTimeEq;
 
 /// Who may change something.
@@ -19,6 +19,28 @@ pub(crate) enum Denied {
     Closed,
     /// Not without the token.
     NoToken,
+    /// A page of another site asks, in the browser of somebody who may.
+    OtherSite,
+}
+
+/// What a page is to offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    Nothing,
+    /// The buttons, and a field for the token.
+    WithToken,
+    Buttons,
+}
+
+impl Offer {
+    /// What the page calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Offer::Nothing => "nothing",
+            Offer::WithToken => "with-token",
+            Offer::Buttons => "buttons",
+        }
+    }
 }
 
 impl Access {
@@ -33,8 +55,18 @@ impl Access {
         match &self.token {
             Some(token) if has_token(request.headers(), token) => Ok(()),
             Some(_) => Err(Denied::NoToken),
-            None if came_by_unix_socket(request) => Ok(()),
-            None => Err(Denied::Closed),
+            None if !came_by_unix_socket(request) => Err(Denied::Closed),
+            None if is_of_another_site(request) => Err(Denied::OtherSite),
+            None => Ok(()),
+        }
+    }
+
+    /// What the page is to offer to who asks for it.
+    pub(crate) fn offer<B>(&self, request: &Request<B>) -> Offer {
+        match &self.token {
+            Some(_) => Offer::WithToken,
+            None if came_by_unix_socket(request) => Offer::Buttons,
+            None => Offer::Nothing,
         }
     }
 }
@@ -47,10 +79,24 @@ fn has_token(headers: &HeaderMap, token: &str) -> bool {
     given.is_some_and(|given| given.ct_eq(token.as_bytes()).into())
 }
 
-/// Whose file's permissions say who may connect, and to which no page of another site can.
+/// Whose file's permissions say who may connect.
 fn came_by_unix_socket<B>(request: &Request<B>) -> bool {
     let connection = request.extensions().get::<Arc<Connection>>();
     connection.is_some_and(|connection| connection.peer().as_socket_addr().is_none())
+}
+
+/// No browser comes to a Unix socket by itself, but it does through a port that is forwarded to one;
+/// and then so does each page that is open in it. Browsers say by `Origin` whose page asks to change
+/// something; other programs say nothing.
+fn is_of_another_site<B>(request: &Request<B>) -> bool {
+    let Some(origin) = request.headers().get(header::ORIGIN) else {
+        return false;
+    };
+    let origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
+    let named = request.headers().get(header::HOST);
+    let named = named.and_then(|host| host.to_str().ok());
+    let host = named.or_else(|| request.uri().authority().map(Authority::as_str));
+    origin.is_none_or(|(_, origin)| Some(origin) != host)
 }
 
 impl fmt::Debug for Access {

@@ -19,13 +19,15 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use serde::Serialize;
 
 use crate::{
-    access::{Access, Denied},
+    access::{Access, Denied, Offer},
     events::events,
     serve::Metrics,
     snapshot::Snapshots,
 };
 
 const PAGE: &str = include_str!("page.html");
+/// In it, what it is to offer.
+const OFFER: &str = "{{offer}}";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -84,8 +86,8 @@ impl Service {
             return self.health.respond(probe).map(whole);
         }
         match path {
-            "/" => page(),
-            "/status" if wants_html(request) => page(),
+            "/" => page(self.access.offer(request)),
+            "/status" if wants_html(request) => page(self.access.offer(request)),
             "/status" => match self.snapshots.recent() {
                 Ok(snapshot) => answer(StatusCode::OK, JSON, snapshot.to_string()),
                 Err(error) => {
@@ -129,7 +131,13 @@ impl Service {
             ),
             (Err(Denied::NoToken), _) => (
                 StatusCode::UNAUTHORIZED,
-                Outcome::Denied("authorization: bearer with the token of this service is missing"),
+                Outcome::Denied(
+                    "the token of this service is missing, or it is another one (authorization: bearer)",
+                ),
+            ),
+            (Err(Denied::OtherSite), _) => (
+                StatusCode::FORBIDDEN,
+                Outcome::Denied("this is for the page of this service, and not for another site's"),
             ),
             (Ok(()), Button::Upgrade) => match generation.upgrade().await {
                 Ok(successor) => (StatusCode::OK, Outcome::Successor(successor.pid())),
@@ -195,8 +203,8 @@ fn wants_html(request: &Request<RequestBody>) -> bool {
     })
 }
 
-fn page() -> Response<Body> {
-    let mut response = answer(StatusCode::OK, HTML, PAGE);
+fn page(offer: Offer) -> Response<Body> {
+    let mut response = answer(StatusCode::OK, HTML, PAGE.replacen(OFFER, offer.name(), 1));
     // All of it is in the page itself, and nobody else is to show it in a frame.
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                   connect-src 'self'; frame-ancestors 'none'";

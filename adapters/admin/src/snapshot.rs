@@ -11,8 +11,13 @@ use tokio::time::Instant;
 
 /// How many holders are named. The rest is in the numbers.
 const NAMED: usize = 100;
-/// For how long one will do: looking at every connection costs something where there are many.
+/// For how long one will do.
 const FRESH: Duration = Duration::from_millis(900);
+/// Looking at every connection costs something where there are many: it never takes more than such a part
+/// of the time, though what is seen is older then.
+const PART: u32 = 50;
+/// But no older than this.
+const OLDEST: Duration = Duration::from_secs(5);
 
 /// All that there is to see of a generation, at one moment.
 #[derive(Clone, Debug, Serialize)]
@@ -44,7 +49,27 @@ impl Snapshot {
 /// Snapshots of one generation as JSON, for many who look.
 pub(crate) struct Snapshots {
     generation: Generation,
-    last: Mutex<Option<(Instant, Arc<str>)>>,
+    last: Mutex<Option<Last>>,
+}
+
+/// The last one that was made.
+struct Last {
+    at: Instant,
+    text: Arc<str>,
+    took: Duration,
+    /// The same of the one before: what took long only once was kept from the processor by others.
+    took_before: Duration,
+}
+
+impl Last {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < fresh_for(self.took.min(self.took_before))
+    }
+}
+
+/// For how long one will do that takes so long to make.
+fn fresh_for(took: Duration) -> Duration {
+    (took * PART).clamp(FRESH, OLDEST)
 }
 
 impl Snapshots {
@@ -59,17 +84,51 @@ impl Snapshots {
     pub(crate) fn recent(&self) -> serde_json::Result<Arc<str>> {
         // Held while one is made, so that of many who ask one makes it.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made, text)) = &*last
-            && made.elapsed() < FRESH
+        if let Some(last) = &*last
+            && last.is_fresh()
         {
-            return Ok(Arc::clone(text));
+            return Ok(Arc::clone(&last.text));
         }
+        let began = Instant::now();
         let text: Arc<str> = serde_json::to_string(&Snapshot::of(&self.generation))?.into();
-        *last = Some((Instant::now(), Arc::clone(&text)));
+        *last = Some(Last {
+            at: Instant::now(),
+            text: Arc::clone(&text),
+            took: began.elapsed(),
+            took_before: last.as_ref().map_or(Duration::ZERO, |last| last.took),
+        });
         Ok(text)
     }
 
     pub(crate) fn generation(&self) -> &Generation {
         &self.generation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_done_seldom() {
+        let milliseconds = Duration::from_millis;
+        assert_eq!(fresh_for(Duration::ZERO), FRESH);
+        assert_eq!(fresh_for(milliseconds(10)), FRESH);
+        assert_eq!(fresh_for(milliseconds(40)), milliseconds(2000));
+        assert_eq!(fresh_for(Duration::from_secs(1)), OLDEST);
+        assert_eq!(fresh_for(Duration::MAX / PART), OLDEST);
+    }
+
+    #[test]
+    fn a_single_hiccup_makes_nothing_stale() {
+        let last = |took, took_before| Last {
+            at: Instant::now() - Duration::from_secs(2),
+            text: "".into(),
+            took,
+            took_before,
+        };
+        let (short, long) = (Duration::from_millis(1), Duration::from_millis(200));
+        assert!(!last(long, short).is_fresh() && !last(short, long).is_fresh());
+        assert!(last(long, long).is_fresh());
     }
 }

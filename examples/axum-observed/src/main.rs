@@ -19,10 +19,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = args.next().unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let admin = args.next().unwrap_or_else(|| "127.0.0.1:9000".to_owned());
 
+    // ANCHOR: release
+    // By the version of its Cargo.toml; a commit or the tag of an image will do as well.
+    let builder = Generation::builder().release(env!("CARGO_PKG_VERSION"));
+    // ANCHOR_END: release
+
     // ANCHOR: policy
     // It serves on for five seconds after `/readyz` has turned, which routers need to notice.
     let graceful = Graceful::with_policy(Policy::kubernetes());
-    let generation = Generation::builder().graceful(graceful).start()?;
+    let generation = builder.graceful(graceful).start()?;
     // ANCHOR_END: policy
 
     // ANCHOR: admin

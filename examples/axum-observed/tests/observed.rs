@@ -27,6 +27,9 @@ async fn it_is_not_ready_before_it_stops() -> anyhow::Result<()> {
             assert_eq!(status(target, path).await?, 200, "{path}");
         }
     }
+    let says = get(&admin, "/status").await?.text();
+    let release = format!("\"release\":\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(says.contains(&release), "{says}");
     server.first().signal(Signal::TERM)?;
     eventually("not to be ready", BOUND, async || {
         let status = status(&admin, "/readyz").await.ok()?;

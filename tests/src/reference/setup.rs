@@ -51,7 +51,9 @@ impl Setup {
     ///
     /// If an address cannot be listened on, or what was inherited cannot be used.
     pub async fn start(flags: &Flags) -> anyhow::Result<Self> {
-        let mut builder = Generation::builder().graceful(Graceful::with_policy(policy(flags)));
+        let mut builder = Generation::builder()
+            .graceful(Graceful::with_policy(policy(flags)))
+            .release(env!("CARGO_PKG_VERSION"));
         if let Some(path) = &flags.pid_file {
             builder = builder.pid_file(path);
         }

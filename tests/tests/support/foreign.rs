@@ -12,8 +12,9 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
     time::timeout,
 };
@@ -90,6 +91,15 @@ impl Client {
     pub(crate) async fn arrived(&mut self, pid: impl Display) {
         let wanted = format!("all {pid}");
         while self.line(&wanted).await != wanted {}
+    }
+
+    /// Tells it to do something, and returns what it says of that.
+    pub(crate) async fn ask<T: DeserializeOwned>(&mut self, what: &Value) -> T {
+        let stdin = self.child.stdin.as_mut().expect("it has not been stopped");
+        let asked = stdin.write_all(format!("{what}\n").as_bytes()).await;
+        asked.expect("a client that listens");
+        let line = self.line(&what.to_string()).await;
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
     }
 
     /// Ends it, and returns what it says of its requests.

@@ -1,6 +1,7 @@
 //! What the process tests share: the programs under test, a bare client, and one drain.
 #![allow(dead_code, unused_imports)] // each test program uses a part
 
+pub(crate) mod balancer;
 mod drained;
 pub(crate) mod foreign;
 pub(crate) mod grpc;
@@ -14,9 +15,10 @@ use std::{
 
 use handover_tests::{
     harness::{Program, Ready, eventually},
-    load::{Target, get},
+    load::{Connection, Target, get, get_on},
     tls::Certificates,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub(crate) use self::{
     drained::{Draining, in_time},
@@ -125,6 +127,30 @@ pub(crate) fn directory() -> (tempfile::TempDir, impl Fn(&str) -> PathBuf) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().to_owned();
     (directory, move |name| path.join(name))
+}
+
+/// Lets this process, and the servers that inherit it, open so many connections. False if there may not
+/// be so many descriptors.
+pub(crate) fn may_open(count: usize) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+    let suffices = current.is_none_or(|most| most >= count as u64 + 500);
+    if !suffices {
+        println!("skipped: {count} descriptors are needed, and {current:?} are allowed");
+    }
+    suffices
+}
+
+/// Connections that have had one answer each, and are idle.
+pub(crate) async fn idle(to: &Target, count: usize) -> Vec<Connection> {
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut connection = Connection::open(to).await.unwrap();
+        get_on(&mut connection, "/").await.unwrap();
+        connections.push(connection);
+    }
+    connections
 }
 
 /// Makes a test for each server out of functions that take a [`Way`].
