@@ -5,6 +5,7 @@
 //! the feature `peers` there are rows of the other crates.
 
 pub mod callgrind;
+pub mod memory;
 pub mod memory_io;
 mod row;
 pub mod rows;

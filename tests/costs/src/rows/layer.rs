@@ -12,6 +12,7 @@ use crate::{Row, Run};
 
 /// Calls a service that answers at once, and drops the answer. The first row is the bare call.
 pub fn layer() -> Vec<Row> {
+    #[allow(unused_mut, reason = "without the peers there are no more")]
     let mut rows = vec![
         Row::new("tower/a bare call", |threads| {
             (0..threads).map(|_| calls(service_fn(answer))).collect()
