@@ -241,24 +241,48 @@ impl Graceful {
 
     /// Runs a future to its end while holding this stage open by a name.
     ///
+    /// The stage is held from this call on, not from the first poll: what a handler hands to
+    /// `tokio::spawn` counts before the task has run for the first time.
+    ///
     /// At the cut the future is dropped and the result is `None`; so it is where the stage is
     /// drained already.
-    pub async fn track<F: Future>(
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let graceful = handover::Graceful::new();
+    /// let mail = graceful.stage("mail");
+    /// let sent = tokio::spawn(mail.track("to ann", async { "sent" }));
+    /// graceful.drain();
+    /// assert!(graceful.drained().await.is_complete());
+    /// assert_eq!(sent.await.unwrap(), Some("sent"));
+    /// # }
+    /// ```
+    pub fn track<N, F>(
         &self,
-        name: impl Into<Cow<'static, str>>,
+        name: N,
         future: F,
-    ) -> Option<F::Output> {
-        let mut holder = self.hold(name)?;
-        let mut future = std::pin::pin!(future);
-        std::future::poll_fn(|cx| {
-            while let std::task::Poll::Ready(phase) = holder.poll_phase(cx) {
-                if phase >= Phase::Cutting {
-                    return std::task::Poll::Ready(None);
+    ) -> impl Future<Output = Option<F::Output>> + use<N, F>
+    where
+        N: Into<Cow<'static, str>>,
+        F: Future,
+    {
+        let holder = self.hold(name);
+        async move {
+            let mut holder = holder?;
+            let mut future = std::pin::pin!(future);
+            std::future::poll_fn(|cx| {
+                while let std::task::Poll::Ready(phase) = holder.poll_phase(cx) {
+                    if phase >= Phase::Cutting {
+                        return std::task::Poll::Ready(None);
+                    }
                 }
-            }
-            future.as_mut().poll(cx).map(Some)
-        })
-        .await
+                future.as_mut().poll(cx).map(Some)
+            })
+            .await
+        }
     }
 
     /// The stage of this name, which drains after those before it, in the order in which they
@@ -302,6 +326,23 @@ impl Graceful {
     #[must_use]
     pub fn is_same_drain(&self, other: &Self) -> bool {
         Arc::ptr_eq(self.drain_ref(), other.drain_ref())
+    }
+
+    /// The same token, counted apart: its clones do not share a cache line with those of this one.
+    ///
+    /// For serve loops, which give one to each request: a connection's own is cloned and dropped by one
+    /// thread at a time. It allocates.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let Handle { stage, handles, .. } = &*self.handle;
+        Self {
+            handle: Arc::new(Handle {
+                stage: stage.clone(),
+                handles: handles.clone(),
+                #[cfg(not(loom))]
+                told: self.handle.told.clone(),
+            }),
+        }
     }
 
     /// Says that a connection will not be moved to the successor, for the [`Report`]. For serve

@@ -1,5 +1,26 @@
 //! Lets a server stop or be replaced without losing one request.
 //!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! use std::time::Duration;
+//!
+//! use handover::{Graceful, Phase};
+//!
+//! let graceful = Graceful::builder().deadline(Duration::from_secs(10)).build();
+//!
+//! // Work that a stop has to wait for, and that ends when it is told of one.
+//! tokio::spawn(graceful.track("index", graceful.draining()));
+//!
+//! // On a signal, say.
+//! graceful.drain();
+//! let report = graceful.drained().await;
+//! assert!(report.is_complete());
+//! assert_eq!(graceful.phase(), Phase::Drained);
+//! println!("{report}");
+//! # }
+//! ```
+//!
 //! Three things, each useful without the others:
 //!
 //! - [`Graceful`], a token that triggers, observes and holds open a *drain*: what a server does to
@@ -24,34 +45,25 @@
 //!
 //! One deadline covers all of it. What was cut is in the [`Report`].
 //!
-//! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() {
-//! use std::time::Duration;
+//! # Features
 //!
-//! use handover::{Graceful, Phase};
+//! None is on by default: what is left then is the token, which needs tokio's timers and no more.
 //!
-//! let graceful = Graceful::builder().deadline(Duration::from_secs(10)).build();
-//!
-//! // Work that a stop has to wait for, and that ends when it is told of one.
-//! let token = graceful.clone();
-//! tokio::spawn(async move { token.track("index", token.draining()).await });
-//! # tokio::task::yield_now().await;
-//!
-//! // On a signal, say.
-//! graceful.drain();
-//! let report = graceful.drained().await;
-//! assert!(report.is_complete());
-//! assert_eq!(graceful.phase(), Phase::Drained);
-//! println!("{report}");
-//! # }
-//! ```
+//! | feature | |
+//! |---|---|
+//! | `layer` | [`GracefulLayer`](https://docs.rs/handover/latest/handover/layer/), for any tower server |
+//! | `accept` | tracked connections over tokio's sockets |
+//! | `process` | generations: signals, named and inherited sockets, upgrades, the pid file |
+//! | `proxy-protocol` | listeners behind a load balancer that speaks the PROXY protocol |
+//! | `full` | all of these |
+//! | `log` | `run` writes its log to standard error where the program has set up none |
 //!
 //! # Cost
 //!
 //! A guard is one locked instruction to take and one to drop, on a cache line that the thread has to
 //! itself; looking at the phase is a load. Nothing is allocated for either. What can be listed is
 //! listed only where somebody waits anyway.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(loom))]
 mod announced;

@@ -254,6 +254,19 @@ async fn tracked_futures_are_listed_and_cut() {
     assert_eq!(json["cut"][0]["what"], "endless");
 }
 
+/// A handler spawns a job and is done; nobody knows when the job is polled for the first time.
+#[tokio::test(start_paused = true)]
+async fn what_is_tracked_holds_its_stage_before_it_is_polled() {
+    let graceful = Graceful::new();
+    let job = graceful.stage("jobs").track("receipt", async { 7 });
+    graceful.drain();
+    let mut drained = task::spawn(graceful.drained());
+    assert_pending!(drained.poll(), "nobody has polled the job");
+    assert_eq!(job.await, Some(7));
+    assert!(drained.is_woken());
+    assert_ready!(drained.poll());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_second_stage_of_one_name_is_the_first() {
     let graceful = Graceful::new();

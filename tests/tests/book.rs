@@ -160,3 +160,65 @@ fn every_link_leads_somewhere() {
     }
     assert!(seen > 50, "{seen} links: the pages are not read");
 }
+
+/// The names of a header's fields, and of those of the objects within. What is `held` is a status, and
+/// is not the protocol's.
+fn fields(header: &serde_json::Value, names: &mut Vec<String>) {
+    match header {
+        serde_json::Value::Object(object) => {
+            for (name, value) in object {
+                names.push(name.clone());
+                if name != "held" {
+                    fields(value, names);
+                }
+            }
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|value| fields(value, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_protocol_names_all_that_is_in_a_golden_frame() {
+    let page = fs::read_to_string(source().join("protocol.md")).unwrap();
+    let golden = source().join("../../core/tests/golden/v1");
+    let mut seen = 0;
+    for entry in fs::read_dir(golden).unwrap() {
+        let path = entry.unwrap().path();
+        let frame = fs::read(&path).unwrap();
+        let (length, rest) = frame.split_first_chunk().unwrap();
+        let header = &rest[..u32::from_le_bytes(*length) as usize];
+        let header: serde_json::Value = serde_json::from_slice(header).unwrap();
+        let mut names = vec![header["type"].as_str().unwrap().to_owned()];
+        fields(&header, &mut names);
+        for name in names {
+            let is_named = page.contains(&format!("`{name}`"));
+            assert!(is_named, "{}: the page has no `{name}`", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen > 20, "{seen} golden frames");
+    // The one that the page shows byte for byte.
+    let ready = fs::read(source().join("../../core/tests/golden/v1/ready.frame")).unwrap();
+    let bytes: Vec<_> = ready.iter().map(|byte| format!("{byte:02x}")).collect();
+    let shown = format!("{}  {}\n", bytes[..4].join(" "), bytes[4..].join(" "));
+    assert!(page.contains(&shown), "{shown}");
+}
+
+/// The chapter of the design says where what is held: those files are there, and have invariants.
+#[test]
+fn every_invariant_is_of_a_module_that_has_some() {
+    let page = fs::read_to_string(source().join("design.md")).unwrap();
+    let (_, table) = page.split_once("## Invariants").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let modules: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_suffix("` |")?.rsplit('`').next())
+        .collect();
+    assert!(modules.len() > 8, "{modules:?}");
+    for module in modules {
+        let code = fs::read_to_string(source().join("../..").join(module))
+            .unwrap_or_else(|err| panic!("{module}: {err}"));
+        assert!(code.contains("nvariants"), "{module} has no invariants");
+    }
+}

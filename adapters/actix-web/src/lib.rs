@@ -1,5 +1,16 @@
 //! Handover for actix-web: a server that stops, and is replaced, without losing one request.
 //!
+//! ```no_run
+//! use actix_web::{App, web};
+//!
+//! #[actix_web::main]
+//! async fn main() -> Result<(), handover::Error> {
+//!     let app = || App::new().route("/", web::get().to(async || "hello"));
+//!     handover_actix_web::run("0.0.0.0:3000", app).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
 //! - [`run`] is the whole of it in one line: signals, inherited sockets, readiness, upgrade, drain.
 //! - [`serve`] stands in for `HttpServer::new`, for who wires the parts themselves.
 //! - [`foreign`] is the way in for who keeps actix's own `HttpServer`.
@@ -23,6 +34,15 @@
 //!   client's address is where it always was, and over a Unix socket there is none;
 //! - headers go out in lower case, whatever `camel_case` says;
 //! - TLS is for the listener to do: any [`Accept`](handover::Accept) will do.
+//!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `log` (on) | [`run`] writes its log to standard error where the program has set up none |
+//! | `ws` | `ws`: WebSockets of actix-ws that are told to go |
+//! | `tls` | [`run_tls`](https://docs.rs/handover-tls): TLS by rustls |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod app;
 mod body;

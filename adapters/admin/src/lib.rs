@@ -27,6 +27,13 @@
 //!
 //! Whoever can connect can read. Listen where only those can connect who may: at a Unix socket, on
 //! loopback, in a network of the cluster's own.
+//!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `metrics` | `metrics`: what there is to see, for a recorder of the `metrics` facade |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg(unix)]
 
 mod access;

@@ -1,9 +1,29 @@
 //! Handover for axum: a server that stops, and is replaced, without losing one request.
 //!
+//! ```no_run
+//! use axum::{Router, routing::get};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), handover::Error> {
+//!     let app = Router::new().route("/", get(async || "hello"));
+//!     handover_axum::run("0.0.0.0:3000", app).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
 //! - [`run`] is the whole of it in one line: signals, inherited sockets, readiness, upgrade, drain.
 //! - [`serve`] is `axum::serve` on Handover's loop, for who wires the parts themselves.
 //! - [`Draining`], `ws` and [`sse`] are for handlers that have no end of their own.
 //! - [`foreign`] is for who has to keep `axum::serve`, and says what that cannot do.
+//!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `log` (on) | [`run`] writes its log to standard error where the program has set up none |
+//! | `ws` | `ws`: WebSockets that are told to go |
+//! | `tls` | [`run_tls`](https://docs.rs/handover-tls): TLS by rustls |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod draining;
 pub mod foreign;

@@ -10,7 +10,8 @@ use tower_service::Service;
 
 /// An axum service that can be served by Handover's loop. Made by [`serve`](crate::serve).
 ///
-/// Each request carries `ConnectInfo<SocketAddr>` (over TCP) and `ConnectInfo<Address>` (always).
+/// Each request carries `ConnectInfo<SocketAddr>` (over TCP) and `ConnectInfo<Address>` (always),
+/// save [without extensions](handover_hyper::Serve::without_extensions).
 #[derive(Clone, Debug)]
 pub struct App<S> {
     inner: S,
@@ -35,12 +36,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<RequestBody>) -> S::Future {
-        let peer = request.body().connection().peer().clone();
-        let extensions = request.extensions_mut();
-        if let Address::Tcp(addr) = peer {
-            extensions.insert(ConnectInfo(addr));
+        // The serve loop has put its own there, unless nobody wants any.
+        if !request.extensions().is_empty() {
+            let peer = request.body().connection().peer().clone();
+            let extensions = request.extensions_mut();
+            if let Address::Tcp(addr) = peer {
+                extensions.insert(ConnectInfo(addr));
+            }
+            extensions.insert(ConnectInfo(peer));
         }
-        extensions.insert(ConnectInfo(peer));
         let request = request.map(Body::new);
         self.inner.call(request)
     }

@@ -85,7 +85,8 @@ where
             }
             End::Close => {
                 // The last look: what has arrived by now is served, once, and told.
-                let mut scratch = [0; 4096];
+                // Not within the future, which each connection has all its life.
+                let mut scratch = vec![0; 4096];
                 match linger::read_now(&mut io, &mut scratch).await {
                     Some(0) => break,
                     Some(n) => read = join(read, Bytes::copy_from_slice(&scratch[..n])),

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use handover::{
     Holder, Kind, Stays,
     accept::{IoDeadline, Movable, Mover, Parcel, Protocol},
@@ -145,6 +145,32 @@ impl Drop for StaysUpgraded {
     }
 }
 
+impl<Io: AsyncRead + Unpin> ConnIo<Io> {
+    fn read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        let received = buf.filled().len() - before;
+        if received > 0 && !self.link.has_left() {
+            self.link.has_read();
+        }
+        self.link.connection.count_received(received);
+        polled
+    }
+
+    /// Gives what was read before, and what has come since, so that a head is read as one: for half of
+    /// one hyper would keep a second buffer.
+    #[cold]
+    fn replay(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) {
+        let n = self.replay.len().min(buf.remaining());
+        buf.put_slice(&self.replay.split_to(n));
+        self.link.has_read();
+        if buf.remaining() > 0 {
+            // An error, or the end, comes with the next read again.
+            let _ = self.read(cx, buf);
+        }
+    }
+}
+
 impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -163,20 +189,11 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
                 return Poll::Pending;
             }
         }
-        if this.replay.has_remaining() {
-            let n = this.replay.len().min(buf.remaining());
-            buf.put_slice(&this.replay.split_to(n));
-            this.link.has_read();
+        if !this.replay.is_empty() {
+            this.replay(cx, buf);
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        if buf.filled().len() > before && !this.link.has_left() {
-            this.link.has_read();
-        }
-        let received = buf.filled().len() - before;
-        this.link.connection.count_received(received);
-        polled
+        this.read(cx, buf)
     }
 }
 

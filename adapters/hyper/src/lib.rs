@@ -1,5 +1,23 @@
 //! Handover's serve loop over hyper.
 //!
+//! ```no_run
+//! use handover::Graceful;
+//! use http::{Request, Response};
+//! use handover_hyper::RequestBody;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let graceful = Graceful::new(); // or a generation's, which signals and upgrades drain
+//! let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
+//! let app = tower::service_fn(async |_: Request<RequestBody>| {
+//!     Ok::<_, std::convert::Infallible>(Response::new("hello".to_owned()))
+//! });
+//! let report = handover_hyper::serve(listener, app).with_graceful(graceful).await?;
+//! println!("{report}");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`serve`] serves any tower service on any [`Accept`](handover::Accept), HTTP/1 and HTTP/2, and
 //! ends when its [`Graceful`](handover::Graceful) is drained. Each connection is tracked from
 //! `accept` to its last byte. What a drain does with it:

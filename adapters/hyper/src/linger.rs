@@ -34,10 +34,11 @@ where
         if io.shutdown().await.is_err() {
             return;
         }
-        let mut scratch = vec![0; SCRATCH];
-        let mut read = read_now(&mut io, &mut scratch).await;
-        while let Some(1..) = read {
-            read = io.read(&mut scratch).await.ok();
+        // Most have sent nothing: a look for that needs no large buffer, as ten thousand would that
+        // are closed at once.
+        if let Some(1..) = read_now(&mut io, &mut [0; 64]).await {
+            let mut scratch = vec![0; SCRATCH];
+            while let Ok(1..) = io.read(&mut scratch).await {}
         }
     })
     .await;

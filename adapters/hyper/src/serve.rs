@@ -124,7 +124,7 @@ impl<A: Accept, S, E> Serve<A, S, E> {
     ///
     /// For services that take both from the [`RequestBody`], or need neither. A
     /// [`GracefulLayer`](handover::GracefulLayer) or an extractor further in finds nothing then: do
-    /// without them.
+    /// without them. An adapter adds none of its own either, such as axum's `ConnectInfo`.
     pub fn without_extensions(mut self) -> Self {
         self.options.extends = false;
         self

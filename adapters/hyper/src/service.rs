@@ -35,7 +35,8 @@ impl<S> ConnService<S> {
         let extensions = extends.then(|| {
             let mut extensions = Extensions::new();
             extensions.insert(link.connection.clone());
-            extensions.insert(link.told().clone());
+            // Its own, for threads would meet in the count of the server's with each request.
+            extensions.insert(link.told().apart());
             extensions
         });
         Self {

@@ -24,6 +24,13 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `watch` (on) | `handover status --watch` draws on the terminal; without it, it prints |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod client;
 mod error;

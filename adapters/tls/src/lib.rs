@@ -1,5 +1,20 @@
 //! TLS for Handover, by rustls: what a drain and an upgrade have to know of it.
 //!
+//! ```no_run
+//! use handover::Generation;
+//! use handover_tls::Tls;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let generation = Generation::start()?;
+//! let tls = Tls::builder("cert.pem", "key.pem").load()?;
+//! let listener = tls.accept(generation.listen("0.0.0.0:443").await?);
+//! // `serve(listener, app)` of any adapter; or its `run_tls`, which is all of this in one line.
+//! # drop(listener);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`Tls`] makes a [`TlsListener`] of any listener, which every serve loop of Handover serves as it
 //! does others:
 //!

@@ -1,5 +1,17 @@
 //! Handover for tonic: a gRPC server that stops, and is replaced, without a client noticing.
 //!
+//! ```no_run
+//! use tonic::service::Routes;
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), handover::Error> {
+//!     // Any service that tonic has generated comes here: `Routes::new(GreeterServer::new(..))`.
+//!     let routes = Routes::new(handover_tonic::health());
+//!     handover_tonic::run("0.0.0.0:50051", routes).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
 //! - [`run`] is the whole of it in one line: signals, inherited sockets, readiness, upgrade, drain.
 //! - [`serve`] serves tonic's routes on Handover's loop, for who wires the parts themselves.
 //! - [`foreign`] is for who has to keep tonic's own `Server`, and says what that cannot do.
@@ -24,6 +36,14 @@
 //! 5. A connection is closed after its last stream, and not before its client has had all of it.
 //! 6. At the deadline, calls that have no answer and streams that have not ended get `UNAVAILABLE`,
 //!    with trailers.
+//!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `log` (on) | [`run`] writes its log to standard error where the program has set up none |
+//! | `tls` | [`run_tls`](https://docs.rs/handover-tls): TLS by rustls |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod client;
 pub mod foreign;

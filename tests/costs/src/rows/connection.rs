@@ -38,6 +38,7 @@ fn peers() -> Vec<Row> {
     use std::sync::Arc;
 
     use swansong::Swansong;
+    use tokio::runtime;
     use tokio_graceful::Shutdown;
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -52,8 +53,17 @@ fn peers() -> Vec<Row> {
         ),
         Row::of(
             "tokio-graceful/ShutdownGuard",
-            || Shutdown::no_signal().guard(),
-            |guard| {
+            || {
+                let runtime = runtime::Builder::new_current_thread().build();
+                let runtime = Arc::new(runtime.expect("a runtime can be made"));
+                // It spawns what waits for the signal; dropped, it tells everybody.
+                let shutdown = {
+                    let _entered = runtime.enter();
+                    Arc::new(Shutdown::new(pending::<()>()))
+                };
+                (shutdown.guard(), shutdown, runtime)
+            },
+            |(guard, ..)| {
                 let guard = guard.clone();
                 wait(async move { guard.cancelled().await });
             },

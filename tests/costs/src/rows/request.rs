@@ -1,6 +1,6 @@
 use std::{convert::Infallible, fmt, sync::Arc};
 
-use axum::{Router, routing::get};
+use axum::{Router, extract::connect_info::Connected, routing::get, serve::IncomingStream};
 use bytes::Bytes;
 use handover::{Graceful, GracefulLayer};
 use handover_axum::foreign::Incoming;
@@ -118,6 +118,10 @@ pub fn servers() -> Vec<Server> {
         Server::new("axum/serve", |listener| async move {
             drop(axum::serve(listener, router()).await);
         }),
+        Server::new("axum/serve + ConnectInfo", |listener| async move {
+            let app = router().into_make_service_with_connect_info::<Nowhere>();
+            drop(axum::serve(listener, app).await);
+        }),
         Server::new("axum/serve.with_graceful_shutdown", |listener| async move {
             let served = axum::serve(listener, router());
             drop(served.with_graceful_shutdown(std::future::pending()).await);
@@ -126,6 +130,13 @@ pub fn servers() -> Vec<Server> {
             let served = handover_axum::serve(listener, router());
             drop(served.with_graceful(Graceful::new()).await);
         }),
+        Server::new(
+            "handover-axum/serve.without_extensions",
+            |listener| async move {
+                let served = handover_axum::serve(listener, router()).without_extensions();
+                drop(served.with_graceful(Graceful::new()).await);
+            },
+        ),
         Server::new(
             "handover-axum/serve + GracefulLayer",
             |listener| async move {
@@ -255,6 +266,16 @@ fn peers() -> Vec<Server> {
             },
         ),
     ]
+}
+
+/// The client of a connection without a kernel.
+#[derive(Clone, Debug)]
+struct Nowhere;
+
+impl Connected<IncomingStream<'_, MemoryListener>> for Nowhere {
+    fn connect_info(_: IncomingStream<'_, MemoryListener>) -> Self {
+        Self
+    }
 }
 
 fn hello() -> Result<Response<Full<Bytes>>, Infallible> {

@@ -1,0 +1,33 @@
+//! The smallest gRPC service that stops and restarts without a client noticing.
+//!
+//! ```text
+//! cargo run -p tonic-hello --bin tonic-first -- 127.0.0.1:50051
+//! ```
+
+// ANCHOR: all
+use tonic::{Request, Response, Status};
+use tonic_hello::{
+    Who, Words,
+    greeter_server::{Greeter, GreeterServer},
+};
+
+struct Polite;
+
+#[tonic::async_trait]
+impl Greeter for Polite {
+    async fn say(&self, request: Request<Who>) -> Result<Response<Words>, Status> {
+        let text = format!("hello, {}", request.into_inner().name);
+        Ok(Response::new(Words { text }))
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address = std::env::args().nth(1);
+    let address = address.as_deref().unwrap_or("127.0.0.1:50051");
+
+    let greeter = GreeterServer::new(Polite);
+    handover_tonic::run(address, greeter).await?;
+    Ok(())
+}
+// ANCHOR_END: all

@@ -1,0 +1,13 @@
+//! Asking whether a drain is under way, on one thread and on two.
+
+mod support;
+
+use handover_costs::rows;
+
+fn main() {
+    let mut criterion = support::criterion();
+    for threads in [1, 2] {
+        support::compare(&mut criterion, "draining", threads, &rows::draining());
+    }
+    criterion.final_summary();
+}
