@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use handover_tests::{
     harness::{Exit, Program, Ready, Server, Signal, established, eventually},
-    load::{Answer, Connection, Target, get, get_on},
+    load::{Answer, Connection, get, get_on},
 };
 
 use self::support::{BOUND, Way, idle, listening};
