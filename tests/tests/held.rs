@@ -6,26 +6,16 @@ use std::time::Duration;
 
 use handover_tests::{
     harness::{Exit, Program, Ready, Server, Signal, established, eventually},
-    load::{Answer, Connection, Target, get, get_on},
+    load::{Answer, Connection, get, get_on},
 };
 
-use self::support::{BOUND, Way, listening};
+use self::support::{BOUND, Way, idle, listening};
 
 /// Longer than a test.
 const FOR_EVER: &str = "60";
 
 fn program(probation: &str) -> Program {
     listening(Way::Axum.path(), "127.0.0.1:0").args(["--probation", probation])
-}
-
-async fn idle(to: &Target, count: usize) -> Vec<Connection> {
-    let mut connections = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut connection = Connection::open(to).await.unwrap();
-        get_on(&mut connection, "/").await.unwrap();
-        connections.push(connection);
-    }
-    connections
 }
 
 async fn upgrade(server: &Server) -> (Ready, Ready) {

@@ -3,12 +3,14 @@
 //! Many connections are told to go: a service is to stop, and each of them asks once more. Time after
 //! time nobody looks, and then a page does: it reads the events, in which is what holds the drain open.
 //!
-//! As it stands this is a small check. The figure of the book is of
+//! As it stands this is a small check. A ratio that says something is that of
 //!
 //! ```text
 //! HANDOVER_IDLE=10000 HANDOVER_RUNS=20 \
-//!     cargo test -p handover-tests --test observing_figures -- --nocapture
+//!     cargo test --release -p handover-tests --test observing_figures -- --nocapture
 //! ```
+//!
+//! on a machine that does nothing else: each connection has to be asked within the announce window.
 
 mod support;
 
