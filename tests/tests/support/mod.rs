@@ -4,7 +4,6 @@
 mod drained;
 pub(crate) mod foreign;
 pub(crate) mod grpc;
-mod lived;
 mod peer;
 
 use std::{
@@ -20,7 +19,6 @@ use handover_tests::{
 
 pub(crate) use self::{
     drained::{Draining, in_time},
-    lived::{Browser, Seen, Staying},
     peer::{Peer, has_read},
 };
 
