@@ -39,7 +39,7 @@ fn a_short_soak_of_all_servers_finds_nothing() {
         &out,
         &[
             "--minutes",
-            "0.4",
+            "0.5",
             "--rate",
             "8",
             "--every",
