@@ -3,10 +3,10 @@
 
 mod support;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use handover_tests::{
-    harness::{Exit, Ready, Server, Signal, eventually, proc},
+    harness::{Belongings, Exit, Ready, Server, Signal, eventually, proc},
     load::{Connection, Target, get_on},
 };
 
@@ -18,45 +18,6 @@ const CONNECTIONS: usize = 20;
 /// Generations at either end whose memory is compared. Where threads and pages happen to be differs
 /// from process to process by more than what is looked for.
 const COMPARED: usize = 20;
-
-/// What a process has.
-#[derive(Debug, PartialEq, Eq)]
-struct Belongings {
-    /// By what they are.
-    descriptors: BTreeMap<String, usize>,
-    /// Without the values that name a process or a descriptor.
-    environment: Vec<(String, String)>,
-    zombies: usize,
-    threads: usize,
-}
-
-impl Belongings {
-    fn of(ready: &Ready) -> Self {
-        let pid = ready.pid();
-        let mut descriptors = BTreeMap::new();
-        for (_, target) in proc::descriptors(pid).unwrap() {
-            let target = target.to_string_lossy();
-            // `socket:[123]` and the like; each has a number of its own.
-            let kind = target.split(":[").next().unwrap_or_default();
-            *descriptors.entry(kind.to_owned()).or_default() += 1;
-        }
-        let mut environment = proc::environment(pid).unwrap();
-        for (name, value) in &mut environment {
-            if name.starts_with("HANDOVER_") {
-                value.clear();
-            }
-        }
-        environment.sort_unstable();
-        Self {
-            descriptors,
-            environment,
-            zombies: proc::zombies(pid).unwrap().len(),
-            threads: std::fs::read_dir(format!("/proc/{pid}/task"))
-                .unwrap()
-                .count(),
-        }
-    }
-}
 
 /// Replaces the newest generation, and waits until the old one is gone and the new one has all.
 async fn replaced(server: &Server, connections: &mut [Connection]) -> Ready {
@@ -96,7 +57,7 @@ async fn two_hundred_upgrades_leave_nothing() {
     for connection in &mut connections {
         get_on(connection, "/").await.unwrap();
     }
-    let first = Belongings::of(&replaced(&server, &mut connections).await);
+    let first = Belongings::of(replaced(&server, &mut connections).await.pid()).unwrap();
     assert!(first.descriptors["socket"] > CONNECTIONS, "{first:?}");
     let mut memory = Vec::new();
     for generation in 2..=UPGRADES {
@@ -106,10 +67,10 @@ async fn two_hundred_upgrades_leave_nothing() {
     }
     let newest = server.newest();
     let same = eventually("the same as at first", BOUND, async || {
-        (Belongings::of(&newest) == first).then_some(())
+        (Belongings::of(newest.pid()).ok()? == first).then_some(())
     });
     if same.await.is_err() {
-        assert_eq!(Belongings::of(&newest), first);
+        assert_eq!(Belongings::of(newest.pid()).unwrap(), first);
     }
     assert_eq!(server.processes().unwrap().len(), 1);
     let (begin, end) = (
@@ -119,7 +80,7 @@ async fn two_hundred_upgrades_leave_nothing() {
     println!(
         "{UPGRADES} upgrades in {:.1?}; {} descriptors; {begin} KiB of its own at first, {end} KiB in the end",
         began.elapsed(),
-        first.descriptors.values().sum::<usize>(),
+        first.open(),
     );
     assert!(end <= begin + begin / 20, "from {begin} to {end} KiB");
     drop(connections);

@@ -13,6 +13,7 @@ use std::{panic::resume_unwind, thread};
 #[cfg(target_os = "linux")]
 use handover_tests::network::DelayLine;
 use handover_tests::{
+    grpc::Outcome,
     harness::{Exit, Program, Server},
     tls::Certificates,
 };
@@ -20,7 +21,7 @@ use handover_tests::{
 use self::support::{
     BOUND,
     foreign::{node, python},
-    grpc::{Callers, Outcome, over_upgrades},
+    grpc::{Callers, Unnoticed, over_upgrades},
     listening, over_tls,
 };
 

@@ -6,14 +6,17 @@ mod support;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use handover_tests::harness::{Exit, Server, Signal};
+use handover_tests::{
+    harness::{Exit, Server, Signal},
+    staying::Staying,
+};
 use tokio::time::timeout;
 use tokio_tungstenite::{
     client_async,
     tungstenite::{Message, protocol::frame::coding::CloseCode},
 };
 
-use self::support::{BOUND, Draining, Peer, Staying, Way, answers, in_time};
+use self::support::{BOUND, Draining, Peer, Way, answers, in_time};
 
 const DEADLINE: Duration = Duration::from_millis(1500);
 /// A drain is over this long after its deadline.
@@ -208,7 +211,7 @@ async fn clients_that_stay_miss_nothing_over_five_upgrades(way: Way) {
     let target = server.newest().first_target().unwrap();
     let clients = Staying::start(&target, OF_EACH, Duration::from_millis(100));
     clients.arrived(server.first().pid()).await;
-    clients.take();
+    let _ = clients.take();
     for generation in 1..=5 {
         let old = server.newest().process;
         old.signal(Signal::HUP).unwrap();

@@ -21,12 +21,13 @@ use std::time::Duration;
 use handover_tests::{
     harness::{Exit, Server, Signal},
     load::Target,
+    staying::{Browser, Seen, Staying},
     tls::Certificates,
 };
 use tokio::time::Instant;
 
 use self::support::{
-    BOUND, Browser, Seen, Staying, Way,
+    BOUND, Way,
     foreign::{Client, node},
     over_tls,
 };

@@ -21,6 +21,7 @@
 
 pub mod proc;
 
+mod belongings;
 mod process;
 mod program;
 mod ready;
@@ -30,11 +31,12 @@ mod wait;
 mod watchdog;
 
 pub use self::{
+    belongings::Belongings,
     process::{Exit, Process},
     program::Program,
     ready::Ready,
     server::Server,
     tcp::{ServerEnd, established},
-    wait::eventually,
+    wait::{eventually, seen},
 };
 pub use rustix::process::Signal;

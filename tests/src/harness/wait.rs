@@ -31,3 +31,27 @@ pub async fn eventually<T>(
         sleep(EVERY).await;
     }
 }
+
+/// The same for a condition that is no future, looked at so often; the wait may go from thread to
+/// thread.
+///
+/// # Errors
+///
+/// As [`eventually`].
+pub async fn seen<T>(
+    what: &str,
+    within: Duration,
+    every: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> anyhow::Result<T> {
+    let end = Instant::now() + within;
+    loop {
+        if let Some(value) = condition() {
+            return Ok(value);
+        }
+        if Instant::now() >= end {
+            bail!("waited {within:?} for {what}");
+        }
+        sleep(every).await;
+    }
+}

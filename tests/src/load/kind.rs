@@ -57,6 +57,12 @@ impl Kind {
         matches!(self, Kind::Keepalive | Kind::Idle | Kind::Dribble)
     }
 
+    /// Whether an answer takes no longer than the server and the machine do.
+    #[must_use]
+    pub fn is_prompt(self) -> bool {
+        matches!(self, Kind::Keepalive | Kind::Idle | Kind::Fresh)
+    }
+
     pub(crate) fn index(self) -> usize {
         self as usize
     }

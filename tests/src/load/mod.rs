@@ -45,6 +45,7 @@ mod event_source;
 mod failure;
 mod get;
 mod kind;
+mod latency;
 mod report;
 mod stats;
 mod storm;
@@ -59,6 +60,7 @@ pub use self::{
     failure::{Failure, Loss},
     get::{Answer, get, get_on},
     kind::Kind,
+    latency::{Latency, Quantiles},
     report::{GenerationReport, KindReport, MarkReport, Report, Sample},
     storm::{Mark, Snapshot, Storm},
     target::{Io, Target},

@@ -125,8 +125,8 @@ impl Report {
                 told: of.told,
                 found_closed: of.found_closed,
                 reconnects: of.reconnects,
-                p99: Duration::from_micros(of.latency.value_at_quantile(0.99)),
-                max: Duration::from_micros(of.latency.max()),
+                p99: of.latency.quantiles().p99,
+                max: of.latency.quantiles().max,
             });
         let timeline = &stats.timeline;
         let since_start = |at: Instant| at - timeline.start;

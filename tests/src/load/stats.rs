@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
 use super::{
     connection::Head,
     failure::{Failure, Loss},
     kind::Kind,
+    latency::Latency,
     report::Sample,
     timeline::Timeline,
 };
@@ -30,8 +30,8 @@ pub(crate) struct PerKind {
     pub(crate) told: u64,
     pub(crate) found_closed: u64,
     pub(crate) reconnects: u64,
-    /// Microseconds from the last look to the end of a correct answer.
-    pub(crate) latency: Histogram<u64>,
+    /// From the last look to the end of a correct answer.
+    pub(crate) latency: Latency,
 }
 
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(crate) struct Stats {
     pub(crate) kinds: Vec<PerKind>,
     pub(crate) timeline: Timeline,
     pub(crate) samples: Vec<Sample>,
+    /// Of what is answered at once, since somebody asked.
+    pub(crate) recent: Latency,
 }
 
 /// Takes down what the clients see.
@@ -50,22 +52,19 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new() -> Self {
-        // Two digits are plenty; values beyond the range do not occur, requests being bounded,
-        // and would be counted as the highest.
-        let histogram = Histogram::new_with_bounds(1, 600_000_000, 2);
-        let latency = histogram.unwrap_or_else(|error| unreachable!("constant bounds: {error}"));
         let kind = PerKind {
             ok: 0,
             lost: [0; Failure::ALL.len()],
             told: 0,
             found_closed: 0,
             reconnects: 0,
-            latency,
+            latency: Latency::default(),
         };
         let stats = Stats {
             kinds: vec![kind; Kind::ALL.len()],
             timeline: Timeline::new(Instant::now()),
             samples: Vec::new(),
+            recent: Latency::default(),
         };
         Self {
             begun: AtomicU64::new(0),
@@ -91,9 +90,10 @@ impl Recorder {
         let of_kind = &mut stats.kinds[kind.index()];
         of_kind.ok += 1;
         of_kind.told += u64::from(head.close && kind.is_persistent());
-        of_kind
-            .latency
-            .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        of_kind.latency.record(latency);
+        if kind.is_prompt() {
+            stats.recent.record(latency);
+        }
     }
 
     pub(crate) fn lost(&self, kind: Kind, loss: Loss) {

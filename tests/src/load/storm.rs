@@ -13,6 +13,7 @@ use super::{
     config::Config,
     failure::{Failure, Loss},
     kind::Kind,
+    latency::Quantiles,
     report::Report,
     stats::Recorder,
 };
@@ -113,6 +114,20 @@ impl Storm {
             found_closed: sum(|kind| kind.found_closed),
             generation: stats.timeline.generations.keys().next_back().copied(),
         }
+    }
+
+    /// What came of it so far.
+    #[must_use]
+    pub fn so_far(&self) -> Report {
+        let stats = self.recorder.stats();
+        Report::new(&stats, stats.timeline.start.elapsed())
+    }
+
+    /// How long correct answers took since the last time, of those [kinds](Kind::is_prompt) that are
+    /// answered at once.
+    #[must_use]
+    pub fn recent(&self) -> Quantiles {
+        self.recorder.stats().recent.take()
     }
 
     /// Lets each client finish the request under way, and says what came of all of them.

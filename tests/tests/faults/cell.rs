@@ -5,16 +5,14 @@ use std::{fmt, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use handover_tests::{
+    faults::{self, Action, Left, Lost, POINTS, Point, Role, go_on, is_stopped, outcome, plant},
     harness::{Exit, Process, Program, Ready, Server, Signal, eventually, proc},
     load::{Clients, Config, Failure, Report, Storm, Target, get},
 };
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use super::{
-    outcome::{Action, Left, Lost, POINTS, Point, Role, outcome},
-    support::{BOUND, Way, directory, listening},
-};
+use super::support::{BOUND, Way, directory, listening};
 
 /// For how long a process is stopped that goes on afterwards.
 const STOPPED: Duration = Duration::from_millis(100);
@@ -59,18 +57,17 @@ impl Cell {
         let action = Action::StopAndGoOn;
         let cell = Self { point, action };
         let service = Service::start(cell).await?;
-        fs::write(service.faults.join(point.name), action.fault(point))?;
+        plant(&service.faults, point, action)?;
         service.first.process.signal(Signal::HUP)?;
         let stopped = service.reached(point.name).await?;
-        is_stopped(&stopped).await?;
+        is_stopped(&stopped, BOUND).await?;
         let successor = service
             .alive()
             .into_iter()
             .find(|stat| stat.pid != stopped.pid());
         let successor = Process::open(successor.context("a successor")?.pid)?;
         has_ended(&successor).await?;
-        fs::write(service.faults.join(format!("{}.go", point.name)), "")?;
-        stopped.signal(Signal::CONT)?;
+        go_on(&service.faults, point.name, &stopped)?;
         let failed = service
             .server
             .stderr_line("upgrade failed, serving on", BOUND);
@@ -111,7 +108,7 @@ impl Service {
                 _ => ["--ready-timeout", "60", "--move-timeout", "60"],
             })
             .args(["--probation", probation(cell)])
-            .env("HANDOVER_FAULTS", &faults);
+            .env(faults::VARIABLE, &faults);
         let server = program.start().await?;
         Ok(Self {
             first: server.newest(),
@@ -132,7 +129,7 @@ impl Service {
         })
         .await?;
         let point = cell.point.name;
-        fs::write(self.faults.join(point), cell.action.fault(cell.point))?;
+        plant(&self.faults, cell.point, cell.action)?;
         self.first.process.signal(Signal::HUP)?;
         let failed = self.reached(point).await?;
         self.suffer(cell, &failed).await?;
@@ -169,15 +166,12 @@ impl Service {
 
     /// Waits until a process has come to the point.
     async fn reached(&self, point: &str) -> anyhow::Result<Process> {
-        let path = self.faults.join(format!("{point}.reached"));
-        let pid = eventually(&format!("somebody to come to {point}"), BOUND, async || {
-            fs::read_to_string(&path).ok()?.trim().parse().ok()
-        })
-        .await?;
-        if pid == self.first.pid() {
-            return Ok(self.first.process.clone());
+        let process = faults::reached(&self.faults, point, BOUND).await?;
+        // The exit status of a child is told once: to one handle.
+        match process.pid() == self.first.pid() {
+            true => Ok(self.first.process.clone()),
+            false => Ok(process),
         }
-        Ok(Process::open(pid)?)
     }
 
     /// Does the part of the fault that the process does not do itself, and waits until it is done.
@@ -211,14 +205,12 @@ impl Service {
                 }
             }
             (Action::StopAndGoOn, _) => {
-                is_stopped(failed).await?;
+                is_stopped(failed, BOUND).await?;
                 sleep(STOPPED).await;
-                fs::write(self.faults.join(format!("{}.go", cell.point.name)), "")?;
-                failed.signal(Signal::CONT)?;
-                return Ok(());
+                return go_on(&self.faults, cell.point.name, failed);
             }
             (Action::StopAndKill, _) => {
-                is_stopped(failed).await?;
+                is_stopped(failed, BOUND).await?;
                 // On a busy machine a time limit may have been first.
                 let _ = failed.signal(Signal::KILL);
             }
@@ -387,14 +379,6 @@ fn is_served_or_was_inside(report: &Report) -> anyhow::Result<()> {
         ensure!(report.lost_as(never) == 0, "{report}");
     }
     Ok(())
-}
-
-async fn is_stopped(process: &Process) -> anyhow::Result<()> {
-    let stopped = async || match proc::Stat::of(process.pid()) {
-        Ok(stat) => matches!(stat.state, 'T' | 'Z').then_some(()),
-        Err(_) => Some(()),
-    };
-    eventually("it to stop", BOUND, stopped).await
 }
 
 async fn has_ended(process: &Process) -> anyhow::Result<()> {

@@ -13,23 +13,20 @@
 //! | 8 bye | `bye-due` `bye-sent` | `bye-heard` |
 //!
 //! At each of them the process exits, panics, hangs, is killed, is stopped and goes on, or is
-//! stopped and killed. What must hold afterwards is in [`outcome`]: who is left, and what may have
+//! stopped and killed. What must hold afterwards is in [`outcome`](handover_tests::faults::outcome): who is left, and what may have
 //! been lost. The points are in the library, behind a feature of its own.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod cell;
-mod outcome;
 
 use std::time::Instant;
 
 use futures_util::{StreamExt, future, stream};
+use handover_tests::faults::{Action, POINTS, Role};
 
-use self::{
-    cell::Cell,
-    outcome::{Action, POINTS, Role},
-};
+use self::cell::Cell;
 
 /// So many cells of one test run at a time. They wait more than they work.
 const AT_ONCE: usize = 8;

@@ -1,58 +1,24 @@
 //! gRPC callers over upgrades: tonic's own client, with our layer or without, and those of others.
 
-use std::{
-    collections::HashSet,
-    env,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{collections::HashSet, env, time::Duration};
 
 use handover_tests::{
-    harness::{Exit, Server, Signal, eventually},
-    reference::pb::{TicksRequest, UnaryRequest, echo_client::EchoClient},
+    grpc::{Outcome, Pace, Tonic},
+    harness::{Exit, Server, Signal},
     tls::Certificates,
 };
-use handover_tonic::client::RetryLayer;
-use http::{Request, Response};
-use serde::Deserialize;
 use tokio::{
     process::Command,
-    task::JoinSet,
     time::{sleep, timeout},
 };
-use tonic::{
-    Code, Status,
-    body::Body,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
-};
-use tower::{Layer, ServiceExt, util::BoxCloneService};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 
 use super::{BOUND, foreign::Client};
-
-/// Connections, and callers on each, of unary calls and of streams.
-const CHANNELS: usize = 4;
-const CALLERS: usize = 5;
 
 /// How many upgrades: a few, or as many as HANDOVER_TEST_UPGRADES says.
 pub(crate) fn upgrades() -> u64 {
     let number = env::var("HANDOVER_TEST_UPGRADES");
     number.map_or(10, |number| number.parse().expect("a number of upgrades"))
-}
-
-/// What became of all calls.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct Outcome {
-    /// Unary calls.
-    pub(crate) calls: u64,
-    /// Streams that were opened.
-    pub(crate) streams: u64,
-    /// Streams that ended because their server drained, and were opened again.
-    pub(crate) resumed: u64,
-    /// What was not OK.
-    pub(crate) failures: Vec<String>,
 }
 
 /// Who calls over the upgrades.
@@ -86,7 +52,7 @@ impl Callers {
     pub(crate) fn tonic(server: &Server, with_layer: bool) -> Self {
         let address = server.newest().tcp().unwrap();
         let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
-        Self::Tonic(Tonic::start(&endpoint, with_layer))
+        Self::Tonic(Tonic::start(&endpoint, with_layer, Pace::default()))
     }
 
     /// tonic's client with our layer, over TLS.
@@ -95,19 +61,23 @@ impl Callers {
         let authority = std::fs::read(certificates.authority()).unwrap();
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
         let endpoint = Channel::from_shared(format!("https://localhost:{port}")).unwrap();
-        Self::Tonic(Tonic::start(&endpoint.tls_config(tls).unwrap(), true))
+        Self::Tonic(Tonic::start(
+            &endpoint.tls_config(tls).unwrap(),
+            true,
+            Pace::default(),
+        ))
     }
 
     async fn arrived(&mut self, pid: u32) {
         match self {
-            Self::Tonic(tonic) => tonic.arrived(pid).await,
+            Self::Tonic(tonic) => tonic.arrived(pid).await.unwrap(),
             Self::Others(client) => client.arrived(pid).await,
         }
     }
 
     async fn stop(self) -> Outcome {
         match self {
-            Self::Tonic(tonic) => tonic.stop().await,
+            Self::Tonic(tonic) => tonic.stop().await.unwrap(),
             Self::Others(client) => client.stop().await,
         }
     }
@@ -143,7 +113,7 @@ pub(crate) async fn over_renewals(server: &Server, mut callers: Callers) -> Outc
     callers.arrived(server.newest().pid()).await;
     let mut clients = HashSet::new();
     let renewed = async {
-        while clients.len() < 6 * CHANNELS {
+        while clients.len() < 6 * Pace::default().channels {
             clients.extend(clients_of(port));
             sleep(Duration::from_millis(50)).await;
         }
@@ -167,145 +137,22 @@ fn clients_of(server: u16) -> Vec<u16> {
     lines.collect()
 }
 
-impl Outcome {
+/// What is asked of callers.
+pub(crate) trait Unnoticed {
     /// All calls were OK, and streams ended as they should, and were opened again.
-    pub(crate) fn assert_unnoticed(&self) {
+    fn assert_unnoticed(&self);
+}
+
+impl Unnoticed for Outcome {
+    fn assert_unnoticed(&self) {
         assert_eq!(self.failures, [""; 0], "of {} calls", self.calls);
         assert!(self.calls > 50 * upgrades(), "only {} calls", self.calls);
         assert!(self.resumed >= upgrades(), "only {}", self.resumed);
         // At most once more where connections are told late, and now and then twice where a client
         // has no time to read that it was told.
-        let most = 2 * upgrades() * (CHANNELS * CALLERS) as u64;
+        let pace = Pace::default();
+        let most = 2 * upgrades() * (pace.channels * pace.callers) as u64;
         let most = most + most / 10;
         assert!(self.resumed <= most, "{} of {most}", self.resumed);
-    }
-}
-
-/// Callers with tonic's client.
-pub(crate) struct Tonic {
-    shared: Arc<Shared>,
-    callers: JoinSet<()>,
-}
-
-#[derive(Default)]
-struct Shared {
-    stopped: AtomicBool,
-    /// Who answered each caller last.
-    latest: Mutex<Vec<u32>>,
-    outcome: Mutex<Outcome>,
-}
-
-type Service = BoxCloneService<Request<Body>, Response<Body>, Status>;
-
-impl Tonic {
-    fn start(endpoint: &Endpoint, with_layer: bool) -> Self {
-        let shared = Arc::new(Shared {
-            latest: Mutex::new(vec![0; 2 * CHANNELS * CALLERS]),
-            ..Shared::default()
-        });
-        let mut callers = JoinSet::new();
-        for _ in 0..CHANNELS {
-            let channel = endpoint.connect_lazy();
-            let service: Service = match with_layer {
-                true => RetryLayer::new().layer(channel).boxed_clone(),
-                false => channel
-                    .map_err(|error| Status::from_error(error.into()))
-                    .boxed_clone(),
-            };
-            let client = EchoClient::new(service);
-            for _ in 0..CALLERS {
-                let number = callers.len();
-                callers.spawn(call(client.clone(), number, shared.clone()));
-                callers.spawn(follow(client.clone(), number + 1, shared.clone()));
-            }
-        }
-        Self { shared, callers }
-    }
-
-    async fn arrived(&self, pid: u32) {
-        let arrived = eventually("all callers to arrive", BOUND, async || {
-            let latest = self.shared.latest.lock().unwrap();
-            latest.iter().all(|latest| *latest == pid).then_some(())
-        });
-        arrived.await.unwrap();
-    }
-
-    async fn stop(mut self) -> Outcome {
-        self.shared.stopped.store(true, Relaxed);
-        while let Some(caller) = timeout(BOUND, self.callers.join_next()).await.unwrap() {
-            caller.unwrap();
-        }
-        self.shared.outcome.lock().unwrap().clone()
-    }
-}
-
-impl Shared {
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Relaxed)
-    }
-
-    fn answered(&self, number: usize, pid: u32) {
-        self.latest.lock().unwrap()[number] = pid;
-    }
-
-    async fn failed(&self, what: &str, status: Status) {
-        let failure = format!("{what}: {:?}: {}", status.code(), status.message());
-        self.outcome.lock().unwrap().failures.push(failure);
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn call(mut client: EchoClient<Service>, number: usize, shared: Arc<Shared>) {
-    while !shared.is_stopped() {
-        shared.outcome.lock().unwrap().calls += 1;
-        let request = UnaryRequest {
-            message: number.to_string(),
-            delay_ms: fastrand::choice([0, 0, 5, 20]).unwrap(),
-        };
-        match client.unary(request).await {
-            Ok(reply) => shared.answered(number, reply.get_ref().pid),
-            Err(status) => shared.failed("unary", status).await,
-        }
-        sleep(Duration::from_millis(fastrand::u64(0..20))).await;
-    }
-}
-
-async fn follow(mut client: EchoClient<Service>, number: usize, shared: Arc<Shared>) {
-    while !shared.is_stopped() {
-        shared.outcome.lock().unwrap().streams += 1;
-        let request = TicksRequest {
-            count: fastrand::choice([0, 0, 40]).unwrap(),
-            interval_ms: 10,
-        };
-        let mut ticks = match client.ticks(request).await {
-            Ok(ticks) => ticks.into_inner(),
-            Err(status) => {
-                shared.failed("stream", status).await;
-                continue;
-            }
-        };
-        let mut seen = 0;
-        let end = loop {
-            match ticks.message().await {
-                Ok(Some(tick)) if tick.index == seen => {
-                    seen += 1;
-                    shared.answered(number, tick.pid);
-                    if shared.is_stopped() {
-                        return;
-                    }
-                }
-                Ok(Some(tick)) => break Status::data_loss(format!("{tick:?} for {seen}")),
-                Ok(None) if seen == request.count => break Status::ok(""),
-                Ok(None) => break Status::data_loss(format!("OK after {seen}")),
-                Err(status) => break status,
-            }
-        };
-        match (end.code(), end.message()) {
-            (Code::Ok, _) => {}
-            (Code::Unavailable, "server draining") => {
-                shared.outcome.lock().unwrap().resumed += 1;
-            }
-            _ => shared.failed("stream", end).await,
-        }
     }
 }

@@ -5,7 +5,6 @@ pub(crate) mod balancer;
 mod drained;
 pub(crate) mod foreign;
 pub(crate) mod grpc;
-mod lived;
 mod peer;
 
 use std::{
@@ -22,7 +21,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub(crate) use self::{
     drained::{Draining, in_time},
-    lived::{Browser, Seen, Staying},
     peer::{Peer, has_read},
 };
 

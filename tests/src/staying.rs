@@ -2,15 +2,11 @@
 
 use std::{
     io::ErrorKind,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use futures_util::{SinkExt, StreamExt};
-use handover_tests::{
-    harness::eventually,
-    load::{EventSource, Target},
-};
 use serde::Deserialize;
 use tokio::{
     task::JoinSet,
@@ -21,48 +17,64 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message},
 };
 
-use super::BOUND;
+use crate::{
+    harness::eventually,
+    load::{EventSource, Target},
+};
+
+/// For an answer, which has no time of its own: long, since machines are busy.
+const BOUND: Duration = Duration::from_secs(20);
+/// How long a client that has lost something is away.
+const AFTER_LOSS: Duration = Duration::from_millis(100);
 
 /// What a browser says of the clients in its pages.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Browser {
+#[non_exhaustive]
+pub struct Browser {
     codes: Vec<u16>,
     ends: usize,
     came: usize,
     /// When each has connected again, in milliseconds of the Unix era.
     reconnects: Vec<u64>,
     /// How long each `EventSource` was away, in milliseconds.
-    pub(crate) waits: Vec<u64>,
+    pub waits: Vec<u64>,
     failures: Vec<String>,
 }
 
 /// What all clients have seen.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+#[non_exhaustive]
+pub struct Seen {
     /// When each client has connected again.
-    pub(crate) reconnects: Vec<Instant>,
+    pub reconnects: Vec<Instant>,
     /// How often a client was told by which code.
-    pub(crate) codes: Vec<u16>,
+    pub codes: Vec<u16>,
     /// Streams of events that have ended as they should.
-    pub(crate) ends: usize,
+    pub ends: usize,
     /// Messages and events that have come.
-    pub(crate) came: usize,
-    pub(crate) failures: Vec<String>,
+    pub came: usize,
+    /// What was not as it should be.
+    pub failures: Vec<String>,
     /// Which process each client has last heard of.
     latest: Vec<u32>,
 }
 
 /// Clients that stay until they are dropped.
 #[derive(Debug)]
-pub(crate) struct Staying {
+pub struct Staying {
     seen: Arc<Mutex<Seen>>,
     _clients: JoinSet<()>,
 }
 
 impl Staying {
     /// So many WebSockets, and as many streams of events; the former ask, and the latter are sent an
-    /// event, after each `pause`.
-    pub(crate) fn start(target: &Target, of_each: usize, pause: Duration) -> Self {
+    /// event, after each `pause`. One that fails says so, and comes back after a moment.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start(target: &Target, of_each: usize, pause: Duration) -> Self {
         let seen = Arc::new(Mutex::new(Seen {
             latest: vec![0; 2 * of_each],
             ..Seen::default()
@@ -87,22 +99,27 @@ impl Staying {
     }
 
     /// Waits until each has heard of this process.
-    pub(crate) async fn arrived(&self, pid: u32) {
+    ///
+    /// # Panics
+    ///
+    /// If one has failed, or they have not after a long time.
+    pub async fn arrived(&self, pid: u32) {
         let what = format!("all clients to be served by process {pid}");
         let arrived = eventually(&what, 2 * BOUND, async || {
-            let seen = self.seen.lock().unwrap();
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             assert!(seen.failures.is_empty(), "{:?}", seen.failures);
             seen.latest
                 .iter()
                 .all(|latest| *latest == pid)
                 .then_some(())
         });
-        arrived.await.unwrap();
+        arrived.await.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// What they have seen since the last time.
-    pub(crate) fn take(&self) -> Seen {
-        let mut seen = self.seen.lock().unwrap();
+    #[must_use]
+    pub fn take(&self) -> Seen {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let latest = seen.latest.clone();
         let empty = Seen {
             latest,
@@ -114,7 +131,7 @@ impl Staying {
 
 impl Seen {
     /// Adds what others have seen on this machine.
-    pub(crate) fn add(&mut self, browser: &Browser) {
+    pub fn add(&mut self, browser: &Browser) {
         let (here, there) = (Instant::now(), SystemTime::now());
         let instant = |milliseconds: &u64| {
             let then = SystemTime::UNIX_EPOCH + Duration::from_millis(*milliseconds);
@@ -129,7 +146,8 @@ impl Seen {
     }
 
     /// The most that have come back within one second.
-    pub(crate) fn peak(&self) -> usize {
+    #[must_use]
+    pub fn peak(&self) -> usize {
         let mut times = self.reconnects.clone();
         times.sort_unstable();
         let mut first = 0;
@@ -153,7 +171,7 @@ struct Client {
 
 impl Client {
     fn saw(&self, act: impl FnOnce(&mut Seen)) {
-        act(&mut self.seen.lock().unwrap());
+        act(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn heard_of(&self, pid: u32) {
@@ -165,7 +183,7 @@ impl Client {
 
     async fn failed(&self, failure: String) {
         self.saw(|seen| seen.failures.push(failure));
-        sleep(BOUND).await;
+        sleep(AFTER_LOSS).await;
     }
 
     /// A WebSocket that asks one thing after another, and again what was not answered.
@@ -175,7 +193,10 @@ impl Client {
         loop {
             let (again, told) = match self.converse(&mut asked).await {
                 Ok(told) => told,
-                Err(failure) => return self.failed(failure).await,
+                Err(failure) => {
+                    self.failed(failure).await;
+                    continue;
+                }
             };
             self.saw(|seen| seen.codes.push(told));
             sleep(again).await;
@@ -251,9 +272,9 @@ impl Client {
             match source.follow(&self.target, &path, heard).await {
                 Ok(()) => self.saw(|seen| seen.ends += 1),
                 Err(failure) => {
-                    return self
-                        .failed(format!("after {:?}: {failure:#}", source.last))
+                    self.failed(format!("after {:?}: {failure:#}", source.last))
                         .await;
+                    continue;
                 }
             }
             sleep(source.retry).await;

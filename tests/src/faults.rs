@@ -1,29 +1,51 @@
-//! Where a process can be made to fail, and what must be left then.
+//! Where a process can be made to fail in an upgrade, and what must be left then.
+//!
+//! The points are in the library, in `core/src/fault.rs`, behind a feature that only these tests have.
+//! A server whose environment names a directory in [`VARIABLE`] looks there.
+#![allow(clippy::exhaustive_enums)] // who judges an outcome is to have thought of each
 
-use std::fmt;
+use std::{fmt, fs, io, path::Path, time::Duration};
+
+use rustix::process::Signal;
+
+use crate::harness::{Process, proc, seen};
+
+/// Names the directory in which a process looks for its faults.
+pub const VARIABLE: &str = "HANDOVER_FAULTS";
+/// How often it is looked whether a process has come to a point.
+const EVERY: Duration = Duration::from_millis(5);
 
 /// Which of the two fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
+    /// The older one.
     Predecessor,
+    /// The newer one.
     Successor,
 }
 
 /// How it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
+    /// It exits.
     Exit,
+    /// It panics.
     Panic,
+    /// It goes no further.
     Hang,
+    /// It is killed.
     Kill,
+    /// It is stopped for a moment.
     StopAndGoOn,
+    /// It is stopped, and killed then.
     StopAndKill,
 }
 
 impl Action {
     /// What the point is told to do. A panic ends a process where it is one of `main`, which the
     /// reference servers have on SIGUSR1; so the points that are not in `main` only wait for it.
-    pub(crate) fn fault(self, point: &Point) -> &'static str {
+    #[must_use]
+    pub fn fault(self, point: &Point) -> &'static str {
         match self {
             Action::Exit => "exit",
             Action::Panic if point.is_in_main => "panic",
@@ -36,11 +58,16 @@ impl Action {
 
 /// A place in the library where a process can be made to fail.
 #[derive(Debug)]
-pub(crate) struct Point {
-    pub(crate) role: Role,
-    pub(crate) step: u8,
-    pub(crate) name: &'static str,
-    pub(crate) is_in_main: bool,
+#[non_exhaustive]
+pub struct Point {
+    /// Whose it is.
+    pub role: Role,
+    /// In which step of the protocol.
+    pub step: u8,
+    /// Its name in the library.
+    pub name: &'static str,
+    /// Whether a panic there is one of `main`.
+    pub is_in_main: bool,
 }
 
 const fn old(step: u8, name: &'static str) -> Point {
@@ -63,7 +90,7 @@ const fn new(step: u8, name: &'static str) -> Point {
 }
 
 /// All of them, in the order in which they come.
-pub(crate) const POINTS: [Point; 28] = [
+pub const POINTS: [Point; 28] = [
     old(1, "spawned"),
     old(2, "hello-sent"),
     old(2, "sockets-sent"),
@@ -96,7 +123,8 @@ pub(crate) const POINTS: [Point; 28] = [
 
 /// Who serves in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Left {
+pub enum Left {
+    /// As if there had been no upgrade.
     Predecessor,
     /// As the heir, or as it should be.
     Successor,
@@ -109,7 +137,8 @@ pub(crate) enum Left {
 
 /// What may have been lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lost {
+pub enum Lost {
+    /// Not one request.
     Nothing,
     /// What was in the process that ended: of each client one request.
     Inside,
@@ -118,7 +147,8 @@ pub(crate) enum Lost {
 }
 
 /// What must be after a fault.
-pub(crate) fn outcome(point: &Point, action: Action) -> (Left, Lost) {
+#[must_use]
+pub fn outcome(point: &Point, action: Action) -> (Left, Lost) {
     use Left::{Afresh, Nobody, Predecessor, Successor};
     use Lost::{Crash, Inside, Nothing};
     match (point.role, point.name, action) {
@@ -141,4 +171,51 @@ impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} at step {}, {}", self.role, self.step, self.name)
     }
+}
+
+/// Tells who comes to this point what to do there.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn plant(directory: &Path, point: &Point, action: Action) -> io::Result<()> {
+    fs::write(directory.join(point.name), action.fault(point))
+}
+
+/// Waits until a process has come to the point.
+///
+/// # Errors
+///
+/// If none has after `within`.
+pub async fn reached(directory: &Path, point: &str, within: Duration) -> anyhow::Result<Process> {
+    let path = directory.join(format!("{point}.reached"));
+    let what = format!("somebody to come to {point}");
+    let pid = seen(&what, within, EVERY, || {
+        fs::read_to_string(&path).ok()?.trim().parse().ok()
+    });
+    let pid = pid.await?;
+    Ok(Process::open(pid)?)
+}
+
+/// Lets a process that was stopped there go on.
+///
+/// # Errors
+///
+/// If it has ended, or the file cannot be written.
+pub fn go_on(directory: &Path, point: &str, stopped: &Process) -> anyhow::Result<()> {
+    fs::write(directory.join(format!("{point}.go")), "")?;
+    stopped.signal(Signal::CONT)
+}
+
+/// Waits until a process is stopped, or has ended.
+///
+/// # Errors
+///
+/// If it goes on after `within`.
+pub async fn is_stopped(process: &Process, within: Duration) -> anyhow::Result<()> {
+    let stopped = || match proc::Stat::of(process.pid()) {
+        Ok(stat) => matches!(stat.state, 'T' | 'Z').then_some(()),
+        Err(_) => Some(()),
+    };
+    seen("it to stop", within, EVERY, stopped).await
 }
