@@ -9,8 +9,10 @@
 //! 4. `handed_over` is set exactly while a successor is known to serve, or has been let go; it has
 //!    if the runtime ends in an attempt although nobody has asked for an end.
 
+mod acts;
 mod attempt;
 mod control;
+mod decide;
 mod stop;
 mod succession;
 
@@ -23,7 +25,6 @@ use tokio::{
 
 use self::{attempt::Attempt, succession::Probation};
 use crate::{
-    Phase,
     control::{self as control_socket, UpgradeRequest, caller::Caller},
     error::Error,
     fault,
@@ -186,8 +187,7 @@ impl Drop for Conductor {
         // A `main` that panics, or just returns, may take the runtime away in the middle of an
         // attempt: then the successor is the heir, and has the socket files.
         if let Some(attempt) = &self.attempt
-            && shared.graceful.phase() == Phase::Running
-            && attempt.course.started.load(Ordering::Acquire)
+            && decide::spares_successor(self.view())
         {
             attempt.course.spared.store(true, Ordering::Release);
             shared.handed_over.store(true, Ordering::Release);
