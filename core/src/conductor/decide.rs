@@ -107,19 +107,12 @@ pub(super) fn may_upgrade(view: View) -> Result<(), Refused> {
     }
 }
 
-/// A signal has come that does not ask for an upgrade; `stops` counts it already.
+/// A signal has come that does not ask for an upgrade; `stops` counts it already. What follows from
+/// a drain is decided once it has begun: by [`drain_begun`], before anything else.
 pub(super) fn told(action: Action, view: View) -> Vec<Act> {
     let running = view.phase == Phase::Running;
     match action {
-        // Both at once, so that nothing comes between: an attempt under way ends.
-        Action::Stop | Action::Drain if running => {
-            let mut acts = vec![Drain];
-            acts.extend(drain_begun(View {
-                is_upgrade: false,
-                ..view
-            }));
-            acts
-        }
+        Action::Stop | Action::Drain if running => vec![Drain],
         Action::Stop if view.stops > 1 => vec![Cut],
         // We are to go, so the successor is on its own.
         Action::Stop => vec![EndProbation, Settle, Release],
@@ -137,10 +130,11 @@ pub(super) fn drain_begun(view: View) -> Vec<Act> {
     if view.is_upgrade {
         return acts;
     }
-    // We were told to stop, so a predecessor that still drains must not start to serve again.
-    acts.extend([TellOfStop, SayBye]);
+    acts.push(TellOfStop);
     if view.ready {
-        acts.push(BecomeAlone);
+        // We were told to stop, so a predecessor that still drains must not start to serve again.
+        // One that has not handed over yet goes on serving.
+        acts.extend([SayBye, BecomeAlone]);
     }
     match view.attempt {
         Some(Stage::Committed | Stage::Undone) => acts.push(StopSuccessorLater),
@@ -188,11 +182,35 @@ pub(super) fn resumed(resumed: bool) -> Vec<Act> {
     let mut acts = Vec::new();
     if resumed {
         acts.extend([ReclaimPidFile, TellOfUs, OpenGates, BeginAnew]);
+    } else {
+        // The dead one may have an heir, to whom the files belong.
+        acts.push(HandOver);
     }
     // Not earlier: the probation may be all that held the drain open. And connections that come back
     // are served on as if nothing had been.
     acts.extend([EndProbation, TakeBack]);
     acts
+}
+
+/// The generation after this one has died, and one after that serves.
+pub(super) fn superseded(view: View) -> Vec<Act> {
+    if view.phase == Phase::Running {
+        // It was taken back; and an attempt of ours was for nothing.
+        let mut acts = vec![HandOver, ShutGates];
+        match view.attempt {
+            Some(Stage::Committed | Stage::Undone) => acts.push(StopSuccessorLater),
+            Some(Stage::Starting | Stage::Started) => acts.push(DropAttempt),
+            None => {}
+        }
+        acts.extend([SayBye, TellOfSuccessor, Drain]);
+        acts
+    } else if view.is_upgrade {
+        // Also if it was too late to take it back: the files are not ours.
+        vec![HandOver, Release, EndProbation]
+    } else {
+        // It stops; but the files belong to who serves.
+        vec![HandOver, ShutGates]
+    }
 }
 
 /// The successor is to claim what it holds, and the probation may be `over`.

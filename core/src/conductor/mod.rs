@@ -13,6 +13,8 @@ mod acts;
 mod attempt;
 mod control;
 mod decide;
+#[cfg(test)]
+mod model;
 mod stop;
 mod succession;
 
@@ -66,6 +68,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
         begun: false,
         closed: false,
         leash: None,
+        newer: None,
         reporting: control::Reporting::new(),
     };
     let graceful = &shared.graceful;
@@ -85,13 +88,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
             }
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
             () = succession::probation_due(&conductor.probation, graceful) => conductor.probation_due(),
-            cut = succession::leashed(&conductor.leash) => {
-                conductor.leash = None;
-                if cut {
-                    tracing::warn!("cutting: a later generation asks for it");
-                    graceful.cut();
-                }
-            }
+            said = succession::leashed(&conductor.leash) => conductor.leashed(&said),
             _ = graceful.drained(), if conductor.attempt.is_none() => break,
             () = sleep_until(conductor.reporting.due), if conductor.is_followed() => {
                 conductor.report();
@@ -128,6 +125,8 @@ struct Conductor {
     closed: bool,
     /// By which later generations reach this one, once it drains for one.
     leash: Option<Channel>,
+    /// Who serves, if that is not the successor, which has died.
+    newer: Option<Successor>,
     reporting: control::Reporting,
 }
 

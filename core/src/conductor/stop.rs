@@ -24,6 +24,10 @@ impl Conductor {
             Action::Stop | Action::Drain | Action::Upgrade | Action::Ignore => {}
         }
         self.perform(&decide::told(action, view), reason);
+        if running && self.shared.graceful.phase() != Phase::Running {
+            // Now, so that nothing comes between: an attempt under way ends.
+            self.drain_begun();
+        }
     }
 
     /// Readiness has been withdrawn, by whomever.

@@ -65,17 +65,32 @@ pub(super) async fn probation_due(probation: &Option<Probation>, graceful: &Grac
     }
 }
 
-/// Ends when a later generation cuts this one, or when there is none any more that could.
-pub(super) async fn leashed(leash: &Option<Channel>) -> bool {
+/// What a later generation than the successor has to say.
+pub(super) enum Leashed {
+    Cut,
+    /// It serves, and the one between has died.
+    Superseded(Successor),
+    /// There is none any more that could say something.
+    Gone,
+}
+
+/// Ends when a later generation has something to say, or when there is none any more that could.
+/// Cancel safe.
+pub(super) async fn leashed(leash: &Option<Channel>) -> Leashed {
     let Some(leash) = leash else {
         return std::future::pending().await;
     };
     loop {
         match leash.recv().await {
-            Ok(Some(received)) if received.message == Decoded::Known(Message::Cut) => return true,
-            Ok(Some(_)) => {}
+            Ok(Some(received)) => match received.message {
+                Decoded::Known(Message::Cut) => return Leashed::Cut,
+                Decoded::Known(Message::Superseded { pid, generation }) => {
+                    return Leashed::Superseded(Successor::new(pid, generation));
+                }
+                _ => {}
+            },
             Err(err) if err.kind() == std::io::ErrorKind::InvalidData => {}
-            Ok(None) | Err(_) => return false,
+            Ok(None) | Err(_) => return Leashed::Gone,
         }
     }
 }
@@ -107,11 +122,14 @@ impl Conductor {
 
     /// Tells the service manager who is the main process, and is there until it knows.
     pub(super) fn tell_manager(&self) {
-        let Some(link) = &self.link else { return };
+        let (successor, channel) = match (&self.link, self.newer) {
+            (_, Some(newer)) => (newer, None),
+            (Some(link), None) => (link.successor, link.channel()),
+            (None, None) => return,
+        };
         if !self.shared.manager.is_listening() {
             return;
         }
-        let (successor, channel) = (link.successor, link.channel());
         let guard = self.shared.graceful.guard();
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
@@ -129,6 +147,27 @@ impl Conductor {
             }
             drop(guard);
         });
+    }
+
+    pub(super) fn leashed(&mut self, said: &Leashed) {
+        match said {
+            Leashed::Gone => self.leash = None,
+            Leashed::Cut => {
+                tracing::warn!("cutting: a later generation asks for it");
+                self.shared.graceful.cut();
+            }
+            Leashed::Superseded(newer) => {
+                let (successor, generation) = (newer.pid(), newer.generation());
+                tracing::warn!(
+                    successor,
+                    generation,
+                    "the successor died, and the one after it serves"
+                );
+                self.newer = Some(*newer);
+                let acts = decide::superseded(self.view());
+                self.perform(&acts, Reason::Upgrade { successor });
+            }
+        }
     }
 
     pub(super) fn probation_due(&mut self) {
