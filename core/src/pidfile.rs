@@ -4,7 +4,7 @@
 //! 1. The file at the path is complete at every moment: it is written beside, and renamed.
 //! 2. The file is locked from before it appears until its process ends, so that a number in it that
 //!    has been given to another process since is never taken for ours.
-//! 3. A file is replaced only under its own lock, or if it is the predecessor's; two that start at
+//! 3. A file is replaced only under its own lock, or if it is an older generation's; two that start at
 //!    once cannot both succeed.
 //! 4. It is removed only by who wrote it, and only while it is still that file.
 
@@ -56,10 +56,11 @@ pub struct PidFile {
 }
 
 impl Prepared {
-    /// Writes the file beside `path`, and sees whether `path` may be replaced.
+    /// Writes the file beside `path`, and sees whether `path` may be replaced: it may be one of the
+    /// processes `ours`, the generations before this one.
     ///
     /// Whatever can fail fails here, before a predecessor is told to go.
-    pub(crate) fn new(path: &Path, predecessor: Option<u32>) -> Result<Self, Error> {
+    pub(crate) fn new(path: &Path, ours: &[u32]) -> Result<Self, Error> {
         let failed = |err| {
             Error::io(
                 Kind::PidFile,
@@ -72,12 +73,12 @@ impl Prepared {
             path: path.to_owned(),
             file,
         };
-        prepared.current(predecessor)?;
+        prepared.current(ours)?;
         Ok(prepared)
     }
 
     /// Puts the file at its place.
-    pub(crate) fn publish(mut self, predecessor: Option<u32>) -> Result<PidFile, Error> {
+    pub(crate) fn publish(mut self, ours: &[u32]) -> Result<PidFile, Error> {
         let path = self.path.clone();
         let failed = |err| {
             Error::io(
@@ -87,7 +88,7 @@ impl Prepared {
             )
         };
         for _ in 0..TRIES {
-            match self.current(predecessor)? {
+            match self.current(ours)? {
                 // Kept until the new one is there: invariant 3.
                 Some(_locked) => {
                     let file = self.file.persist(&path).map_err(|err| failed(err.error))?;
@@ -105,8 +106,8 @@ impl Prepared {
         Err(failed(io::Error::other("it changes all the time")))
     }
 
-    /// The file that is there now, locked or the predecessor's.
-    fn current(&self, predecessor: Option<u32>) -> Result<Option<File>, Error> {
+    /// The file that is there now, locked or of one of these processes.
+    fn current(&self, ours: &[u32]) -> Result<Option<File>, Error> {
         let path = &self.path;
         let failed = |err: io::Error| {
             Error::io(
@@ -132,7 +133,7 @@ impl Prepared {
                 Ok(()) => {}
                 Err(err) if err == rustix::io::Errno::WOULDBLOCK => {
                     let holder = read_pid(&mut file);
-                    if holder.is_some() && holder == predecessor {
+                    if holder.is_some_and(|holder| ours.contains(&holder)) {
                         return Ok(Some(file));
                     }
                     if !is_at(&file, path) {
@@ -163,7 +164,7 @@ impl PidFile {
     ///
     /// If it cannot be written there, or belongs to another living process.
     pub fn write(path: &Path) -> Result<Self, Error> {
-        Prepared::new(path, None)?.publish(None)
+        Prepared::new(path, &[])?.publish(&[])
     }
 
     /// The one that this process wrote before an `exec` of itself, which kept `fd` and so the lock.
@@ -239,7 +240,8 @@ mod tests {
     use super::*;
 
     fn publish(path: &Path, predecessor: Option<u32>) -> Result<PidFile, Error> {
-        Prepared::new(path, predecessor)?.publish(predecessor)
+        let ours = predecessor.as_slice();
+        Prepared::new(path, ours)?.publish(ours)
     }
 
     fn entries(dir: &Path) -> usize {

@@ -8,9 +8,9 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::Conductor;
+use super::{Conductor, decide};
 use crate::{
-    Phase,
+    Reason,
     control::UpgradeRequest,
     error::{Error, Kind},
     generation::shared::{Shared, lock},
@@ -57,15 +57,9 @@ pub(super) async fn attempted(attempt: &mut Option<Attempt>) -> Result<Link, Err
 impl Conductor {
     pub(super) fn may_upgrade(&self, request: &UpgradeRequest) -> Result<(), Error> {
         let refuse = |kind, message: &str| Err(Error::new(kind, message));
-        if self.attempt.is_some() {
-            refuse(Kind::InProgress, "an upgrade of this process is under way")
-        } else if self.shared.graceful.phase() != Phase::Running {
-            refuse(
-                Kind::Draining,
-                "this process drains, there is nothing to hand over",
-            )
-        } else if !self.shared.is_ready() {
-            refuse(Kind::NotReady, "this process is not ready itself")
+        if let Err(why) = decide::may_upgrade(self.view()) {
+            let (kind, message) = why.error();
+            refuse(kind, message)
         } else if let Some(wanted) = request.if_generation
             && wanted != self.shared.number
         {
@@ -154,9 +148,8 @@ impl Conductor {
             }
             Err(err) => {
                 tracing::error!(err = err.chain(), "upgrade failed, serving on");
-                if attempt.course.committed.load(Ordering::Acquire) {
-                    self.shared.reclaim_pid_file();
-                }
+                let acts = decide::failed(attempt.course.stage());
+                self.perform(&acts, Reason::default());
                 self.shared.manager.serves(Some(&err.chain()));
                 self.shared.journal.failed(&err);
                 Err(err)

@@ -9,8 +9,12 @@
 //! 4. `handed_over` is set exactly while a successor is known to serve, or has been let go; it has
 //!    if the runtime ends in an attempt although nobody has asked for an end.
 
+mod acts;
 mod attempt;
 mod control;
+mod decide;
+#[cfg(test)]
+mod model;
 mod stop;
 mod succession;
 
@@ -23,7 +27,6 @@ use tokio::{
 
 use self::{attempt::Attempt, succession::Probation};
 use crate::{
-    Phase,
     control::{self as control_socket, UpgradeRequest, caller::Caller},
     error::Error,
     fault,
@@ -65,6 +68,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
         begun: false,
         closed: false,
         leash: None,
+        newer: None,
         reporting: control::Reporting::new(),
     };
     let graceful = &shared.graceful;
@@ -84,13 +88,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut requests: UnboundedReceiver<Req
             }
             ended = succession::ended(&mut conductor.link) => conductor.successor_ended(&ended),
             () = succession::probation_due(&conductor.probation, graceful) => conductor.probation_due(),
-            cut = succession::leashed(&conductor.leash) => {
-                conductor.leash = None;
-                if cut {
-                    tracing::warn!("cutting: a later generation asks for it");
-                    graceful.cut();
-                }
-            }
+            said = succession::leashed(&conductor.leash) => conductor.leashed(&said),
             _ = graceful.drained(), if conductor.attempt.is_none() => break,
             () = sleep_until(conductor.reporting.due), if conductor.is_followed() => {
                 conductor.report();
@@ -127,6 +125,8 @@ struct Conductor {
     closed: bool,
     /// By which later generations reach this one, once it drains for one.
     leash: Option<Channel>,
+    /// Who serves, if that is not the successor, which has died.
+    newer: Option<Successor>,
     reporting: control::Reporting,
 }
 
@@ -186,8 +186,7 @@ impl Drop for Conductor {
         // A `main` that panics, or just returns, may take the runtime away in the middle of an
         // attempt: then the successor is the heir, and has the socket files.
         if let Some(attempt) = &self.attempt
-            && shared.graceful.phase() == Phase::Running
-            && attempt.course.started.load(Ordering::Acquire)
+            && decide::spares_successor(self.view())
         {
             attempt.course.spared.store(true, Ordering::Release);
             shared.handed_over.store(true, Ordering::Release);

@@ -1,13 +1,10 @@
 //! What follows once a successor serves: its probation, and what to do should it die.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Conductor;
+use super::{Conductor, decide};
 use crate::{
     Graceful, Guard, Phase, Reason,
     error::{Error, Kind},
@@ -35,12 +32,15 @@ pub(super) struct Probation {
     // Not a holder: should the deadline come first, nothing was cut that anybody waits for.
     _guard: Guard,
     /// When the successor is to claim what it only holds, unless that was before.
-    settles: Option<Instant>,
+    pub(super) settles: Option<Instant>,
     until: Instant,
 }
 
 impl Probation {
-    fn begin(graceful: &Graceful, time: Duration) -> Option<Self> {
+    pub(super) fn begin(graceful: &Graceful, time: Duration) -> Option<Self> {
+        if time.is_zero() {
+            return None;
+        }
         let guard = graceful.guard()?;
         let now = Instant::now();
         // Early enough for it to be done when the drain's deadline comes.
@@ -65,59 +65,49 @@ pub(super) async fn probation_due(probation: &Option<Probation>, graceful: &Grac
     }
 }
 
-/// Ends when a later generation cuts this one, or when there is none any more that could.
-pub(super) async fn leashed(leash: &Option<Channel>) -> bool {
+/// What a later generation than the successor has to say.
+pub(super) enum Leashed {
+    Cut,
+    /// It serves, and the one between has died.
+    Superseded(Successor),
+    /// There is none any more that could say something.
+    Gone,
+}
+
+/// Ends when a later generation has something to say, or when there is none any more that could.
+/// Cancel safe.
+pub(super) async fn leashed(leash: &Option<Channel>) -> Leashed {
     let Some(leash) = leash else {
         return std::future::pending().await;
     };
     loop {
         match leash.recv().await {
-            Ok(Some(received)) if received.message == Decoded::Known(Message::Cut) => return true,
-            Ok(Some(_)) => {}
+            Ok(Some(received)) => match received.message {
+                Decoded::Known(Message::Cut) => return Leashed::Cut,
+                Decoded::Known(Message::Superseded { pid, generation }) => {
+                    return Leashed::Superseded(Successor::new(pid, generation));
+                }
+                _ => {}
+            },
             Err(err) if err.kind() == std::io::ErrorKind::InvalidData => {}
-            Ok(None) | Err(_) => return false,
+            Ok(None) | Err(_) => return Leashed::Gone,
         }
     }
 }
 
 impl Conductor {
-    pub(super) fn succeeded(&mut self, mut link: Link, stop: bool) -> Successor {
+    pub(super) fn succeeded(&mut self, link: Link, stop: bool) -> Successor {
         let successor = link.successor;
-        let shared = &self.shared;
-        shared.handed_over.store(true, Ordering::Release);
-        shared.gate.shut();
-        shared.control_gate.shut();
         let (pid, generation) = (successor.pid(), successor.generation());
-        shared.journal.serving(pid, generation);
-        tracing::info!(
-            successor = successor.pid(),
-            generation = successor.generation(),
-            "successor serves"
-        );
-        // What becomes of us is the successor's concern now.
-        shared.tell_predecessor(&Message::Bye);
-        if stop {
-            link.terminate();
-            link.release();
-        }
-        if shared.probation > Duration::ZERO && !stop {
-            self.probation = Probation::begin(&shared.graceful, shared.probation);
-        }
-        if self.probation.is_none() {
-            link.settle();
-        }
+        self.shared.journal.serving(pid, generation);
+        tracing::info!(successor = pid, generation, "successor serves");
         self.link = Some(link);
-        self.tell_manager(successor);
-        self.bound_drains();
-        let shared = &self.shared;
-        shared.graceful.drain_for(Reason::Upgrade {
-            successor: successor.pid(),
-        });
+        self.perform(&decide::succeeded(stop), Reason::Upgrade { successor: pid });
         successor
     }
 
     /// Cuts the oldest generations, if with this one more than allowed drain.
-    fn bound_drains(&self) {
+    pub(super) fn bound_drains(&self) {
         let most = self.shared.max_draining;
         for older in self.shared.older.keep(most.saturating_sub(1)) {
             let (pid, generation) = (older.pid, older.generation);
@@ -131,13 +121,17 @@ impl Conductor {
     }
 
     /// Tells the service manager who is the main process, and is there until it knows.
-    fn tell_manager(&self, successor: Successor) {
+    pub(super) fn tell_manager(&self) {
+        let (successor, channel) = match (&self.link, self.newer) {
+            (_, Some(newer)) => (newer, None),
+            (Some(link), None) => (link.successor, link.channel()),
+            (None, None) => return,
+        };
         if !self.shared.manager.is_listening() {
             return;
         }
         let guard = self.shared.graceful.guard();
         let shared = Arc::clone(&self.shared);
-        let channel = self.link.as_ref().and_then(Link::channel);
         tokio::spawn(async move {
             // A predecessor that drains may be about to make us that.
             shared.manager.until_main().await;
@@ -155,44 +149,53 @@ impl Conductor {
         });
     }
 
-    pub(super) fn probation_due(&mut self) {
-        if let Some(link) = &self.link {
-            link.settle();
-        }
-        let is_cut = self.shared.graceful.phase() >= Phase::Cutting;
-        if let Some(probation) = &mut self.probation {
-            probation.settles = None;
-            if is_cut || probation.until <= Instant::now() {
-                self.probation = None;
+    pub(super) fn leashed(&mut self, said: &Leashed) {
+        match said {
+            Leashed::Gone => self.leash = None,
+            Leashed::Cut => {
+                tracing::warn!("cutting: a later generation asks for it");
+                self.shared.graceful.cut();
+            }
+            Leashed::Superseded(newer) => {
+                let (successor, generation) = (newer.pid(), newer.generation());
+                tracing::warn!(
+                    successor,
+                    generation,
+                    "the successor died, and the one after it serves"
+                );
+                self.newer = Some(*newer);
+                let acts = decide::superseded(self.view());
+                self.perform(&acts, Reason::Upgrade { successor });
             }
         }
     }
 
+    pub(super) fn probation_due(&mut self) {
+        let is_cut = self.shared.graceful.phase() >= Phase::Cutting;
+        let over = |probation: &Probation| is_cut || probation.until <= Instant::now();
+        let acts = decide::probation_due(self.probation.as_ref().is_some_and(over));
+        self.perform(&acts, Reason::default());
+    }
+
     pub(super) fn successor_ended(&mut self, ended: &Ended) {
-        let Some(link) = self.link.take() else { return };
-        let (successor, shared) = (link.successor.pid(), &self.shared);
+        let Some(link) = &self.link else { return };
+        let successor = link.successor.pid();
         let status = match ended {
             Ended::Released => {
                 tracing::info!(successor, "successor has ended, as it should");
-                return link.take_back();
+                return self.perform(&decide::successor_left(), Reason::default());
             }
             Ended::Died(Ok(status)) => status.to_string(),
             Ended::Died(Err(err)) => err.to_string(),
         };
-        shared.handed_over.store(false, Ordering::Release);
-        if shared.graceful.resume() {
+        self.perform(&decide::successor_died(), Reason::default());
+        let shared = &self.shared;
+        let resumed = shared.graceful.resume();
+        if resumed {
             tracing::error!(successor, status, "the successor died, serving again");
             let message = format!("the successor (pid {successor}) died after it served, {status}");
             drop(shared.upgrade_failed(&Error::new(Kind::Failed, &*message)));
-            shared.reclaim_pid_file();
-            shared.manager.alone();
-            shared.gate.open();
-            shared.control_gate.open();
             shared.journal.resumed(&message);
-            self.leash = None;
-            // Not earlier: it may be all that held the drain open.
-            self.probation = None;
-            (self.stops, self.begun, self.closed) = (0, false, false);
         } else {
             tracing::error!(
                 successor,
@@ -204,10 +207,7 @@ impl Conductor {
                  serve again: nobody does"
             );
             shared.journal.lost(message);
-            // Not before the drain is taken back: without the holder it might be over.
-            self.probation = None;
         }
-        // Last, so that a connection that comes back is served on as if nothing had been.
-        link.take_back();
+        self.perform(&decide::resumed(resumed), Reason::default());
     }
 }

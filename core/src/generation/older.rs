@@ -112,6 +112,23 @@ impl OlderGenerations {
         told
     }
 
+    /// The process ids of all that still may be there.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        lock(&self.0).iter().map(|elder| elder.who.pid).collect()
+    }
+
+    /// Tells all that this generation serves: one of them may have taken its successor's death, and
+    /// so its own return, for the end of the upgrade.
+    pub(crate) fn supersede(&self, generation: u64) {
+        let pid = std::process::id();
+        for elder in lock(&self.0).iter() {
+            // An error means that it has ended.
+            let _ = elder
+                .channel
+                .try_send(&Message::Superseded { pid, generation });
+        }
+    }
+
     fn remove(&self, gone: &Arc<Elder>) {
         lock(&self.0).retain(|elder| !Arc::ptr_eq(elder, gone));
     }

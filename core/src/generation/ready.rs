@@ -36,9 +36,11 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
         return Err(end_check(&shared).await);
     }
     let predecessor = shared.predecessor.as_ref();
-    let pid = predecessor.map(|predecessor| predecessor.pid);
+    // Any of them may have come back to the pid file, should one behind it have died.
+    let mut before = shared.older.pids();
+    before.extend(predecessor.map(|predecessor| predecessor.pid));
     let prepared = match &shared.pid_path {
-        Some(path) => Some(Prepared::new(path, pid).inspect_err(|err| {
+        Some(path) => Some(Prepared::new(path, &before).inspect_err(|err| {
             shared.tell_predecessor(&Message::Failed {
                 message: err.chain(),
             });
@@ -54,6 +56,11 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
         }
         None => None,
     };
+    // From the commit until it is said who serves the drain is not over: who is told to stop in
+    // between says so, and removes nothing before.
+    let Some(_guard) = shared.graceful.guard() else {
+        return Err(told_to_stop(&shared));
+    };
     // The predecessor serves on until we do, so this is not too late to give up.
     if let Err(err) = shared.registry().listen_later() {
         let message = err.chain();
@@ -61,7 +68,7 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
         return Err(err);
     }
     if let Some(prepared) = prepared {
-        match prepared.publish(pid) {
+        match prepared.publish(&before) {
             Ok(file) => *lock(&shared.pid_file) = Some(file),
             // There is no way back behind a commit, and a service is more than its pid file.
             Err(err) if predecessor.is_some() => {
@@ -95,6 +102,11 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     }
     if let Some(predecessor) = predecessor {
         shared.tell_predecessor(&Message::Serving);
+        if shared.graceful.is_stopping() {
+            // The conductor saw that before there was something to say.
+            shared.tell_predecessor(&Message::Bye);
+            shared.become_alone();
+        }
         let channel = Arc::clone(&predecessor.channel);
         tokio::spawn(watch(
             Arc::downgrade(&shared),
@@ -142,7 +154,7 @@ fn take_over_stderr(predecessor: &Predecessor) -> Option<std::os::fd::OwnedFd> {
 async fn wait_for_commit(shared: &Shared, predecessor: &Predecessor) -> Result<(), Error> {
     let channel = &predecessor.channel;
     let heir = || {
-        shared.become_alone();
+        // Not alone before it serves: one behind the predecessor may come back, to all files.
         let predecessor = predecessor.pid;
         tracing::warn!(
             predecessor,
@@ -169,9 +181,7 @@ async fn wait_for_commit(shared: &Shared, predecessor: &Predecessor) -> Result<(
             biased;
             received = channel.recv() => received,
             () = shared.graceful.draining() => {
-                let message = "it was told to stop before it had taken over";
-                shared.tell_predecessor(&Message::Failed { message: message.to_owned() });
-                return Err(Error::new(Kind::Draining, message));
+                return Err(told_to_stop(shared));
             }
         };
         match received.map(|received| received.map(|received| received.message)) {
@@ -193,6 +203,14 @@ async fn wait_for_commit(shared: &Shared, predecessor: &Predecessor) -> Result<(
             }
         }
     }
+}
+
+fn told_to_stop(shared: &Shared) -> Error {
+    let message = "it was told to stop before it had taken over";
+    shared.tell_predecessor(&Message::Failed {
+        message: message.to_owned(),
+    });
+    Error::new(Kind::Draining, message)
 }
 
 /// Waits until the predecessor has gone, and says so.
@@ -262,6 +280,7 @@ async fn watch(
         shared.become_alone();
         // One that had drained has said so itself, with a barrier.
         if !drained {
+            shared.older.supersede(shared.number);
             shared.manager.alone();
         } else if !shared.manager.is_main() {
             // An older release, which does not say it.

@@ -176,7 +176,7 @@ impl Shared {
             return;
         }
         // Its lock went with it.
-        match Prepared::new(path, None).and_then(|file| file.publish(None)) {
+        match Prepared::new(path, &[]).and_then(|file| file.publish(&[])) {
             Ok(file) => *ours = Some(file),
             Err(err) => tracing::error!(err = err.chain(), "the pid file names a dead process"),
         }

@@ -80,6 +80,31 @@ pub(crate) struct Course {
     pub(crate) spared: AtomicBool,
 }
 
+/// How far an attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stage {
+    /// There is no process yet, or none any more that was committed to.
+    Starting,
+    /// There is one, which may not accept yet: the attempt can be dropped, and it with it.
+    Started,
+    /// It may accept. What becomes of the attempt is not in our hand any more.
+    Committed,
+    /// It might have accepted, and has ended since; what is left of the attempt is to say so.
+    Undone,
+}
+
+impl Course {
+    pub(crate) fn stage(&self) -> Stage {
+        let load = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        match (load(&self.started), load(&self.committed)) {
+            (false, false) => Stage::Starting,
+            (true, false) => Stage::Started,
+            (true, true) => Stage::Committed,
+            (false, true) => Stage::Undone,
+        }
+    }
+}
+
 /// Runs an attempt to its end.
 pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let begun = Instant::now();

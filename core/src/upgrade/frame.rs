@@ -109,6 +109,8 @@ pub(crate) enum Message {
     Older { generations: Vec<Older> },
     /// To an older generation: end what is left, now.
     Cut,
+    /// To an older generation, over its channel: the one after it has died, and this one serves.
+    Superseded { pid: u32, generation: u64 },
     /// From an older generation: what holds its drain open.
     Holds {
         held: Held,
@@ -266,7 +268,7 @@ pub(crate) fn decode(frame: &[u8]) -> Result<(Decoded, &[u8]), String> {
     Ok((Decoded::Known(message), payload))
 }
 
-const KNOWN: [&str; 25] = [
+const KNOWN: [&str; 26] = [
     "hello",
     "sockets",
     "stderr",
@@ -287,6 +289,7 @@ const KNOWN: [&str; 25] = [
     "checked",
     "older",
     "cut",
+    "superseded",
     "holds",
     "held",
     "settle",
@@ -410,6 +413,14 @@ mod tests {
                 b"",
             ),
             ("cut", Message::Cut, b""),
+            (
+                "superseded",
+                Message::Superseded {
+                    pid: 77,
+                    generation: 5,
+                },
+                b"",
+            ),
             (
                 "holds",
                 Message::Holds {

@@ -2,7 +2,10 @@
 
 use rustix::process::Signal;
 
-use super::service::{Service, alive, ask, connect, send, state};
+use super::{
+    server,
+    service::{Service, alive, ask, connect, send, state},
+};
 
 fn pid_of(text: &str) -> u32 {
     text.strip_prefix(" pid=").unwrap().parse().unwrap()
@@ -104,4 +107,34 @@ fn three_generations_at_once() {
     drop(one);
     assert!(service.first_ended().success());
     service.served_by(&first.addresses[0], third.pid);
+}
+
+/// Fails if the generations on both sides of one that dies during its own upgrade go on serving:
+/// the one before it takes it for dead in its probation, the one after it is its heir.
+#[test]
+fn of_those_around_a_dead_generation_the_newer_serves() {
+    let (mut service, first) = Service::start(&[(server::PROBATION_MS, "600000")]);
+    let address = &first.addresses[0];
+    let mut held = connect(address);
+    assert_eq!(held.ask("pid"), first.pid.to_string());
+    send(first.pid, Signal::HUP);
+    let second = service.ready();
+    service.wait_until("the first drains", || held.ask("phase") == "draining");
+    service.fault("hang");
+    send(second.pid, Signal::HUP);
+    let third = pid_of(&service.line("hanging"));
+    send(second.pid, Signal::KILL);
+    service.wait_until("the first serves", || held.ask("phase") == "running");
+    assert_eq!(service.pid_file(), Some(first.pid));
+    service.no_fault();
+    assert_eq!(service.ready().pid, third);
+    service.served_by(address, third);
+    service.wait_until("the first drains", || held.ask("phase") == "draining");
+    assert_eq!(service.pid_file(), Some(third));
+    drop(held);
+    assert!(service.first_ended().success());
+    service.served_by(address, third);
+    send(third, Signal::TERM);
+    service.gone(third);
+    assert_eq!(service.pid_file(), None);
 }
