@@ -6,7 +6,7 @@ use std::{
     ops::Deref,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -16,7 +16,10 @@ use handover::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::link::Link;
+use crate::{http1::join, link::Link};
+
+/// How much is read of a connection that is to move. Little, since it goes along in its message.
+const READ_AHEAD: usize = 1024;
 
 pub(crate) struct ConnIo<Io> {
     io: Io,
@@ -70,7 +73,7 @@ impl<Io> ConnIo<Io> {
             .or_else(|| link.take_upgraded())
             .or_else(|| link.connection.hold(&link.graceful))?;
         link.connection.set_kind(Kind::Upgraded);
-        let unread = crate::http1::join(read, replay);
+        let unread = join(read, replay);
         let parcel = Parcel::new(io, unread.into(), link.connection.clone());
         let graceful = &link.graceful;
         Some(Movable::new(parcel, protocol, graceful, holder, mover))
@@ -157,6 +160,36 @@ impl<Io: AsyncRead + Unpin> ConnIo<Io> {
         polled
     }
 
+    /// While reads are held back: what comes is kept for who has the connection next. Only its end, or
+    /// an error, is told, so that a client which gives up its request is noticed.
+    ///
+    /// Once it is full there is no waker: the driver, which asked for this, polls again.
+    #[cold]
+    fn read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.replay.len() < READ_AHEAD {
+            let mut scratch = [0; READ_AHEAD];
+            let room = READ_AHEAD - self.replay.len();
+            let mut buf = ReadBuf::new(&mut scratch[..room]);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+            let come = buf.filled();
+            if come.is_empty() {
+                // Behind what has come it is told in its turn: it is there at every read.
+                return if self.replay.is_empty() {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                };
+            }
+            self.link.has_read();
+            self.link.connection.count_received(come.len());
+            self.replay = join(
+                std::mem::take(&mut self.replay),
+                Bytes::copy_from_slice(come),
+            );
+        }
+        Poll::Pending
+    }
+
     /// Gives what was read before, and what has come since, so that a head is read as one: for half of
     /// one hyper would keep a second buffer.
     #[cold]
@@ -185,8 +218,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for ConnIo<Io> {
                 return Poll::Ready(Err(cut));
             }
             if this.link.holds_reads() {
-                // No waker: the driver, which asked for this, polls again.
-                return Poll::Pending;
+                return this.read_ahead(cx);
             }
         }
         if !this.replay.is_empty() {

@@ -133,6 +133,45 @@ async fn a_request_is_finished_here_and_the_next_is_answered_there() {
     }
 }
 
+/// Reads are held back until the answer is out, but not so that nobody sees who has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_gives_up_its_request_is_noticed() {
+    let bound = Duration::from_secs(20);
+    let policy = Policy::default()
+        .with_deadline(bound)
+        .with_upgrade_deadline(bound);
+    let mut first = Generation::first_with(policy, |serve| serve).await;
+    let mut client = first.connect().await;
+    client.get("/never").await;
+    first.called.recv().await;
+    let mut beside = first.idle().await;
+    let _second = first.succeeded();
+    // By then all have heard of the drain.
+    beside.get("/").await;
+    answered_by(&mut beside, "second").await;
+    drop(client);
+    let report = first.gone().await;
+    assert!(report.took < bound / 2, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_behind_a_request_under_way_moves_with_the_connection() {
+    let mut first = Generation::first().await;
+    let mut client = first.connect().await;
+    client.get("/wait").await;
+    first.called.recv().await;
+    let second = first.succeeded();
+    let next = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(3000));
+    let (begin, rest) = next.split_at(2000);
+    client.send(begin).await;
+    first.go.add_permits(1);
+    client.until("waited").await;
+    first.gone().await;
+    client.send(rest).await;
+    answered_by(&mut client, "second").await;
+    drop(second);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_is_received_here_and_the_next_request_is_answered_there() {
     let bodies = [
