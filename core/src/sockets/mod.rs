@@ -50,6 +50,8 @@ pub(crate) mod record;
 pub(crate) mod registry;
 #[cfg(unix)]
 mod seqpacket;
+#[cfg(unix)]
+pub(crate) mod socket_file;
 pub(crate) mod spec;
 #[cfg(unix)]
 mod stream;

@@ -158,7 +158,7 @@ pub(crate) fn open(how: How<'_>, target: &Target) -> io::Result<Opened> {
             socket.bind(&SockAddr::unix(path)?)?;
             let owned = OwnedPath::of(path)?;
             // Before it listens: until then nobody can connect.
-            access.apply(path).inspect_err(|_| owned.remove())?;
+            access.apply(&owned).inspect_err(|_| owned.remove())?;
             (socket, Some(owned))
         }
         Target::Abstract(name) => {

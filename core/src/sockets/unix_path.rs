@@ -1,6 +1,7 @@
 //! The files of Unix sockets: whose they are, and when one may go.
 
 use std::{
+    fs::Metadata,
     io,
     os::unix::{
         ffi::OsStrExt,
@@ -36,9 +37,13 @@ impl OwnedPath {
 
     /// Returns true if the file is still the one that we made.
     pub(crate) fn is_current(&self) -> bool {
-        std::fs::symlink_metadata(&self.path).is_ok_and(|meta| {
-            meta.file_type().is_socket() && (meta.dev(), meta.ino()) == (self.dev, self.ino)
-        })
+        std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|meta| meta.file_type().is_socket() && self.is(&meta))
+    }
+
+    /// Returns true if this is the file that we made.
+    pub(crate) fn is(&self, meta: &Metadata) -> bool {
+        (meta.dev(), meta.ino()) == (self.dev, self.ino)
     }
 
     /// Removes the file, if it is still the one that we made.
