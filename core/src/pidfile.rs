@@ -222,7 +222,8 @@ fn write_beside(path: &Path) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+/// Returns true if this file is what lies at the path.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
         _ => false,
@@ -319,6 +320,19 @@ mod tests {
                 .is_pid_file()
         );
         assert!(dir.path().is_dir());
+    }
+
+    /// Fails, by never coming to an end, if who opens a pipe waits for its other end.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_is_left_alone() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let err = publish(&pipe, None).unwrap_err();
+        assert!(err.is_pid_file() && pipe.exists(), "{err}");
+        assert_eq!(entries(dir.path()), 1);
     }
 
     /// Fails if a link is written through, replaced or removed: it may be an attacker's, to a file

@@ -23,7 +23,8 @@ use crate::{
         held::Held,
         probe,
         record::{Record, SocketKind},
-        unix_path::{self, OwnedPath},
+        unix_path::OwnedPath,
+        way::Way,
     },
 };
 
@@ -130,7 +131,8 @@ pub(crate) fn prove(path: &Path) -> Result<(), Error> {
 /// Nobody but its owner can connect at any moment: on Linux the file has its mode from birth, and
 /// elsewhere nobody can connect before it listens, which is once it has its mode.
 fn open(path: &Path) -> io::Result<(OwnedFd, OwnedPath)> {
-    unix_path::make_way(path)?;
+    // Until it listens.
+    let _way = Way::make(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     let access = Access {

@@ -57,6 +57,8 @@ pub(crate) mod spec;
 mod stream;
 #[cfg(unix)]
 pub(crate) mod unix_path;
+#[cfg(unix)]
+pub(crate) mod way;
 
 #[cfg(unix)]
 pub use self::{

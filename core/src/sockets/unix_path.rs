@@ -1,18 +1,13 @@
-//! The files of Unix sockets: whose they are, and when one may go.
+//! The files of Unix sockets: whose they are.
 
 use std::{
     fs::Metadata,
     io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileTypeExt, MetadataExt},
-    },
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
-use rustix::{io::Errno, net::SocketAddrUnix};
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Socket, Type};
 
 /// A socket file that this service made, by what it is and not only by where it is: another
 /// program may have put its own at the same path since.
@@ -56,36 +51,6 @@ impl OwnedPath {
     }
 }
 
-/// Makes way for a bind at `path`: removes a socket file on which nobody listens.
-///
-/// # Errors
-///
-/// `EADDRINUSE` if a process listens there, `EEXIST` if the file is not a socket.
-pub(crate) fn make_way(path: &Path) -> io::Result<()> {
-    let meta = match std::fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(err) => return Err(err),
-    };
-    if !meta.file_type().is_socket() {
-        let what = "a file that is not a socket is in the way; it was left alone";
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
-    }
-    // Nonblocking: a live server whose queue is full would let us wait for ever.
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    probe.set_nonblocking(true)?;
-    match rustix::net::connect(&probe, &SocketAddrUnix::new(path.as_os_str().as_bytes())?) {
-        Err(Errno::CONNREFUSED) => std::fs::remove_file(path),
-        Err(Errno::NOENT) => Ok(()),
-        Err(Errno::ACCESS | Errno::PERM) => Err(Errno::ACCESS.into()),
-        // Connected, its queue is full, or it is of another type: somebody listens.
-        _ => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another process listens there",
-        )),
-    }
-}
-
 /// Paths are bytes, and JSON is not: a path that is not UTF-8 travels as a list of them.
 mod lossless {
     use std::{
@@ -121,32 +86,9 @@ mod lossless {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::{ffi::OsStrExt, net::UnixListener};
 
     use super::*;
-
-    #[test]
-    fn stale_goes_live_and_foreign_stay() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        make_way(&path).unwrap();
-
-        let live = UnixListener::bind(&path).unwrap();
-        assert_eq!(
-            make_way(&path).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
-        drop(live);
-        make_way(&path).unwrap();
-        assert!(!path.exists());
-
-        std::fs::write(&path, "precious").unwrap();
-        assert_eq!(
-            make_way(&path).unwrap_err().kind(),
-            io::ErrorKind::AlreadyExists
-        );
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-    }
 
     #[test]
     fn only_the_same_inode_is_removed() {
