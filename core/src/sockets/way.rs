@@ -1,4 +1,4 @@
-//! The way for a bind at a path: one at a time, and what is stale goes.
+//! The way to a path: one at a time. For a bind, what is stale goes.
 //!
 //! Invariants:
 //! 1. A socket file is taken for stale, and a new one is bound and listens, under a lock that all who
@@ -63,7 +63,8 @@ impl Way {
         Ok(way)
     }
 
-    fn lock(path: &Path) -> io::Result<Self> {
+    /// Waits until nobody else has the way to `path`, and changes nothing there.
+    pub(crate) fn lock(path: &Path) -> io::Result<Self> {
         let name = path.file_name();
         let name = name.ok_or_else(|| io::Error::other("the path names no file"))?;
         let mut hidden = OsString::from(".");
@@ -100,7 +101,7 @@ impl Way {
             }
             if Instant::now() >= deadline {
                 let message = format!(
-                    "another process is opening a socket there and does not come to an end: it holds {}",
+                    "another process is about to take the path and does not come to an end: it holds {}",
                     lock.display()
                 );
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
