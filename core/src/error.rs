@@ -57,6 +57,12 @@ pub(crate) enum Kind {
     Unsupported,
 }
 
+/// What to do about `EMFILE`.
+pub(crate) const OPEN_FILES: &str = "raise the limit on open files (ulimit -n, LimitNOFILE=)";
+/// What to do about `EAGAIN` of a thread or a process.
+#[cfg(unix)]
+const PROCESSES: &str = "raise the limit on processes and threads (ulimit -u, TasksMax=)";
+
 impl Error {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
@@ -66,11 +72,16 @@ impl Error {
         }
     }
 
+    /// With what to do, if a limit was reached.
     pub(crate) fn io(kind: Kind, message: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        let (mut message, source) = (message.into(), source.into());
+        if let Some(advice) = advice(kind, &source) {
+            message = format!("{message}: {advice}");
+        }
         Self {
             kind,
-            message: message.into(),
-            source: Some(Arc::new(source.into())),
+            message,
+            source: Some(Arc::new(source)),
         }
     }
 
@@ -185,6 +196,23 @@ impl Error {
             None => self.message.clone(),
         }
     }
+}
+
+#[cfg(unix)]
+fn advice(kind: Kind, source: &io::Error) -> Option<&'static str> {
+    use rustix::io::Errno;
+
+    match Errno::from_io_error(source)? {
+        Errno::MFILE => Some(OPEN_FILES),
+        // Of a file or a socket it means something else.
+        Errno::AGAIN if kind == Kind::Spawn => Some(PROCESSES),
+        _ => None,
+    }
+}
+
+#[cfg(not(unix))]
+fn advice(_: Kind, _: &io::Error) -> Option<&'static str> {
+    None
 }
 
 impl fmt::Display for Error {

@@ -1,17 +1,18 @@
 """Network namespaces with a delay line between them: one of a client, and one or more of servers.
 
-    delay_line.py MILLISECONDS [SERVERS]    each way; one server if nobody says otherwise
-    delay_line.py --check                   whether this machine lets us; says why if not
+    delay_line.py MILLISECONDS SERVERS [NAME=VALUE…]    each way, in the weather of weather.py
+    delay_line.py --check                               whether this machine lets us; says why if not
 
 Needs root, ip and /dev/net/tun. Each namespace has one end, a TUN device; this process carries
-every packet to the end that it is for, as late as asked for, in order, and drops none. (The kernel's
-own delay line, netem, is a module that many machines lack.) Once all ends are up it prints one
-line: the namespace and the address of the client's end, then those of each server's. When stdin
-ends, however that comes about, it removes the namespaces and ends.
+every packet to the end that it is for, as late as asked for; in order, and drops none, but for what
+the weather does. (The kernel's own delay line, netem, is a module that many machines lack.) Once all
+ends are up it prints one line: the namespace and the address of the client's end, then those of each
+server's. When stdin ends, however that comes about, it removes the namespaces and ends.
 """
 
-import collections
 import fcntl
+import heapq
+import itertools
 import os
 import select
 import socket
@@ -19,6 +20,8 @@ import struct
 import subprocess
 import sys
 import time
+
+from weather import Weather
 
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
@@ -69,12 +72,12 @@ def packets(fd):
             return
 
 
-def carry(ends, delay, stdin):
+def carry(ends, delay, weather, stdin):
     """Carries packets until stdin ends."""
     at = {socket.inet_aton(end.address): end.fd for end in ends}
     fds = list(at.values())
-    # The delay is the same for all, so those that came first are due first.
-    line = collections.deque()
+    # By when they are due; of two that are due at once the one that came first.
+    line, nth = [], itertools.count()
     while True:
         wait = max(0.0, line[0][0] - time.monotonic()) if line else None
         readable, _, _ = select.select([stdin, *fds], [], [], wait)
@@ -87,18 +90,19 @@ def carry(ends, delay, stdin):
             for packet in packets(fd):
                 # The address that it is for, of IPv4; what a device sends of itself is for nobody.
                 to = at.get(packet[16:20])
-                if to is not None and to != fd:
-                    line.append((now + delay, to, packet))
+                due = weather.due(now, delay, (fd, to)) if to not in (None, fd) else None
+                if due is not None:
+                    heapq.heappush(line, (due, next(nth), to, packet))
         if len(line) > QUEUE:
             raise OSError(f"{len(line)} packets in the line: this machine is too slow for the load")
         while line and line[0][0] <= now:
-            _, fd, packet = line.popleft()
+            _, _, fd, packet = heapq.heappop(line)
             os.write(fd, packet)
 
 
 def main():
     check = sys.argv[1] == "--check"
-    servers = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    servers = 1 if check else int(sys.argv[2])
     ends = []
     try:
         for number in range(1 + servers):
@@ -107,7 +111,7 @@ def main():
             ends[-1].up()
         if not check:
             print(" ".join(f"{end.name} {end.address}" for end in ends), flush=True)
-            carry(ends, float(sys.argv[1]) / 1000, sys.stdin.fileno())
+            carry(ends, float(sys.argv[1]) / 1000, Weather(sys.argv[3:]), sys.stdin.fileno())
     except OSError as error:
         sys.exit(f"needs network namespaces and TUN devices: {error}")
     finally:

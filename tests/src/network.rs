@@ -26,6 +26,43 @@ pub struct DelayLine {
     line: Child,
 }
 
+/// What a [`DelayLine`] does to packets beside delaying them. Fine by default: nothing.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Weather {
+    /// The most that a packet is later than it should be.
+    pub jitter: Duration,
+    /// The share of packets that are lost, from 0 to 1.
+    pub loss: f64,
+    /// The share of packets that overtake others.
+    pub reorder: f64,
+    /// Where the chances come from.
+    pub seed: u64,
+}
+
+impl Weather {
+    /// As bad as a mobile network on a bad day: 5 ms of jitter, one packet of a hundred lost, two out
+    /// of order.
+    #[must_use]
+    pub fn bad(seed: u64) -> Self {
+        Self {
+            jitter: Duration::from_millis(5),
+            loss: 0.01,
+            reorder: 0.02,
+            seed,
+        }
+    }
+
+    fn words(&self) -> [String; 4] {
+        [
+            format!("jitter={}", self.jitter.as_secs_f64() * 1000.0),
+            format!("loss={}", self.loss),
+            format!("reorder={}", self.reorder),
+            format!("seed={}", self.seed),
+        ]
+    }
+}
+
 /// One side of a [`DelayLine`].
 #[derive(Debug)]
 pub struct End {
@@ -43,17 +80,31 @@ impl DelayLine {
         Self::lay_to(1, each_way)
     }
 
+    /// The same where packets are lost, late, or overtake one another.
+    ///
+    /// # Errors
+    ///
+    /// As [`lay`](Self::lay).
+    pub fn lay_in(weather: Weather, each_way: Duration) -> anyhow::Result<Self> {
+        Self::lay_all(1, each_way, weather)
+    }
+
     /// The same to several servers, each in a namespace of its own.
     ///
     /// # Errors
     ///
     /// As [`lay`](Self::lay).
     pub fn lay_to(servers: u8, each_way: Duration) -> anyhow::Result<Self> {
+        Self::lay_all(servers, each_way, Weather::default())
+    }
+
+    fn lay_all(servers: u8, each_way: Duration, weather: Weather) -> anyhow::Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("network/delay_line.py");
         let mut line = Command::new("python3")
             .arg(script)
             .arg((each_way.as_secs_f64() * 1000.0).to_string())
             .arg(servers.to_string())
+            .args(weather.words())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -9,7 +9,7 @@ use std::{panic::resume_unwind, thread, time::Duration};
 use handover_tests::{
     harness::{Exit, Program, Signal},
     load::{Clients, Config, Kind, Report, Storm},
-    network::DelayLine,
+    network::{DelayLine, Weather},
 };
 use tokio::{runtime, time::sleep};
 
@@ -52,6 +52,23 @@ fn upgrades_of_axums_loop_across_a_delay_line_lose_nothing() {
     judge(&under_load(program, Clients::persistent(32)));
 }
 
+/// Requests and answers are late, come twice, and overtake one another; so does what is said of a drain.
+#[test]
+#[ignore = "needs root, ip and /dev/net/tun; run by tests/all"]
+fn upgrades_of_our_loop_across_a_delay_line_in_bad_weather_lose_nothing() {
+    let program = env!("CARGO_BIN_EXE_ref-axum");
+    let clients = Clients::persistent(32);
+    judge(&in_weather(program, clients, Weather::bad(1)));
+}
+
+#[test]
+#[ignore = "needs root, ip and /dev/net/tun; run by tests/all"]
+fn upgrades_of_axums_loop_across_a_delay_line_in_bad_weather_lose_nothing() {
+    let program = env!("CARGO_BIN_EXE_ref-axum-foreign");
+    let clients = Clients::persistent(32);
+    judge(&in_weather(program, clients, Weather::bad(2)));
+}
+
 fn judge(report: &Report) {
     eprintln!("{report}");
     assert_eq!(report.lost(), 0, "{report}");
@@ -63,9 +80,13 @@ fn judge(report: &Report) {
 
 /// Upgrades the server at one end while clients ask it from the other.
 fn under_load(program: &'static str, clients: Clients) -> Report {
+    in_weather(program, clients, Weather::default())
+}
+
+fn in_weather(program: &'static str, clients: Clients, weather: Weather) -> Report {
     // A thread of its own, since it does not come back to where it was.
     thread::spawn(move || {
-        let line = DelayLine::lay(EACH_WAY).unwrap();
+        let line = DelayLine::lay_in(weather, EACH_WAY).unwrap();
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -18,6 +18,7 @@ use crate::{
     systemd::pulse,
     upgrade::{
         Successor,
+        aside::aside,
         attempt::{self, Course, Offer},
         channel::{self, Channel},
         check,
@@ -208,12 +209,16 @@ async fn attempt_of(shared: Arc<Shared>, plan: Plan) -> Result<Link, Error> {
 async fn offer(shared: &Shared, plan: Plan) -> Result<Offer, Error> {
     let providers = lock(&shared.providers).clone();
     // The user's code may block, and may panic.
-    let states = tokio::task::spawn_blocking(move || state::collect(providers));
+    let states = aside(move || state::collect(providers)).map_err(|err| {
+        let message = "cannot start a thread that makes the state for a successor";
+        Error::io(Kind::Spawn, message, err)
+    })?;
     let states = states
+        .done()
         .await
         .map_err(|err| {
             let message = "the state for a successor cannot be made";
-            Error::io(Kind::State, message, std::io::Error::other(err))
+            Error::io(Kind::State, message, err)
         })?
         .map_err(|(name, err)| {
             let message = format!("the state {name:?} for a successor cannot be made");

@@ -37,7 +37,7 @@ use crate::{
     status::journal::Journal,
     systemd::{Manager, store::Kept},
     testing::Seat,
-    upgrade::{channel::Channel, check::Inquiry, frame::Message, spawn::Program},
+    upgrade::{aside::aside, channel::Channel, check::Inquiry, frame::Message, spawn::Program},
 };
 
 /// Told of a failed upgrade.
@@ -160,9 +160,15 @@ impl Shared {
         let err = err.clone();
         // If this process is to stop, not before it has undone what is to be undone.
         let guard = self.graceful.guard();
-        // The user's code may block, and may panic.
-        tokio::task::spawn_blocking(move || {
-            hooks.iter().for_each(|hook| hook(&err));
+        tokio::spawn(async move {
+            let run = move || hooks.iter().for_each(|hook| hook(&err));
+            // The user's code may block, and may panic.
+            match aside(run.clone()) {
+                // Held: also where the runtime ends first.
+                Ok(running) => drop(running.held().done().await),
+                // Then it blocks the runtime, which is better than that nothing is undone.
+                Err(_) => run(),
+            }
             drop(guard);
         })
     }

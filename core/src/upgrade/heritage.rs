@@ -16,7 +16,7 @@ use super::{
     spawn::VARIABLE,
 };
 use crate::{
-    error::{Error, Kind},
+    error::{Error, Kind, OPEN_FILES},
     fault, kernel,
     sockets::record::Record,
     state::State,
@@ -205,9 +205,9 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
             fds_lost,
         } = received;
         if fds_lost {
-            break Err(invalid(
-                "this process may not have as many open files as there are sockets",
-            ));
+            break Err(invalid(&format!(
+                "this process may not have as many open files as there are sockets: {OPEN_FILES}"
+            )));
         }
         match message {
             Decoded::Known(Message::Hello(Hello {

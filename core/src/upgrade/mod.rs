@@ -4,6 +4,7 @@
 //! of [`frame`], over a [`channel`] that the successor is [started](spawn) with. What the successor
 //! writes to standard error before it serves goes through a [`relay`].
 
+pub(crate) mod aside;
 pub(crate) mod attempt;
 pub(crate) mod channel;
 pub(crate) mod check;

@@ -15,6 +15,7 @@ use std::{
 };
 
 use super::{
+    aside::aside,
     attempt::Course,
     process::{Candidate, Process},
     relay::{self, Ends},
@@ -94,11 +95,12 @@ pub(crate) async fn spawn(
     course: Arc<Course>,
 ) -> io::Result<Candidate> {
     // Fork, exec and the wait for it take milliseconds in a large process.
-    let spawned = tokio::task::spawn_blocking(move || {
+    let spawned = aside(move || {
         let process = spawn_now(&program, channel, stderr)?;
         Ok(Candidate::new(process, course))
-    });
-    spawned.await.map_err(io::Error::other)?
+    })?;
+    // Held: a process that came to be after this one had ended would take itself for the first.
+    spawned.held().done().await?
 }
 
 fn spawn_now(program: &Program, channel: OwnedFd, stderr: Option<Ends>) -> io::Result<Process> {

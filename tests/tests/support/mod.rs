@@ -6,6 +6,7 @@ mod drained;
 pub(crate) mod foreign;
 pub(crate) mod grpc;
 mod peer;
+pub(crate) mod pids;
 
 use std::{
     path::{Path, PathBuf},

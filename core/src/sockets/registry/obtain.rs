@@ -59,10 +59,7 @@ impl Registry {
                 // As it was written: a host by its name.
                 _ => name.clone(),
             };
-            let mut message = format!("cannot {} {place}", wish.kind.verb());
-            if rustix::io::Errno::from_io_error(&err) == Some(rustix::io::Errno::MFILE) {
-                message += ": raise the limit on open files (ulimit -n, LimitNOFILE=)";
-            }
+            let message = format!("cannot {} {place}", wish.kind.verb());
             Error::io(Kind::Listen, message, err)
         })?;
         for difference in &obtained.differences {
