@@ -4,8 +4,8 @@
 //! 1. The file at the path is complete at every moment: it is written beside, and renamed.
 //! 2. The file is locked from before it appears until its process ends, so that a number in it that
 //!    has been given to another process since is never taken for ours.
-//! 3. A file is replaced only under its own lock, or if it is an older generation's; two that start at
-//!    once cannot both succeed.
+//! 3. A file is replaced only if its process has gone, or is an older generation; who looks at it and
+//!    replaces it holds the lock beside it, so two that start at once cannot both succeed.
 //! 4. It is removed only by who wrote it, and only while it is still that file.
 
 use std::{
@@ -18,10 +18,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::OFlags;
 use tempfile::{Builder, NamedTempFile};
 
-use crate::error::{Error, Kind};
+mod lock;
+
+use crate::{
+    error::{Error, Kind},
+    sockets::way::Way,
+};
 
 /// How often a file that changes under our hands is looked at again.
 const TRIES: u32 = 100;
@@ -87,10 +92,11 @@ impl Prepared {
                 err,
             )
         };
+        // Kept until the new one is there: invariant 3.
+        let _way = Way::lock(&path).map_err(failed)?;
         for _ in 0..TRIES {
             match self.current(ours)? {
-                // Kept until the new one is there: invariant 3.
-                Some(_locked) => {
+                Some(_) => {
                     let file = self.file.persist(&path).map_err(|err| failed(err.error))?;
                     return Ok(PidFile { path, file });
                 }
@@ -106,7 +112,7 @@ impl Prepared {
         Err(failed(io::Error::other("it changes all the time")))
     }
 
-    /// The file that is there now, locked or of one of these processes.
+    /// The file that is there now, of a process that has gone, or of one of these.
     fn current(&self, ours: &[u32]) -> Result<Option<File>, Error> {
         let path = &self.path;
         let failed = |err: io::Error| {
@@ -127,31 +133,24 @@ impl Prepared {
             if !file.metadata().map_err(failed)?.is_file() {
                 return Err(failed(io::Error::other("it is not a regular file")));
             }
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if is_at(&file, path) => return Ok(Some(file)),
-                // Replaced between open and lock.
-                Ok(()) => {}
-                Err(err) if err == rustix::io::Errno::WOULDBLOCK => {
-                    let holder = read_pid(&mut file);
-                    if holder.is_some_and(|holder| ours.contains(&holder)) {
-                        return Ok(Some(file));
-                    }
-                    if !is_at(&file, path) {
-                        continue;
-                    }
-                    let holder = holder.map_or("another process".to_owned(), |pid| {
-                        format!("process {pid}, which is alive")
-                    });
-                    let path = path.display();
-                    return Err(Error::new(
-                        Kind::PidFile,
-                        format!(
-                            "the pid file {path} belongs to {holder}; end it, or name another file"
-                        ),
-                    ));
-                }
-                Err(err) => return Err(failed(err.into())),
+            let holder = read_pid(&mut file);
+            let ours = holder.is_some_and(|holder| ours.contains(&holder));
+            let held = !ours && lock::is_held(&file, holder).map_err(failed)?;
+            if !is_at(&file, path) {
+                // Replaced in between.
+                continue;
             }
+            if !held {
+                return Ok(Some(file));
+            }
+            let holder = holder.map_or("another process".to_owned(), |pid| {
+                format!("process {pid}, which is alive")
+            });
+            let path = path.display();
+            return Err(Error::new(
+                Kind::PidFile,
+                format!("the pid file {path} belongs to {holder}; end it, or name another file"),
+            ));
         }
         Err(failed(io::Error::other("it changes all the time")))
     }
@@ -213,16 +212,18 @@ fn write_beside(path: &Path) -> io::Result<NamedTempFile> {
         .prefix(name)
         .suffix(".new")
         .tempfile_in(dir)?;
+    // While it is for us alone.
+    lock::hold(file.as_file())?;
+    writeln!(file, "{}", std::process::id())?;
+    file.flush()?;
     // Not left to the umask: monitoring that runs as somebody else reads it.
     file.as_file()
         .set_permissions(Permissions::from_mode(0o644))?;
-    writeln!(file, "{}", std::process::id())?;
-    file.flush()?;
-    flock(file.as_file(), FlockOperation::NonBlockingLockExclusive)?;
     Ok(file)
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+/// Returns true if this file is what lies at the path.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
         _ => false,
@@ -287,6 +288,52 @@ mod tests {
         assert!(!path.exists());
     }
 
+    /// Fails if whoever may read a stale file can make it look like a living process's.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_may_only_read_a_stale_file_cannot_hold_it() {
+        use nix::fcntl::{FcntlArg::F_OFD_SETLK, fcntl};
+        use rustix::fs::{FlockOperation, flock};
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.pid");
+        // Of a process that has gone: a number above the highest that there is.
+        fs::write(&path, "4194305\n").unwrap();
+        let stale = File::open(&path).unwrap();
+        flock(&stale, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let read = lock::whole(nix::libc::F_RDLCK);
+        fcntl(&stale, F_OFD_SETLK(&read)).unwrap();
+        let ours = publish(&path, None).unwrap();
+        // And what is held looks held to who may only read it, also by `flock`.
+        let live = File::open(&path).unwrap();
+        fcntl(&live, F_OFD_SETLK(&read)).unwrap_err();
+        flock(&live, FlockOperation::NonBlockingLockShared).unwrap_err();
+        assert!(publish(&path, None).unwrap_err().is_pid_file());
+        ours.remove();
+    }
+
+    /// Other programs know nothing but `flock`.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_another_program_holds_is_respected_while_that_lives() {
+        use rustix::fs::{FlockOperation, flock};
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.pid");
+        let mut other = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        fs::write(&path, format!("{}\n", other.id())).unwrap();
+        let file = File::open(&path).unwrap();
+        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let err = publish(&path, None).unwrap_err().to_string();
+        assert!(err.contains(&other.id().to_string()), "{err}");
+        drop(other.stdin.take());
+        other.wait().unwrap();
+        publish(&path, None).unwrap().remove();
+    }
+
     #[test]
     fn one_of_many_that_start_at_once_wins() {
         let dir = tempfile::tempdir().unwrap();
@@ -319,6 +366,19 @@ mod tests {
                 .is_pid_file()
         );
         assert!(dir.path().is_dir());
+    }
+
+    /// Fails, by never coming to an end, if who opens a pipe waits for its other end.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_is_left_alone() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let err = publish(&pipe, None).unwrap_err();
+        assert!(err.is_pid_file() && pipe.exists(), "{err}");
+        assert_eq!(entries(dir.path()), 1);
     }
 
     /// Fails if a link is written through, replaced or removed: it may be an attacker's, to a file

@@ -245,15 +245,6 @@ impl<Io: AsyncWrite + Unpin> ConnIo<Io> {
     }
 }
 
-impl<Io> ConnIo<Io> {
-    fn count_sent(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(sent)) = polled {
-            self.link.connection.count_sent(sent);
-        }
-        polled
-    }
-}
-
 impl<Io: AsyncWrite + Unpin> AsyncWrite for ConnIo<Io> {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -263,7 +254,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for ConnIo<Io> {
         let this = self.get_mut();
         this.link.has_written();
         let polled = this.poll_out(cx, |io, cx| io.poll_write(cx, buf));
-        this.count_sent(polled)
+        this.link.connection.count_sent(&polled);
+        polled
     }
 
     fn poll_write_vectored(
@@ -274,7 +266,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for ConnIo<Io> {
         let this = self.get_mut();
         this.link.has_written();
         let polled = this.poll_out(cx, |io, cx| io.poll_write_vectored(cx, bufs));
-        this.count_sent(polled)
+        this.link.connection.count_sent(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -9,10 +9,12 @@
 
 use std::{
     any::Any,
+    io,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -140,11 +142,12 @@ impl Connection {
         self.traffic.received(bytes);
     }
 
-    /// Says that so many bytes have gone to the peer; 0 is nothing. For serve loops: by one task at a
-    /// time.
+    /// Counts the bytes that a write has taken, if it has. For serve loops: by one task at a time.
     #[inline]
-    pub fn count_sent(&self, bytes: usize) {
-        self.traffic.sent(bytes);
+    pub fn count_sent(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.traffic.sent(*bytes);
+        }
     }
 
     /// When it was accepted.

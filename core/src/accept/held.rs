@@ -72,13 +72,6 @@ impl<Io> Held<Io> {
         }
     }
 
-    fn count_sent(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(sent)) = polled {
-            self.connection.count_sent(sent);
-        }
-        polled
-    }
-
     // Polls a write, which fails after the cut, also while it waits for the peer to read.
     fn poll_out<T>(
         &mut self,
@@ -136,7 +129,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Held<Io> {
         let this = self.get_mut();
         this.begin_answer();
         let polled = this.poll_out(cx, |io, cx| io.poll_write(cx, buf));
-        this.count_sent(polled)
+        this.connection.count_sent(&polled);
+        polled
     }
 
     fn poll_write_vectored(
@@ -147,7 +141,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Held<Io> {
         let this = self.get_mut();
         this.begin_answer();
         let polled = this.poll_out(cx, |io, cx| io.poll_write_vectored(cx, bufs));
-        this.count_sent(polled)
+        this.connection.count_sent(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

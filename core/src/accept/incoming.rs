@@ -22,7 +22,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::{Accept, Address, Arrival, Connection, Protocol};
+use super::{Accept, Address, Arrival, Connection, Protocol, reactor};
 use crate::{Graceful, Guard, Phase, Phases};
 
 /// How long to wait after this host ran out of something.
@@ -30,9 +30,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// How often to say so.
 const SAY_AGAIN: Duration = Duration::from_secs(5);
-
-/// How often the kernel's queue is looked at before it is taken for empty.
-const LOOKS: usize = 3;
 
 /// The connections of a listener, until its drain is over. For serve loops.
 ///
@@ -210,18 +207,22 @@ impl<A: Accept> Incoming<A> {
 
     /// What waits in the kernel's queue, where the service ends.
     async fn queued(&mut self) -> Option<(A::Io, Address)> {
-        // A connection that has just come may not have been reported yet: let the reactor look.
-        for _ in 0..LOOKS {
+        let mut is_sure = false;
+        loop {
             let polled = tokio::task::unconstrained(poll_fn(|cx| {
                 Poll::Ready(self.listener.poll_accept(cx))
             }));
             match polled.await {
                 Poll::Ready(Ok(accepted)) => return Some(accepted),
                 Poll::Ready(Err(error)) => self.failed(&error).await,
-                Poll::Pending => tokio::task::yield_now().await,
+                Poll::Pending if is_sure => return None,
+                // A connection that has come may not have been reported yet.
+                Poll::Pending => {
+                    reactor::has_looked().await;
+                    is_sure = true;
+                }
             }
         }
-        None
     }
 
     /// An error is about one client, or about this host.

@@ -22,6 +22,7 @@ mod protocol;
 mod proxied;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) mod proxy;
+mod reactor;
 mod replay;
 mod tracked;
 mod tracked_incoming;

@@ -4,9 +4,8 @@
 //! for it by `listen`, and it answers until this process ends, also in a drain.
 
 use std::{
-    fs::Permissions,
     io,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::{
         Arc,
@@ -14,7 +13,6 @@ use std::{
     },
 };
 
-use rustix::fs::Mode;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
@@ -25,7 +23,8 @@ use crate::{
         held::Held,
         probe,
         record::{Record, SocketKind},
-        unix_path::{self, OwnedPath},
+        unix_path::OwnedPath,
+        way::Way,
     },
 };
 
@@ -132,25 +131,27 @@ pub(crate) fn prove(path: &Path) -> Result<(), Error> {
 /// Nobody but its owner can connect at any moment: on Linux the file has its mode from birth, and
 /// elsewhere nobody can connect before it listens, which is once it has its mode.
 fn open(path: &Path) -> io::Result<(OwnedFd, OwnedPath)> {
-    unix_path::make_way(path)?;
+    // Until it listens.
+    let _way = Way::make(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    // Where it is not so, it is refused or without effect.
-    let _ = rustix::fs::fchmod(&socket, Mode::from_bits_truncate(MODE as _));
+    let access = Access {
+        mode: Some(MODE),
+        ..Access::default()
+    };
+    access.before_bind(socket.as_fd())?;
     socket.bind(&SockAddr::unix(path)?)?;
     let owned = OwnedPath::of(path)?;
-    let listens = std::fs::set_permissions(path, Permissions::from_mode(MODE))
-        .and_then(|()| socket.listen(BACKLOG));
-    if let Err(err) = listens {
-        owned.remove();
-        return Err(err);
-    }
+    let listens = access.apply(&owned).and_then(|()| socket.listen(BACKLOG));
+    listens.inspect_err(|_| owned.remove())?;
     Ok((socket.into(), owned))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::Mode;
 
     use super::*;
 

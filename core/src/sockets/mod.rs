@@ -50,11 +50,15 @@ pub(crate) mod record;
 pub(crate) mod registry;
 #[cfg(unix)]
 mod seqpacket;
+#[cfg(unix)]
+pub(crate) mod socket_file;
 pub(crate) mod spec;
 #[cfg(unix)]
 mod stream;
 #[cfg(unix)]
 pub(crate) mod unix_path;
+#[cfg(unix)]
+pub(crate) mod way;
 
 #[cfg(unix)]
 pub use self::{

@@ -14,7 +14,8 @@ use super::{
     options::SocketOptions,
     record::SocketKind,
     spec::{Place, Spec},
-    unix_path::{self, OwnedPath},
+    unix_path::OwnedPath,
+    way::Way,
 };
 use crate::{
     accept::Address,
@@ -138,6 +139,8 @@ pub(crate) struct Opened {
 
 /// Opens a socket. It is close-on-exec and nonblocking; a listener listens.
 pub(crate) fn open(how: How<'_>, target: &Target) -> io::Result<Opened> {
+    // Until it listens.
+    let mut way = None;
     let (fd, path) = match target {
         Target::Ip(addrs) => {
             let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -151,14 +154,14 @@ pub(crate) fn open(how: How<'_>, target: &Target) -> io::Result<Opened> {
             (opened.ok_or(last)?, None)
         }
         Target::Path(path) => {
-            unix_path::make_way(path)?;
+            way = Some(Way::make(path)?);
             let socket = unix(how.kind)?;
             let access = how.options.access();
             access.before_bind(socket.as_fd())?;
             socket.bind(&SockAddr::unix(path)?)?;
             let owned = OwnedPath::of(path)?;
             // Before it listens: until then nobody can connect.
-            access.apply(path).inspect_err(|_| owned.remove())?;
+            access.apply(&owned).inspect_err(|_| owned.remove())?;
             (socket, Some(owned))
         }
         Target::Abstract(name) => {
@@ -172,6 +175,7 @@ pub(crate) fn open(how: How<'_>, target: &Target) -> io::Result<Opened> {
         fd.listen(how.options.queue())
             .inspect_err(|_| path.iter().for_each(OwnedPath::remove))?;
     }
+    drop(way);
     Ok(Opened {
         fd: fd.into(),
         path,

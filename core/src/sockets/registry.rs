@@ -135,7 +135,7 @@ impl Registry {
         let mut differences = wish.options.apply_again(fd.as_fd(), record.kind);
         if let Some(path) = &record.path {
             let access = wish.options.access();
-            differences.extend(access.apply_again(&path.path, &record.access));
+            differences.extend(access.apply_again(path, &record.access));
             record.access = access;
         }
         self.claimed_paths.extend(record.path.clone());

@@ -1,17 +1,13 @@
-//! The files of Unix sockets: whose they are, and when one may go.
+//! The files of Unix sockets: whose they are.
 
 use std::{
+    fs::Metadata,
     io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileTypeExt, MetadataExt},
-    },
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
-use rustix::{io::Errno, net::SocketAddrUnix};
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Socket, Type};
 
 /// A socket file that this service made, by what it is and not only by where it is: another
 /// program may have put its own at the same path since.
@@ -36,9 +32,13 @@ impl OwnedPath {
 
     /// Returns true if the file is still the one that we made.
     pub(crate) fn is_current(&self) -> bool {
-        std::fs::symlink_metadata(&self.path).is_ok_and(|meta| {
-            meta.file_type().is_socket() && (meta.dev(), meta.ino()) == (self.dev, self.ino)
-        })
+        std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|meta| meta.file_type().is_socket() && self.is(&meta))
+    }
+
+    /// Returns true if this is the file that we made.
+    pub(crate) fn is(&self, meta: &Metadata) -> bool {
+        (meta.dev(), meta.ino()) == (self.dev, self.ino)
     }
 
     /// Removes the file, if it is still the one that we made.
@@ -48,36 +48,6 @@ impl OwnedPath {
         } else if let Err(err) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %err, "cannot remove the socket file");
         }
-    }
-}
-
-/// Makes way for a bind at `path`: removes a socket file on which nobody listens.
-///
-/// # Errors
-///
-/// `EADDRINUSE` if a process listens there, `EEXIST` if the file is not a socket.
-pub(crate) fn make_way(path: &Path) -> io::Result<()> {
-    let meta = match std::fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(err) => return Err(err),
-    };
-    if !meta.file_type().is_socket() {
-        let what = "a file that is not a socket is in the way; it was left alone";
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
-    }
-    // Nonblocking: a live server whose queue is full would let us wait for ever.
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    probe.set_nonblocking(true)?;
-    match rustix::net::connect(&probe, &SocketAddrUnix::new(path.as_os_str().as_bytes())?) {
-        Err(Errno::CONNREFUSED) => std::fs::remove_file(path),
-        Err(Errno::NOENT) => Ok(()),
-        Err(Errno::ACCESS | Errno::PERM) => Err(Errno::ACCESS.into()),
-        // Connected, its queue is full, or it is of another type: somebody listens.
-        _ => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another process listens there",
-        )),
     }
 }
 
@@ -116,32 +86,9 @@ mod lossless {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::{ffi::OsStrExt, net::UnixListener};
 
     use super::*;
-
-    #[test]
-    fn stale_goes_live_and_foreign_stay() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        make_way(&path).unwrap();
-
-        let live = UnixListener::bind(&path).unwrap();
-        assert_eq!(
-            make_way(&path).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
-        drop(live);
-        make_way(&path).unwrap();
-        assert!(!path.exists());
-
-        std::fs::write(&path, "precious").unwrap();
-        assert_eq!(
-            make_way(&path).unwrap_err().kind(),
-            io::ErrorKind::AlreadyExists
-        );
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-    }
 
     #[test]
     fn only_the_same_inode_is_removed() {
