@@ -143,3 +143,36 @@ impl fmt::Debug for Holder {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom), feature = "accept"))]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Graceful, Policy, Reason, Stays};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_not_moved_is_counted_in_an_upgrade_only() {
+        let graceful = Graceful::new();
+        let holder = graceful.hold("connection").unwrap();
+        assert!(!holder.count_stayed(Stays::Busy), "there is no drain");
+        graceful.drain_for(Reason::Upgrade { successor: 7 });
+        assert!(holder.count_stayed(Stays::Busy));
+        drop(holder);
+        let report = graceful.drained().await;
+        let stayed: Vec<_> = report.stayed.iter().collect();
+        assert_eq!(stayed, [(Stays::Busy, 1)]);
+
+        let graceful = Graceful::new();
+        let holder = graceful.hold("connection").unwrap();
+        graceful.drain();
+        assert!(!holder.count_stayed(Stays::Busy), "nobody takes it");
+    }
+
+    #[test]
+    fn the_grace_after_the_cut_is_the_policys() {
+        let grace = Duration::from_millis(7);
+        let graceful = Graceful::with_policy(Policy::default().with_cut_grace(grace));
+        let holder = graceful.hold("connection").unwrap();
+        assert_eq!(holder.cut_grace(), grace);
+    }
+}

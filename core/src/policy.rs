@@ -224,6 +224,29 @@ mod tests {
         }
     }
 
+    /// Fails if one setting is lost, or changes another.
+    #[cfg(not(loom))]
+    #[test]
+    fn each_setting_changes_itself_only() {
+        let (second, plain) = (Duration::from_secs(1), Policy::default());
+        let announced = plain.clone().with_announce(9 * second);
+        assert_eq!(announced.announce(100 * second), 9 * second);
+        let spread = plain.clone().with_close_spread(second);
+        assert_eq!(spread.close_spread(1_000_000, 100 * second), second);
+        let retried = plain.clone().with_retry(9 * second);
+        assert_eq!(retried.retry(), 9 * second);
+        let graced = plain.clone().with_cut_grace(second);
+        assert_eq!(graced.cut_grace(), second);
+        let logged = plain.clone().with_log_after(9 * second);
+        assert_eq!(logged.log_after(), 9 * second);
+        for changed in [announced, spread, retried, graced, logged] {
+            assert_eq!(changed.deadline(false), plain.deadline(false));
+            assert_ne!(changed, plain);
+        }
+        assert_eq!(Policy::kubernetes().lame_duck(), 5 * second);
+        assert_eq!(Policy::systemd().deadline(false), 80 * second);
+    }
+
     #[cfg(not(loom))]
     #[test]
     fn the_close_spread_is_no_longer_than_it_must_be() {

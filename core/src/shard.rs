@@ -56,3 +56,31 @@ mod imp {
         digits.fold(0, |id, digit| id * 10 + usize::from(digit - b'0')) & (count - 1)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::{collections::HashSet, thread};
+
+    use super::*;
+
+    #[test]
+    fn there_are_parts_for_twice_the_processors() {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let count = count();
+        assert!(count.is_power_of_two() && count <= 64, "{count}");
+        assert!(count >= (2 * threads).min(64), "{count} for {threads}");
+    }
+
+    #[test]
+    fn each_thread_keeps_a_part_of_its_own() {
+        // More parts than there are threads in this process, ever.
+        let many = 1 << 20;
+        let threads: Vec<_> = (0..8)
+            .map(|_| thread::spawn(move || (of_this_thread(many), of_this_thread(many))))
+            .collect();
+        let parts: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+        assert!(parts.iter().all(|(first, again)| first == again));
+        let distinct: HashSet<_> = parts.iter().map(|(part, _)| part).collect();
+        assert_eq!(distinct.len(), parts.len(), "{parts:?}");
+    }
+}

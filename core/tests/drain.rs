@@ -306,3 +306,25 @@ async fn many_threads_come_and_go_while_it_drains() {
     }
     assert_eq!(graceful.guards(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_second_cut_does_not_begin_the_grace_anew() {
+    let graceful = Graceful::new();
+    let _guard = graceful.guard();
+    graceful.cut();
+    tokio::time::sleep(SECOND / 25).await;
+    graceful.cut();
+    let report = graceful.drained().await;
+    assert!(report.took < SECOND * 9 / 100, "{:?}", report.took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lame_duck_that_is_cut_ends_with_its_last_guard() {
+    let graceful = Graceful::builder().lame_duck(5 * SECOND).build();
+    let guard = graceful.guard();
+    graceful.drain();
+    graceful.cut();
+    assert_eq!(graceful.phase(), Phase::Cutting);
+    drop(guard);
+    assert!(graceful.report().is_some(), "nothing is left to wait for");
+}

@@ -153,6 +153,7 @@ async fn a_body_is_broken_off_at_the_cut() {
     assert!(frame.is_woken());
     let error = assert_ready_err!(frame.poll().map(|frame| frame.unwrap()));
     assert!(error.is::<handover::layer::Cut>(), "{error}");
+    assert!(error.to_string().contains("deadline"), "{error}");
 }
 
 #[tokio::test]

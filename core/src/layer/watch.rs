@@ -195,3 +195,27 @@ impl Describe for Listed {
         holding
     }
 }
+
+#[cfg(all(test, not(loom), feature = "accept"))]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::{Address, Connection, Graceful};
+
+    #[tokio::test]
+    async fn a_stream_is_listed_with_its_connection() {
+        let graceful = Graceful::new();
+        let connection = Connection::new(Address::Tcp(([127, 0, 0, 1], 4711).into()));
+        connection.set_listener(&"web".into());
+        let guard = graceful.guard().unwrap();
+        let uri = Uri::from_static("/slow");
+        let mut watch = Watch::of_stream(guard, &Method::GET, &uri, &connection);
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(watch.poll_cut(cx).is_pending());
+        let holding = graceful.holders().remove(0);
+        assert_eq!(holding.what.as_deref(), Some("GET /slow"));
+        assert_eq!(holding.peer.as_deref(), Some("127.0.0.1:4711"));
+        assert_eq!(holding.listener.as_deref(), Some("web"));
+    }
+}

@@ -138,3 +138,24 @@ impl Graceful {
         self.told().is_none_or(|told| told.is_told())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    use super::*;
+
+    #[test]
+    fn those_who_wait_for_it_are_woken_when_it_has_told() {
+        let graceful = Graceful::new();
+        assert!(graceful.is_told_to_go(), "nobody would say so");
+        let (token, mut announcer) = graceful.connection();
+        let mut told = task::spawn(token.told_to_go().unwrap());
+        assert_pending!(told.poll());
+        assert!(!announcer.has_told() && !token.is_told_to_go());
+        announcer.tell();
+        assert!(announcer.has_told() && token.is_told_to_go());
+        assert!(told.is_woken());
+        assert_ready!(told.poll());
+    }
+}

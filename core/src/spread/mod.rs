@@ -249,3 +249,54 @@ pub(crate) fn announce(policy: &Policy, clients: usize, remaining: Duration) -> 
         _ => window(policy.announce(remaining) / 2, clients, remaining),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_is_counted_in_its_round_only() {
+        let turns = Turns::new(Policy::close_spread);
+        let (key, _active) = turns.join();
+        let round = (1, Phase::Draining);
+        let deadline = Instant::now() + 25 * SECOND;
+        turns.time(key, &Policy::default(), round, deadline);
+        for _ in 0..3 {
+            turns.count(round);
+            turns.count_unanswered(round);
+        }
+        tokio::time::advance(SECOND).await;
+        turns.count(round);
+        for other in [(2, Phase::Draining), (1, Phase::LameDuck)] {
+            turns.count(other);
+            turns.count_unanswered(other);
+        }
+        let came_to = turns.reconnects(1);
+        assert_eq!((came_to.told, came_to.peak_per_second), (4, 3));
+        assert_eq!(came_to.unanswered, 3);
+        assert_eq!(turns.reconnects(2), Reconnects::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_left_takes_no_slot() {
+        let turns = Turns::new(Policy::close_spread);
+        let keys: Vec<_> = (0..10).map(|_| turns.join().0).collect();
+        for key in &keys[1..] {
+            turns.leave(*key);
+        }
+        let start = Instant::now();
+        let round = (1, Phase::Draining);
+        let policy = Policy::default();
+        let time = turns.time(keys[0], &policy, round, start + 25 * SECOND);
+        assert!(time - start <= slot(SECOND, 100), "{:?}", time - start);
+        assert_eq!(lock(&turns.state).members.len(), 1);
+    }
+
+    #[test]
+    fn without_clients_a_slot_is_that_of_the_fewest() {
+        assert_eq!(slot(Duration::ZERO, 0), SECOND / 100);
+        assert_eq!(slot(8 * SECOND, 4), 2 * SECOND);
+    }
+}

@@ -122,4 +122,45 @@ mod tests {
         let later = start + 9 * SECOND;
         assert_eq!(schedule.next_after(later), later);
     }
+
+    /// Fails if any two can be told closer than half a slot.
+    #[test]
+    fn each_time_is_in_the_second_half_of_its_slot() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start, SECOND, 1000 * SECOND);
+        for slot in 0..500 {
+            let into = schedule.next() - (start + slot * SECOND);
+            assert!(into >= SECOND / 2 && into <= SECOND, "{into:?} into {slot}");
+        }
+    }
+
+    #[test]
+    fn without_slots_who_comes_late_goes_at_once() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start, Duration::ZERO, SECOND);
+        assert_eq!(schedule.next_after(start + SECOND / 2), start + SECOND / 2);
+    }
+
+    #[test]
+    fn who_is_in_time_is_told_then_and_who_is_late_a_slot_after_the_last() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start, SECOND, 10 * SECOND);
+        // Two neighbours, each in the slot of its own, however close.
+        assert_eq!(schedule.admit(start, false, start), None);
+        assert_eq!(schedule.admit(start, false, start), None);
+        let late = start + 5 * SECOND;
+        assert_eq!(schedule.admit(start, false, late), None, "nobody before it");
+        assert_eq!(schedule.admit(start, false, late), Some(late + SECOND));
+    }
+
+    #[test]
+    fn from_the_end_on_nobody_waits() {
+        let start = Instant::now();
+        let end = start + 10 * SECOND;
+        let mut schedule = Schedule::new(start, SECOND, 10 * SECOND);
+        let just_before = end - SECOND / 2;
+        assert_eq!(schedule.admit(start, false, just_before), None);
+        assert_eq!(schedule.admit(start, false, just_before), Some(end));
+        assert_eq!(schedule.admit(start, false, end + SECOND / 5), None);
+    }
 }

@@ -265,3 +265,72 @@ impl fmt::Debug for Turn {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use crate::{Graceful, Reason, sync::lock};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_is_told_when_asked_after_its_time() {
+        let graceful = Graceful::builder().lame_duck(SECOND).build();
+        let _guard = graceful.guard();
+        let mut turn = graceful.turn();
+        assert!(!turn.has_come());
+        graceful.drain();
+        assert!(!turn.has_come(), "a lame duck serves");
+        graceful.draining().await;
+        assert!(!turn.has_come(), "its slot has just begun");
+        sleep(SECOND).await;
+        assert!(turn.has_come());
+        assert!(turn.has_come(), "and it stays so");
+        turn.count_unanswered();
+        let came_to = graceful.drain_ref().turns.reconnects(1);
+        assert_eq!((came_to.told, came_to.unanswered), (1, 1));
+        let mut asked_at_the_cut = graceful.turn();
+        graceful.cut();
+        assert!(asked_at_the_cut.has_come());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_came_is_taken_back_with_its_drain() {
+        let graceful = Graceful::new();
+        let _guard = graceful.guard();
+        let mut turn = graceful.turn();
+        graceful.drain_for(Reason::Upgrade { successor: 7 });
+        assert!(!turn.has_come());
+        sleep(SECOND).await;
+        assert!(turn.has_come());
+        assert!(graceful.resume());
+        assert!(!turn.has_come());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_turn_has_come_before_its_connection_was_told() {
+        let graceful = Graceful::new();
+        let _guard = graceful.guard();
+        let (token, mut announcer) = graceful.connection();
+        let mut turn = token.turn();
+        graceful.drain();
+        assert!(!turn.has_come());
+        sleep(SECOND).await;
+        assert!(!turn.has_come());
+        announcer.tell();
+        assert!(turn.has_come());
+    }
+
+    #[test]
+    fn a_turn_that_is_dropped_gives_up_its_place() {
+        let graceful = Graceful::new();
+        let turn = graceful.turn();
+        let places = || lock(&graceful.drain_ref().turns.state).members.len();
+        assert_eq!(places(), 1);
+        drop(turn);
+        assert_eq!(places(), 0);
+    }
+}

@@ -654,6 +654,22 @@ mod tests {
             encode(&Message::Ready, &vec![0; PAYLOAD]).unwrap().len(),
             4 + 16 + PAYLOAD
         );
+        let progress = |length| {
+            let text = "x".repeat(length);
+            encode(&Message::Progress { text }, b"")
+        };
+        let around = progress(0).unwrap().len() - 4;
+        let longest = progress(HEADER - around).unwrap();
+        assert_eq!(longest.len(), 4 + HEADER);
+        assert!(decode(&longest).is_ok());
+        assert!(progress(HEADER - around + 1).is_err());
+    }
+
+    /// Fails if the two ends no longer mean the same: a peer of version 1 sends and takes these.
+    #[test]
+    fn the_lengths_are_those_of_version_1() {
+        assert_eq!((HEADER, PAYLOAD, SAID), (131_072, 65_536, 65_536));
+        assert_eq!(FRAME, 196_612);
     }
 
     /// Fails with a panic if any bytes can cause one: random ones, and real frames with changes.
