@@ -4,6 +4,7 @@
 //! the attempt and its conductor with it. Here that is an error like any other.
 
 use std::{
+    any::Any,
     io,
     thread::{self, JoinHandle},
 };
@@ -54,12 +55,12 @@ impl<T> Aside<T> {
     /// Waits until it has ended. Fails if it has panicked.
     pub(crate) async fn done(mut self) -> io::Result<T> {
         let _ = (&mut self.ended).await;
-        self.join().unwrap_or_else(|| Err(panicked()))
+        self.join().unwrap_or_else(|| Err(panicked(&())))
     }
 
     fn join(&mut self) -> Option<io::Result<T>> {
         let thread = self.thread.take()?;
-        Some(thread.join().map_err(|_| panicked()))
+        Some(thread.join().map_err(|payload| panicked(&*payload)))
     }
 }
 
@@ -71,6 +72,11 @@ impl<T> Drop for Aside<T> {
     }
 }
 
-fn panicked() -> io::Error {
-    io::Error::other("it panicked")
+fn panicked(payload: &(dyn Any + Send)) -> io::Error {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    io::Error::other(match text {
+        Some(text) => format!("it panicked: {text}"),
+        None => "it panicked".to_owned(),
+    })
 }
