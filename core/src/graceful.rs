@@ -45,6 +45,7 @@ pub struct Graceful {
 }
 
 // One stage's view, in one allocation, so that a clone is one count.
+#[derive(Clone)]
 struct Handle {
     stage: Arc<Stage>,
     handles: Arc<Handles>,
@@ -310,9 +311,8 @@ impl Graceful {
     pub(crate) fn with_told(&self, told: Arc<Told>) -> Self {
         Self {
             handle: Arc::new(Handle {
-                stage: self.handle.stage.clone(),
-                handles: self.handle.handles.clone(),
                 told: Some(told),
+                ..Handle::clone(&self.handle)
             }),
         }
     }
@@ -334,14 +334,8 @@ impl Graceful {
     /// thread at a time. It allocates.
     #[must_use]
     pub fn apart(&self) -> Self {
-        let Handle { stage, handles, .. } = &*self.handle;
         Self {
-            handle: Arc::new(Handle {
-                stage: stage.clone(),
-                handles: handles.clone(),
-                #[cfg(not(loom))]
-                told: self.handle.told.clone(),
-            }),
+            handle: Arc::new(Handle::clone(&self.handle)),
         }
     }
 

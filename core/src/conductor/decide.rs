@@ -136,12 +136,17 @@ pub(super) fn drain_begun(view: View) -> Vec<Act> {
         // One that has not handed over yet goes on serving.
         acts.extend([SayBye, BecomeAlone]);
     }
-    match view.attempt {
-        Some(Stage::Committed | Stage::Undone) => acts.push(StopSuccessorLater),
-        Some(Stage::Starting | Stage::Started) => acts.push(DropAttempt),
-        None => {}
-    }
+    acts.extend(end_attempt(view));
     acts
+}
+
+/// What there is of an attempt is for nothing.
+fn end_attempt(view: View) -> Option<Act> {
+    Some(match view.attempt? {
+        Stage::Starting | Stage::Started => DropAttempt,
+        // What it has started may accept already.
+        Stage::Committed | Stage::Undone => StopSuccessorLater,
+    })
 }
 
 /// The attempt has ended: the successor serves. `stop` if the service is to end.
@@ -197,11 +202,7 @@ pub(super) fn superseded(view: View) -> Vec<Act> {
     if view.phase == Phase::Running {
         // It was taken back; and an attempt of ours was for nothing.
         let mut acts = vec![HandOver, ShutGates];
-        match view.attempt {
-            Some(Stage::Committed | Stage::Undone) => acts.push(StopSuccessorLater),
-            Some(Stage::Starting | Stage::Started) => acts.push(DropAttempt),
-            None => {}
-        }
+        acts.extend(end_attempt(view));
         acts.extend([SayBye, TellOfSuccessor, Drain]);
         acts
     } else if view.is_upgrade {
