@@ -5,6 +5,8 @@ mod draining;
 mod guard;
 mod layer;
 mod request;
+#[cfg(feature = "peers")]
+mod tokio_graceful;
 
 pub use self::{
     connection::connection,
