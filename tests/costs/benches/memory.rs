@@ -63,7 +63,7 @@ fn main() {
     ));
     print("a parked task", &rows);
 
-    let servers = rows::servers();
+    let servers = rows::http1_servers();
     let rows: Vec<_> = servers
         .iter()
         .map(|server| (server.name(), idle_connection(server, ALLOCATOR)))
