@@ -9,5 +9,6 @@ pub mod memory;
 pub mod memory_io;
 mod row;
 pub mod rows;
+pub mod table;
 
 pub use self::row::{Row, Run};
