@@ -2,7 +2,8 @@
 //!
 //! A [`Row`] is one thing to be measured: an operation, and how many threads can do it at once.
 //! [`callgrind`] counts its instructions, which come out the same whatever else the machine does. With
-//! the feature `peers` there are rows of the other crates.
+//! the feature `peers` there are rows of the other crates, and with `processes` the programs that the
+//! benchmarks of an upgrade replace.
 
 pub mod callgrind;
 pub mod memory;
@@ -10,5 +11,7 @@ pub mod memory_io;
 mod row;
 pub mod rows;
 pub mod table;
+#[cfg(feature = "processes")]
+pub mod upgraded;
 
 pub use self::row::{Row, Run};
