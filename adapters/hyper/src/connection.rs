@@ -21,6 +21,7 @@ use tower_service::Service;
 use crate::{
     accepting::{Accepted, Came},
     body::RequestBody,
+    facts::Facts,
     http1,
     http2::{self, Streams},
     linger,
@@ -63,8 +64,8 @@ pub(crate) struct Conn<Io, S> {
     pub(crate) link: Arc<Link>,
     pub(crate) pace: Pace,
     pub(crate) service: S,
-    // Whether its requests have the connection and the token among their extensions.
-    pub(crate) extends: bool,
+    // What its requests have among their extensions.
+    pub(crate) facts: Option<Facts>,
     pub(crate) mover: Option<Arc<dyn Mover<Io>>>,
 }
 
@@ -139,7 +140,7 @@ pub(crate) async fn serve<Io, S, B, E>(
         link,
         pace,
         service,
-        extends: options.extends,
+        facts: options.facts.clone(),
         mover,
     };
     match (protocol, &options.http1, &options.http2) {

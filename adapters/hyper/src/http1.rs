@@ -52,13 +52,13 @@ where
         link,
         mut pace,
         service,
-        extends,
+        facts,
         mover,
     } = conn;
     let mut builder = builder.clone();
     let mut wants = Wants::default();
     loop {
-        let service = ConnService::new(service.clone(), link.clone(), extends);
+        let service = ConnService::new(service.clone(), link.clone(), facts.as_ref());
         let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone(), mover.clone()));
         let mut hyper = builder.serve_connection(conn_io, service).with_upgrades();
         let end = poll_fn(|cx| poll_turn(&mut hyper, &mut pace, &link, &mut wants, cx)).await;
