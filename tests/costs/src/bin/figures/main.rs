@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use handover_costs::table::Table;
 
 use self::{
-    book::{Figure, Panel},
+    book::Panel,
     draw::{Bar, Chart},
 };
 
