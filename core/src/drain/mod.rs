@@ -12,78 +12,27 @@
 //!    closed. What closing hands out is dropped, and tasks are woken, with no lock held: both call
 //!    back.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+mod stage;
+mod state;
+mod time;
+mod views;
+
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub(crate) use self::stage::Stage;
+use self::state::{After, State, UnderWay};
 #[cfg(not(loom))]
 use crate::spread::{self, Turns};
 #[cfg(not(loom))]
-use crate::waits::{Sayings, Waits};
+use crate::waits::Sayings;
 use crate::{
     Phase, Policy, Reason, Report, Stayed, Stays, clock,
-    gate::{Base, Gate, Owner},
-    holder::Holding,
     report::Tally,
     signal::Signal,
     sync::{Mutex, MutexGuard, lock},
 };
-
-/// One stage: what its guards and its tasks share.
-pub(crate) struct Stage {
-    pub(crate) name: String,
-    pub(crate) signal: Signal,
-    gate: std::sync::OnceLock<Gate<Stage>>,
-    drain: Weak<Drain>,
-}
-
-impl Stage {
-    fn new(name: &str, phase: Phase, drain: Weak<Drain>) -> Arc<Self> {
-        let stage = Arc::new(Self {
-            name: name.to_owned(),
-            signal: Signal::new(phase),
-            gate: std::sync::OnceLock::new(),
-            drain,
-        });
-        let gate = Gate::open(crate::shard::count(), &stage);
-        let fresh = stage.gate.set(gate).is_ok();
-        debug_assert!(fresh, "a stage's gate is made once, here");
-        stage
-    }
-
-    pub(crate) fn gate(&self) -> &Gate<Stage> {
-        self.gate.get().expect("set where a stage is made")
-    }
-
-    pub(crate) fn phase(&self) -> Phase {
-        self.signal.word().phase()
-    }
-
-    #[cfg(feature = "accept")]
-    pub(crate) fn count_stayed(&self, why: Stays) -> bool {
-        let drain = self.drain.upgrade();
-        drain.is_some_and(|drain| drain.count_stayed(why))
-    }
-
-    #[cfg(feature = "accept")]
-    pub(crate) fn cut_grace(&self) -> Duration {
-        // Without a drain there is no cut, and so no grace.
-        let drain = self.drain.upgrade();
-        drain.map_or(Duration::ZERO, |drain| drain.policy.cut_grace())
-    }
-}
-
-impl Owner for Stage {
-    fn gate_is_empty(self: &Arc<Self>) {
-        // Without a drain every handle has been dropped, and nobody is left to be told.
-        if let Some(drain) = self.drain.upgrade() {
-            drain.stage_is_empty(self);
-        }
-    }
-}
 
 /// What all handles of one service share.
 pub(crate) struct Drain {
@@ -98,41 +47,6 @@ pub(crate) struct Drain {
     #[cfg(not(loom))]
     pub(crate) announces: Turns,
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    stages: Vec<Arc<Stage>>,
-    under_way: Option<UnderWay>,
-    report: Option<Report>,
-    // Counts drains, so that the clock of one that was taken back does not move the next.
-    ordinal: u64,
-}
-
-struct UnderWay {
-    reason: Reason,
-    began: Instant,
-    lame_duck_until: Instant,
-    deadline: Instant,
-    #[cfg(not(loom))]
-    sayings: Sayings,
-    // Somebody has let go of what a service that is taken back would need.
-    is_final: bool,
-    cut_at: Option<Instant>,
-    at_start: Tally,
-    moved: usize,
-    stayed: Stayed,
-    cut: Vec<Holding>,
-}
-
-/// What remains to be done once the state's lock has been released.
-#[derive(Default)]
-#[must_use]
-struct After {
-    wake: Vec<Arc<Stage>>,
-    // Of the stage that is being drained.
-    base: Option<Base<Stage>>,
-    done: bool,
 }
 
 impl Drain {
@@ -180,60 +94,6 @@ impl Drain {
         };
         self.finish(after);
         stage
-    }
-
-    pub(crate) fn reason(&self) -> Option<Reason> {
-        Some(self.state().under_way.as_ref()?.reason)
-    }
-
-    /// The number and the deadline of the drain under way.
-    #[cfg(not(loom))]
-    pub(crate) fn under_way(&self) -> Option<(u64, Instant)> {
-        let state = self.state();
-        Some((state.ordinal, state.deadline()?))
-    }
-
-    /// When the deadline is over, once a drain has begun.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.state().deadline()
-    }
-
-    pub(crate) fn report(&self) -> Option<Report> {
-        self.state().report.clone()
-    }
-
-    /// When the phase was entered in which the drain is; `None` while there is none.
-    #[cfg(all(unix, feature = "process"))]
-    pub(crate) fn entered(&self) -> Option<Instant> {
-        let state = self.state();
-        let under_way = state.under_way.as_ref()?;
-        let ended = state
-            .report
-            .as_ref()
-            .map(|report| under_way.began + report.took);
-        let lame = state.stages[0].phase() == Phase::LameDuck;
-        let draining = if lame {
-            under_way.began
-        } else {
-            under_way.lame_duck_until
-        };
-        Some(ended.or(under_way.cut_at).unwrap_or(draining))
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        self.done.word().phase() == Phase::Drained
-    }
-
-    pub(crate) fn holders(&self) -> Vec<Holding> {
-        let stages = self.state().stages.clone();
-        let subjects = stages.iter().flat_map(|stage| stage.signal.subjects());
-        subjects.map(|subject| subject.describe()).collect()
-    }
-
-    /// Guards of all stages, those that cannot say what they are included.
-    pub(crate) fn guards(&self) -> usize {
-        let stages = self.state().stages.clone();
-        stages.iter().map(|stage| stage.gate().guards()).sum()
     }
 
     /// Begins a drain; false if one has begun already.
@@ -381,50 +241,6 @@ impl Drain {
         }
     }
 
-    /// When the clock of the drain of this ordinal has something to do next.
-    #[cfg(not(loom))] // Models have no clock to ask.
-    pub(crate) fn next_tick(&self, ordinal: u64) -> Option<Instant> {
-        self.due(&self.state(), ordinal)
-    }
-
-    fn due(&self, state: &State, ordinal: u64) -> Option<Instant> {
-        if self.is_over() || state.ordinal != ordinal {
-            return None;
-        }
-        let under_way = state.under_way.as_ref()?;
-        Some(match (under_way.cut_at, state.stages[0].phase()) {
-            (Some(cut_at), _) => cut_at + self.policy.cut_grace(),
-            (None, Phase::LameDuck) => under_way.lame_duck_until.min(under_way.deadline),
-            (None, _) => under_way.next_saying().min(under_way.deadline),
-        })
-    }
-
-    /// Does what the time asks for in the drain of this ordinal.
-    pub(crate) fn tick(self: &Arc<Self>, ordinal: u64) {
-        let after = {
-            let mut state = self.state();
-            let now = Instant::now();
-            if self.due(&state, ordinal).is_none_or(|due| due > now) {
-                return;
-            }
-            if state.is_cut() {
-                self.give_up(&mut state)
-            } else if state.deadline().is_some_and(|deadline| deadline <= now) {
-                drop(state);
-                self.cut_what_is_under_way(Some(ordinal));
-                return;
-            } else if state.stages[0].phase() == Phase::LameDuck {
-                state.start_next_stage()
-            } else {
-                // What is due before the deadline and the cut, but for the end of the lame duck.
-                #[cfg(not(loom))]
-                say_what_it_waits_for(state, now);
-                return;
-            }
-        };
-        self.finish(after);
-    }
-
     fn stage_is_empty(self: &Arc<Self>, stage: &Arc<Stage>) {
         let after = {
             let mut state = self.state();
@@ -440,21 +256,6 @@ impl Drain {
             after
         };
         self.finish(after);
-    }
-
-    // After the cut and its grace: what still holds is left behind.
-    fn give_up(&self, state: &mut State) -> After {
-        let mut after = After::default();
-        let mut abandoned = 0;
-        for stage in &state.stages {
-            if stage.phase() != Phase::Drained {
-                abandoned += stage.gate().guards();
-                stage.signal.set(Phase::Drained);
-                after.wake.push(stage.clone());
-            }
-        }
-        self.conclude(state, abandoned, &mut after);
-        after
     }
 
     fn conclude(&self, state: &mut State, abandoned: usize, after: &mut After) {
@@ -505,79 +306,6 @@ impl Drop for Drain {
     }
 }
 
-/// For the log: an operator asks why it does not stop. Looking locks each lot in turn, so the state
-/// is let go of.
-#[cfg(not(loom))]
-fn say_what_it_waits_for(mut state: MutexGuard<'_, State>, now: Instant) {
-    let stage = state.stages.iter().find(|s| s.phase() != Phase::Drained);
-    let (Some(stage), Some(under_way)) = (stage.cloned(), &mut state.under_way) else {
-        return;
-    };
-    under_way.sayings.said(now);
-    let reason = under_way.reason;
-    let took = now.saturating_duration_since(under_way.began).as_secs_f64();
-    let left = under_way.deadline.saturating_duration_since(now);
-    drop(state);
-    let (waits, stage) = (Waits::of(&stage), &stage.name);
-    let left = left.as_secs_f64();
-    // After an upgrade the successor serves, and nobody waits for the end.
-    if reason.is_upgrade() {
-        tracing::info!(%reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
-    } else {
-        tracing::warn!(%reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
-    }
-}
-
-impl UnderWay {
-    /// When it is to say what it waits for, if before the deadline.
-    #[cfg(not(loom))]
-    fn next_saying(&self) -> Instant {
-        self.sayings.due().unwrap_or(self.deadline)
-    }
-
-    /// Models have no log.
-    #[cfg(loom)]
-    fn next_saying(&self) -> Instant {
-        self.deadline
-    }
-}
-
-impl State {
-    fn is_cut(&self) -> bool {
-        self.under_way
-            .as_ref()
-            .is_some_and(|under_way| under_way.cut_at.is_some())
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        Some(self.under_way.as_ref()?.deadline)
-    }
-
-    /// Starts the first stage that is not drained, if there is one, and closes its gate.
-    fn start_next_stage(&mut self) -> After {
-        let next = self.stages.iter().find(|s| s.phase() != Phase::Drained);
-        let Some(stage) = next.cloned() else {
-            return After::default();
-        };
-        let mut after = After::default();
-        if stage.phase() < Phase::Draining {
-            stage.signal.set(Phase::Draining);
-            after.wake.push(stage.clone());
-        }
-        after.base = Some(stage.gate().close());
-        after
-    }
-}
-
-impl After {
-    fn waking(stage: Arc<Stage>) -> Self {
-        Self {
-            wake: vec![stage],
-            ..Self::default()
-        }
-    }
-}
-
 /// Owns the drain for all handles; with the last of them the gates are closed.
 pub(crate) struct Handles(pub(crate) Arc<Drain>);
 
@@ -593,45 +321,4 @@ impl Drop for Handles {
 }
 
 #[cfg(all(test, not(loom), unix, feature = "process"))]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::time::{Instant, sleep};
-
-    use crate::{Graceful, Reason};
-
-    #[tokio::test(start_paused = true)]
-    async fn a_phase_was_entered_when_it_began() {
-        let (second, tick) = (Duration::from_secs(1), Duration::from_millis(10));
-        let graceful = Graceful::builder().lame_duck(second).build();
-        let guard = graceful.guard();
-        let entered = || graceful.drain_ref().entered();
-        assert_eq!(entered(), None);
-        let began = Instant::now();
-        graceful.drain();
-        sleep(tick).await;
-        assert_eq!(entered(), Some(began));
-        graceful.draining().await;
-        sleep(tick).await;
-        assert_eq!(entered(), Some(began + second));
-        let cut = Instant::now();
-        graceful.cut();
-        sleep(tick).await;
-        assert_eq!(entered(), Some(cut));
-        let ended = Instant::now();
-        drop(guard);
-        sleep(tick).await;
-        assert_eq!(entered(), Some(ended));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_moved_is_reported() {
-        let graceful = Graceful::new();
-        let guard = graceful.guard();
-        graceful.drain_for(Reason::Upgrade { successor: 7 });
-        graceful.count_moved();
-        graceful.count_moved();
-        drop(guard);
-        assert_eq!(graceful.drained().await.moved, 2);
-    }
-}
+mod tests;
