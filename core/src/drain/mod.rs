@@ -5,24 +5,36 @@
 //! 1. Phases change under the state's lock only, and only forward, save in [`Drain::resume`].
 //! 2. Stages end in order: a stage leaves `Running` for `Draining` once the one before it is
 //!    `Drained`. Exactly one stage is being drained at a time, and its gate is the only closed one
-//!    that is not empty. The cut reaches all stages at once.
+//!    that is not empty. The cut reaches all of them at once.
 //! 3. A stage is `Drained` by the last guard of its closed gate, or, after the cut and its grace,
-//!    by the clock. The drain is over when its last stage is.
+//!    by the clock. With the last of them the report is made.
 //! 4. A gate is closed under the state's lock, so that whoever takes the drain back finds it
-//!    closed. What closing hands out is dropped, and tasks are woken, with no lock held: both call
-//!    back.
+//!    closed. What closing hands out is dropped, tasks are woken, and what is traced is traced, with
+//!    no lock held: all of these call back.
+//! 5. The stage behind the report, if there is one, is none of the stages above: it leaves `Running`
+//!    once the report has been logged, and the cut reaches it only if it comes, or comes again,
+//!    after that. The drain is over when it is `Drained`; without one, when the report has been
+//!    logged.
 
+mod behind;
+mod spans;
 mod stage;
 mod state;
 mod time;
 mod views;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 pub(crate) use self::stage::Stage;
-use self::state::{After, State, UnderWay};
+use self::{
+    spans::Spans,
+    state::{After, Entered, State, UnderWay},
+};
 #[cfg(not(loom))]
 use crate::spread::{self, Turns};
 #[cfg(not(loom))]
@@ -37,7 +49,7 @@ use crate::{
 /// What all handles of one service share.
 pub(crate) struct Drain {
     pub(crate) policy: Policy,
-    /// `Running` until the last stage is drained, then `Drained`.
+    /// `Running` until everything is drained, then `Drained`.
     pub(crate) done: Signal,
     pub(crate) clock: clock::Clock,
     // Models have no clock to ask.
@@ -46,6 +58,8 @@ pub(crate) struct Drain {
     /// Of connections, which are told and served on.
     #[cfg(not(loom))]
     pub(crate) announces: Turns,
+    /// Which generation of a service this is, where there are generations.
+    generation: OnceLock<u64>,
     state: Mutex<State>,
 }
 
@@ -59,11 +73,19 @@ impl Drain {
             turns: Turns::new(Policy::close_spread),
             #[cfg(not(loom))]
             announces: Turns::new(spread::announce),
+            generation: OnceLock::new(),
             state: Mutex::new(State {
                 stages: vec![Stage::new("requests", Phase::Running, weak.clone())],
                 ..State::default()
             }),
         })
+    }
+
+    /// For who traces the drain.
+    #[cfg(all(unix, feature = "process"))]
+    pub(crate) fn is_of_generation(&self, number: u64) {
+        // One that is given to two generations is that of the first.
+        let _ = self.generation.set(number);
     }
 
     pub(crate) fn first_stage(&self) -> Arc<Stage> {
@@ -78,7 +100,8 @@ impl Drain {
             if let Some(stage) = state.stages.iter().find(|stage| stage.name == name) {
                 return stage.clone();
             }
-            let phase = if self.is_over() {
+            let is_late = state.report.is_some();
+            let phase = if is_late {
                 Phase::Drained
             } else if state.is_cut() {
                 Phase::Cutting
@@ -87,7 +110,7 @@ impl Drain {
             };
             let stage = Stage::new(name, phase, Arc::downgrade(self));
             state.stages.push(stage.clone());
-            if self.is_over() {
+            if is_late {
                 after.base = Some(stage.gate().close());
             }
             stage
@@ -98,8 +121,13 @@ impl Drain {
 
     /// Begins a drain; false if one has begun already.
     pub(crate) fn begin(self: &Arc<Self>, reason: Reason) -> bool {
+        if self.state().under_way.is_some() {
+            return false;
+        }
         // Listing locks each lot in turn, so it is done before the state is locked.
-        let holders = self.holders();
+        let holders = self.work();
+        let deadline = self.policy.deadline(reason.is_upgrade());
+        let spans = Arc::new(Spans::new(reason, self.generation.get(), deadline));
         let (after, ordinal) = {
             let mut state = self.state();
             if state.under_way.is_some() {
@@ -115,7 +143,10 @@ impl Drain {
                 reason,
                 began,
                 lame_duck_until,
-                deadline: began + self.policy.deadline(reason.is_upgrade()),
+                end: began + deadline,
+                reserve: self.policy.last_stage(deadline),
+                spans: spans.clone(),
+                phases: 0,
                 #[cfg(not(loom))]
                 sayings: Sayings::new(lame_duck_until, self.policy.log_after()),
                 is_final: false,
@@ -124,6 +155,7 @@ impl Drain {
                 moved: 0,
                 stayed: Stayed::default(),
                 cut: Vec::new(),
+                cut_behind_at: None,
             });
             state.ordinal += 1;
             let after = if lame_duck.is_zero() {
@@ -131,11 +163,12 @@ impl Drain {
             } else {
                 let first = state.stages[0].clone();
                 first.signal.set(Phase::LameDuck);
-                After::waking(first)
+                let entered = state.enters(Phase::LameDuck, None);
+                After::waking(first).entering(entered)
             };
             (after, state.ordinal)
         };
-        tracing::info!(%reason, holders = holders.len(), "draining");
+        spans.within(|| tracing::info!(%reason, holders = holders.len(), "draining"));
         self.finish(after);
         clock::start(self, ordinal);
         true
@@ -154,14 +187,21 @@ impl Drain {
 
     /// Cuts the drain under way, or that of this ordinal only; false if there is none.
     fn cut_what_is_under_way(&self, ordinal: Option<u64>) -> bool {
-        let holders = self.holders();
+        let holders = self.work();
         let after = {
             let mut state = self.state();
-            if state.is_cut() || self.is_over() {
+            if self.is_over() {
                 return true;
             }
             if ordinal.is_some_and(|ordinal| ordinal != state.ordinal) {
                 return false;
+            }
+            if state.report.is_some() {
+                self.cut_behind(state);
+                return true;
+            }
+            if state.is_cut() {
+                return true;
             }
             let Some(under_way) = &mut state.under_way else {
                 return false;
@@ -179,7 +219,7 @@ impl Drain {
                     after.wake.push(stage.clone());
                 }
             }
-            after
+            after.entering(state.enters(Phase::Cutting, None))
         };
         self.finish(after);
         clock::poke(self);
@@ -197,8 +237,8 @@ impl Drain {
             if !takes_back || !state.stages[0].gate().reopen() {
                 return false;
             }
-            state.under_way = None;
             let mut after = After::default();
+            after.taken_back = state.under_way.take();
             for stage in &state.stages {
                 if stage.phase() != Phase::Running {
                     stage.signal.set(Phase::Running);
@@ -248,7 +288,11 @@ impl Drain {
                 return;
             }
             stage.signal.set(Phase::Drained);
-            let mut after = state.start_next_stage();
+            let mut after = if state.is_behind(stage) {
+                self.over()
+            } else {
+                state.start_next_stage()
+            };
             after.wake.push(stage.clone());
             if after.base.is_none() {
                 self.conclude(&mut state, 0, &mut after);
@@ -258,8 +302,9 @@ impl Drain {
         self.finish(after);
     }
 
+    /// Makes the report, of all stages but that behind it.
     fn conclude(&self, state: &mut State, abandoned: usize, after: &mut After) {
-        if self.is_over() {
+        if state.report.is_some() {
             return;
         }
         #[cfg(not(loom))]
@@ -267,7 +312,7 @@ impl Drain {
         let Some(under_way) = &mut state.under_way else {
             return;
         };
-        state.report = Some(Report {
+        let report = Report {
             reason: under_way.reason,
             took: under_way.began.elapsed(),
             at_start: under_way.at_start,
@@ -277,12 +322,30 @@ impl Drain {
             reconnects: self.turns.reconnects(ordinal),
             cut: std::mem::take(&mut under_way.cut),
             abandoned,
-        });
+        };
+        after.report = Some((report.clone(), under_way.spans.clone()));
+        state.report = Some(report);
+    }
+
+    /// Under the state's lock.
+    fn over(&self) -> After {
+        if self.is_over() {
+            return After::default();
+        }
         self.done.set(Phase::Drained);
-        after.done = true;
+        After {
+            done: true,
+            ..After::default()
+        }
     }
 
     fn finish(self: &Drain, after: After) {
+        if let Some(Entered { spans, phase }) = &after.entered {
+            spans.enter(phase);
+        }
+        if let Some(under_way) = &after.taken_back {
+            under_way.spans.close("taken back");
+        }
         for stage in &after.wake {
             stage.signal.wake();
         }
@@ -291,6 +354,10 @@ impl Drain {
             clock::poke(self);
         }
         drop(after.base);
+        if let Some((report, spans)) = after.report {
+            spans.report(&report);
+            self.go_behind_report();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -301,7 +368,7 @@ impl Drain {
 impl Drop for Drain {
     fn drop(&mut self) {
         // An open gate and its shards own each other: let go of those whose turn never came.
-        let stages = self.state().stages.clone();
+        let stages = self.state().all_stages();
         stages.iter().for_each(|stage| drop(stage.gate().close()));
     }
 }
@@ -313,7 +380,7 @@ impl Drop for Handles {
     fn drop(&mut self) {
         // Nobody can drain any more, so the gates need not wait for a clock that may still hold
         // the drain. One that is under way goes on by itself.
-        let stages = self.0.state().stages.clone();
+        let stages = self.0.state().all_stages();
         if self.0.state().under_way.is_none() {
             stages.iter().for_each(|stage| drop(stage.gate().close()));
         }

@@ -23,11 +23,19 @@ impl Drain {
         if self.is_over() || state.ordinal != ordinal {
             return None;
         }
-        let under_way = state.under_way.as_ref()?;
-        Some(match (under_way.cut_at, state.stages[0].phase()) {
-            (Some(cut_at), _) => cut_at + self.policy.cut_grace(),
-            (None, Phase::LameDuck) => under_way.lame_duck_until.min(under_way.deadline),
-            (None, _) => under_way.next_saying().min(under_way.deadline),
+        let (under_way, deadline) = (state.under_way.as_ref()?, state.deadline()?);
+        let cut_at = match &state.report {
+            Some(_) => under_way.cut_behind_at,
+            None => under_way.cut_at,
+        };
+        Some(if let Some(cut_at) = cut_at {
+            cut_at + self.policy.cut_grace()
+        } else if state.report.is_some() {
+            deadline
+        } else if state.stages[0].phase() == Phase::LameDuck {
+            under_way.lame_duck_until.min(deadline)
+        } else {
+            under_way.next_saying().unwrap_or(deadline).min(deadline)
         })
     }
 
@@ -39,7 +47,9 @@ impl Drain {
             if self.due(&state, ordinal).is_none_or(|due| due > now) {
                 return;
             }
-            if state.is_cut() {
+            if state.report.is_some() {
+                return self.tick_behind(state);
+            } else if state.is_cut() {
                 self.give_up(&mut state)
             } else if state.deadline().is_some_and(|deadline| deadline <= now) {
                 drop(state);
@@ -78,20 +88,25 @@ impl Drain {
 #[cfg(not(loom))]
 fn say_what_it_waits_for(mut state: MutexGuard<'_, State>, now: Instant) {
     let stage = state.stages.iter().find(|s| s.phase() != Phase::Drained);
-    let (Some(stage), Some(under_way)) = (stage.cloned(), &mut state.under_way) else {
+    let (stage, deadline) = (stage.cloned(), state.deadline());
+    let (Some(stage), Some(under_way), Some(deadline)) = (stage, &mut state.under_way, deadline)
+    else {
         return;
     };
     under_way.sayings.said(now);
-    let reason = under_way.reason;
+    let (reason, spans) = (under_way.reason, under_way.spans.clone());
     let took = now.saturating_duration_since(under_way.began).as_secs_f64();
-    let left = under_way.deadline.saturating_duration_since(now);
+    let left = deadline.saturating_duration_since(now);
     drop(state);
     let (waits, stage) = (Waits::of(&stage), &stage.name);
     let left = left.as_secs_f64();
     // After an upgrade the successor serves, and nobody waits for the end.
-    if reason.is_upgrade() {
-        tracing::info!(%reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
-    } else {
-        tracing::warn!(%reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
-    }
+    spans.within(|| match reason.is_upgrade() {
+        true => {
+            tracing::info!(%reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
+        }
+        false => {
+            tracing::warn!(%reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
+        }
+    });
 }

@@ -1,8 +1,10 @@
 //! What a drain is asked, and says without being changed.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
-use super::Drain;
+use super::{Drain, Stage};
 use crate::{Phase, Reason, Report, holder::Holding};
 
 impl Drain {
@@ -17,7 +19,7 @@ impl Drain {
         Some((state.ordinal, state.deadline()?))
     }
 
-    /// When the deadline is over, once a drain has begun.
+    /// When the deadline of what is being drained is over, once a drain has begun.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.state().deadline()
     }
@@ -48,15 +50,25 @@ impl Drain {
         self.done.word().phase() == Phase::Drained
     }
 
+    /// What holds any stage open.
     pub(crate) fn holders(&self) -> Vec<Holding> {
+        describe(&self.state().all_stages())
+    }
+
+    /// What holds the stages open that the report is of.
+    pub(super) fn work(&self) -> Vec<Holding> {
         let stages = self.state().stages.clone();
-        let subjects = stages.iter().flat_map(|stage| stage.signal.subjects());
-        subjects.map(|subject| subject.describe()).collect()
+        describe(&stages)
     }
 
     /// Guards of all stages, those that cannot say what they are included.
     pub(crate) fn guards(&self) -> usize {
-        let stages = self.state().stages.clone();
+        let stages = self.state().all_stages();
         stages.iter().map(|stage| stage.gate().guards()).sum()
     }
+}
+
+fn describe(stages: &[Arc<Stage>]) -> Vec<Holding> {
+    let subjects = stages.iter().flat_map(|stage| stage.signal.subjects());
+    subjects.map(|subject| subject.describe()).collect()
 }
