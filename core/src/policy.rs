@@ -25,6 +25,7 @@ pub struct Policy {
     close_spread: Duration,
     retry: Duration,
     cut_grace: Duration,
+    last_stage: Duration,
     log_after: Duration,
 }
 
@@ -42,6 +43,8 @@ impl Default for Policy {
             retry: Duration::from_secs(2),
             // Enough for a 503 to be written, and inside the 100 ms that a drain may overrun.
             cut_grace: Duration::from_millis(60),
+            // A batch goes over a network in that, and what is behind a disk's buffer into it.
+            last_stage: Duration::from_secs(2),
             // Longer than what is usual, and several times within the deadline.
             log_after: Duration::from_secs(5),
         }
@@ -138,6 +141,17 @@ impl Policy {
         self
     }
 
+    /// How much of the deadline is kept for the [last stage](crate::Graceful::last_stage), where there
+    /// is one. Default 2 s; never more than a quarter of the deadline.
+    ///
+    /// So the work is cut that much before the deadline, and the last stage has at least this; and
+    /// all that is left, if the work is done before.
+    #[must_use]
+    pub fn with_last_stage(mut self, time: Duration) -> Self {
+        self.last_stage = time;
+        self
+    }
+
     /// After which time a drain logs what it waits for: the oldest holders, and how many more there
     /// are. It does so again after twice that time, and so on. Default 5 s; zero is never.
     ///
@@ -190,6 +204,12 @@ impl Policy {
         self.log_after
     }
 
+    /// What is kept for the last stage of a drain with this deadline.
+    #[must_use]
+    pub fn last_stage(&self, deadline: Duration) -> Duration {
+        self.last_stage.min(deadline / 4)
+    }
+
     /// The grace after the cut.
     #[must_use]
     pub fn cut_grace(&self) -> Duration {
@@ -239,7 +259,10 @@ mod tests {
         assert_eq!(graced.cut_grace(), second);
         let logged = plain.clone().with_log_after(9 * second);
         assert_eq!(logged.log_after(), 9 * second);
-        for changed in [announced, spread, retried, graced, logged] {
+        let flushed = plain.clone().with_last_stage(9 * second);
+        assert_eq!(flushed.last_stage(100 * second), 9 * second);
+        assert_eq!(flushed.last_stage(8 * second), 2 * second);
+        for changed in [announced, spread, retried, graced, logged, flushed] {
             assert_eq!(changed.deadline(false), plain.deadline(false));
             assert_ne!(changed, plain);
         }

@@ -139,7 +139,8 @@ pub struct Close {
 ///    [`touch`](Self::touch) when it has.
 /// 2. Send the [`Close`] that comes of it, as the last frame.
 /// 3. Read on, and hand out what comes, until the peer's own close, or until
-///    [`poll_limit`](Self::poll_limit) is ready; then drop the connection.
+///    [`poll_limit`](Self::poll_limit) is ready; then [`end_well`](Self::end_well), if the close was
+///    sent, and drop the connection.
 #[must_use = "a WebSocket that nobody closes holds the drain open to its deadline"]
 pub struct Closing {
     draining: Draining,
@@ -192,6 +193,12 @@ impl Closing {
     fn begin(&mut self) -> Close {
         self.state = State::Told(Box::pin(sleep(self.policy.limit)));
         self.policy.close(&self.draining)
+    }
+
+    /// Says that all has been sent, the close included, so that the end of the connection is none
+    /// that comes too early: over TLS the client is told so.
+    pub fn end_well(&self) {
+        self.draining.end_well();
     }
 
     /// Whether the client has been told.
