@@ -11,7 +11,7 @@ use std::{env, error::Error, fs::OpenOptions, time::Duration};
 use axum::{Router, routing::get};
 use handover::Graceful;
 use tokio::{task::spawn_blocking, time::sleep};
-use tracing_appender::non_blocking::{WorkerGuard, non_blocking};
+use tracing_appender::{non_blocking, non_blocking::WorkerGuard};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 #[tokio::main]
