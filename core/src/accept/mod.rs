@@ -80,7 +80,6 @@ pub use self::{
 /// A listener of a test's, without a network:
 ///
 /// ```
-///
 /// # use std::{io, task::{Context, Poll}};
 /// use handover::{Accept, Address, Graceful, accept::TrackedIncoming};
 /// use tokio::{io::{AsyncReadExt, AsyncWriteExt, DuplexStream}, sync::mpsc};
@@ -123,7 +122,6 @@ pub use self::{
 /// lost on it:
 ///
 /// ```
-///
 /// # use std::{io, sync::Arc, task::{Context, Poll}};
 /// # use handover::Stays;
 /// use handover::{Accept, Address, Connection, accept::{Arrival, Mover, Protocol}};
