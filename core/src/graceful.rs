@@ -232,7 +232,8 @@ impl Graceful {
         self.phase() != Phase::Running && self.reason().is_some_and(|reason| !reason.is_upgrade())
     }
 
-    /// How long it is until the deadline; `None` while there is no drain.
+    /// How long it is until the deadline; `None` while there is no drain. Where there is a
+    /// [last stage](Self::last_stage), that of the work is before that of the whole.
     ///
     /// # Examples
     ///
@@ -253,7 +254,7 @@ impl Graceful {
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// What the drain came to, once it is over.
+    /// What the drain came to, once it is over but for its [last stage](Self::last_stage).
     #[must_use]
     pub fn report(&self) -> Option<Report> {
         self.drain_ref().report()
@@ -472,6 +473,40 @@ impl Graceful {
     #[must_use]
     pub fn stage(&self, name: &str) -> Self {
         Self::of(self.drain_ref().stage(name), self.handle.handles.clone())
+    }
+
+    /// The stage behind the [`Report`]: for what the report itself goes through, such as a buffered
+    /// log or an exporter of metrics and traces. There is one, whoever asks for it.
+    ///
+    /// It drains when all others are over, however late they were asked for, and the report has
+    /// been logged; from then on [`report`](Self::report) has it. The drain is over when this stage
+    /// is.
+    ///
+    /// A cut does not reach it, since what was cut is what is to be told: it has some time of its own
+    /// behind that, within the same deadline ([`Policy::with_last_stage`]). A cut that comes, or comes
+    /// again, when it drains already is meant for it. What holds it is in no report.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # async fn flush() {}
+    /// let graceful = handover::Graceful::new();
+    /// let last = graceful.last_stage();
+    /// let draining = last.draining();
+    /// let flushed = tokio::spawn(last.track("telemetry", async {
+    ///     draining.await;
+    ///     flush().await;
+    /// }));
+    /// graceful.drain();
+    /// assert_eq!(graceful.drained().await.at_start.tasks, 0);
+    /// assert_eq!(flushed.await.unwrap(), Some(()));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn last_stage(&self) -> Self {
+        Self::of(self.drain_ref().last_stage(), self.handle.handles.clone())
     }
 
     fn of(stage: Arc<Stage>, handles: Arc<Handles>) -> Self {

@@ -99,7 +99,6 @@ where
     tracing::info!(%addr, generation = generation.number(), "listening");
     generation.ready().await?;
     let report = server.await?;
-    tracing::info!("{report}");
     generation.finished().await;
     Ok(report)
 }

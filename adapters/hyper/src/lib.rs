@@ -74,6 +74,7 @@ mod accepting;
 mod adopt;
 mod body;
 mod connection;
+mod facts;
 mod frames;
 mod goaway_gate;
 mod http1;

@@ -11,10 +11,10 @@ use std::{
 };
 
 use handover::{
-    Accept, Graceful, Guard, Report,
+    Accept, Connection, Graceful, Guard, Report,
     accept::{Movable, Protocol},
 };
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body::Body;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
@@ -194,7 +194,46 @@ impl<A: Accept, S, E> Serve<A, S, E> {
     /// # }
     /// ```
     pub fn without_extensions(mut self) -> Self {
-        self.options.extends = false;
+        self.options.facts = None;
+        self
+    }
+
+    /// Adds to the extensions of each request what `put` puts there for its connection.
+    ///
+    /// It is called once for each connection, and its values are cloned for each request: for what
+    /// adapters and services want to find of a connection, such as axum's `ConnectInfo`. Without effect
+    /// [without extensions](Self::without_extensions), whichever is called first.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::convert::Infallible;
+    /// # use http::{Request, Response};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// #[derive(Clone)]
+    /// struct Peer(String);
+    ///
+    /// let hello = tower::service_fn(async |request: Request<handover_hyper::RequestBody>| {
+    ///     let Peer(peer) = request.extensions().get().expect("each connection has one");
+    ///     Ok::<_, Infallible>(Response::new(format!("hello, {peer}")))
+    /// });
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    /// handover_hyper::serve(listener, hello)
+    ///     .with_connection_extensions(|connection, extensions| {
+    ///         extensions.insert(Peer(connection.peer().to_string()));
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_connection_extensions<F>(mut self, put: F) -> Self
+    where
+        F: Fn(&Arc<Connection>, &mut Extensions) + Send + Sync + 'static,
+    {
+        if let Some(facts) = &mut self.options.facts {
+            facts.add(put);
+        }
         self
     }
 

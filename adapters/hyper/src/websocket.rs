@@ -101,6 +101,8 @@ struct Live<S, M> {
     goodbye: Goodbye<M>,
     // The closing handshake has ended, or its time.
     over: bool,
+    // It has not been one that was kept to.
+    failed: bool,
     writer: Option<Waker>,
 }
 
@@ -121,6 +123,7 @@ impl<S: Socket<M>, M: Send + 'static> WebSocket<S, M> {
                 message,
                 goodbye: Goodbye::Unsaid,
                 over: false,
+                failed: false,
                 writer: None,
             }),
         }
@@ -172,12 +175,17 @@ impl<S: Socket<M>, M> Live<S, M> {
         }
         self.poll_goodbye(cx);
         if self.closing.poll_limit(cx).is_ready() {
+            // What we had to say has been said, if the client has taken it.
+            self.failed |= !matches!(self.goodbye, Goodbye::Said);
             self.end();
             return Poll::Ready(None);
         }
         let item = ready!(Pin::new(&mut self.inner).poll_next(cx));
-        match item {
-            Some(_) => self.closing.touch(),
+        match &item {
+            Some(got) => {
+                self.failed |= got.is_err();
+                self.closing.touch();
+            }
             None => self.end(),
         }
         Poll::Ready(item)
@@ -189,6 +197,9 @@ impl<S: Socket<M>, M> Live<S, M> {
 
     fn end(&mut self) {
         self.over = true;
+        if !self.failed {
+            self.closing.end_well();
+        }
         self.wake_the_writer();
     }
 

@@ -4,15 +4,15 @@ use std::{
     error::Error,
     fmt,
     future::Future,
-    net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use handover::Address;
+use handover::{Address, Connection};
 use handover_hyper::RequestBody;
-use http::{HeaderMap, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
@@ -71,17 +71,27 @@ impl<B> GrpcBody for B where B: http_body::Body<Data: Send, Error: Into<BoxError
 #[derive(Clone, Debug)]
 pub struct App<S> {
     inner: DrainService<S>,
-    // Of the listener, where that is an address of a connection too.
-    local: Option<SocketAddr>,
 }
 
 impl<S> App<S> {
-    pub(crate) fn new(inner: S, local: Option<Address>) -> Self {
-        let local = local.as_ref().and_then(Address::as_socket_addr);
+    pub(crate) fn new(inner: S) -> Self {
         Self {
             inner: DrainService::new(inner, None),
-            local: specific(local),
         }
+    }
+}
+
+/// Puts there what tonic's `Request::remote_addr` looks for; the listener's address is that of a
+/// connection only where it is one address.
+pub(crate) fn connect_info(
+    local: Option<Address>,
+) -> impl Fn(&Arc<Connection>, &mut Extensions) + Send + Sync + 'static {
+    let local_addr = specific(local.as_ref().and_then(Address::as_socket_addr));
+    move |connection, extensions| {
+        extensions.insert(TcpConnectInfo {
+            local_addr,
+            remote_addr: connection.peer().as_socket_addr(),
+        });
     }
 }
 
@@ -99,12 +109,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
-        let remote = request.body().connection().peer().as_socket_addr();
-        request.extensions_mut().insert(TcpConnectInfo {
-            local_addr: self.local,
-            remote_addr: remote,
-        });
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let request = request.map(Body::new);
         let timeout = timeout(request.headers());
         AppFuture {

@@ -12,7 +12,7 @@ use std::{
     io,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
     },
     task::Poll,
     time::Duration,
@@ -70,6 +70,7 @@ pub struct Connection {
     peer: Address,
     since: Instant,
     kind: AtomicU8,
+    ended_well: AtomicBool,
     requests: AtomicU32,
     line: Line,
     traffic: Counters,
@@ -121,6 +122,7 @@ impl Connection {
             peer,
             since: now.checked_sub(age).unwrap_or(now),
             kind: AtomicU8::new(kind as u8),
+            ended_well: AtomicBool::new(false),
             requests: AtomicU32::new(requests),
             line: Line::default(),
             traffic: Counters::default(),
@@ -211,6 +213,34 @@ impl Connection {
     /// Says what it is doing. For serve loops.
     pub fn set_kind(&self, kind: Kind) {
         self.kind.store(kind as u8, Ordering::Relaxed);
+    }
+
+    /// Says that what was spoken over it has come to its end, as a WebSocket does by its closing
+    /// handshake: nothing more is to be sent, and nothing is missing.
+    ///
+    /// IO that was [introduced](super::Accept::introduce) and has words of its own for that says them
+    /// when it is dropped: TLS its close_notify, without which a client has to take an end for a
+    /// truncation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::Connection;
+    ///
+    /// let connection = Connection::new("10.0.0.3:51234".parse()?);
+    /// assert!(!connection.has_ended_well());
+    /// connection.end_well();
+    /// assert!(connection.has_ended_well());
+    /// # Ok::<_, std::net::AddrParseError>(())
+    /// ```
+    pub fn end_well(&self) {
+        self.ended_well.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has said [so](Self::end_well).
+    #[must_use]
+    pub fn has_ended_well(&self) -> bool {
+        self.ended_well.load(Ordering::Relaxed)
     }
 
     /// Says that its TLS handshake is done: nothing has arrived yet. For IO that was

@@ -22,7 +22,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::{Accept, Address, Arrival, Connection, Protocol, reactor};
+use super::{Accept, Address, Arrival, Connection, Protocol, reactor_has_looked};
 use crate::{Graceful, Guard, Phase, Phases};
 
 /// How long to wait after this host ran out of something.
@@ -264,7 +264,7 @@ impl<A: Accept> Incoming<A> {
                 Poll::Pending if is_sure => return None,
                 // A connection that has come may not have been reported yet.
                 Poll::Pending => {
-                    reactor::has_looked().await;
+                    reactor_has_looked().await;
                     is_sure = true;
                 }
             }

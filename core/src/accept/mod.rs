@@ -54,6 +54,7 @@ pub use self::{
     moving::{Arrival, Giving, MAX_STATE, MAX_UNREAD, Mover, Parcel},
     protocol::Protocol,
     proxied::Proxied,
+    reactor::reactor_has_looked,
     tracked::Tracked,
     tracked_incoming::{Taken, TrackedIncoming},
     wish::{Wish, Wishes},

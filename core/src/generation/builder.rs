@@ -507,6 +507,7 @@ impl GenerationBuilder {
             finished: watch::Sender::new(false),
             manager,
         });
+        shared.graceful.drain_ref().is_of_generation(number);
         let predecessor = shared
             .predecessor
             .as_ref()

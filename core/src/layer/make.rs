@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use super::GracefulService;
+use super::{GracefulService, tokens::Tokens};
 use crate::Graceful;
 
 /// Layer that applies [`GracefulService`]. See the [module](super) for what it does.
@@ -24,7 +24,7 @@ use crate::Graceful;
 /// ```
 #[derive(Clone, Debug)]
 pub struct GracefulLayer {
-    graceful: Graceful,
+    tokens: Tokens,
     options: Options,
 }
 
@@ -39,7 +39,7 @@ impl GracefulLayer {
     #[must_use]
     pub fn new(graceful: Graceful) -> Self {
         Self {
-            graceful,
+            tokens: Tokens::of(graceful),
             options: Options {
                 refuse: None,
                 token: true,
@@ -100,6 +100,6 @@ impl<S> Layer<S> for GracefulLayer {
     type Service = GracefulService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GracefulService::new(inner, self.graceful.clone(), self.options)
+        GracefulService::new(inner, self.tokens.clone(), self.options)
     }
 }

@@ -157,7 +157,8 @@ pub struct Close {
 ///    [`touch`](Self::touch) when it has.
 /// 2. Send the [`Close`] that comes of it, as the last frame.
 /// 3. Read on, and hand out what comes, until the peer's own close, or until
-///    [`poll_limit`](Self::poll_limit) is ready; then drop the connection.
+///    [`poll_limit`](Self::poll_limit) is ready; then [`end_well`](Self::end_well), if the close was
+///    sent, and drop the connection.
 ///
 /// # Examples
 ///
@@ -169,7 +170,7 @@ pub struct Close {
 /// use handover::{ClosePolicy, Draining, Graceful};
 /// use tokio::sync::mpsc;
 ///
-/// /// A socket of messages, which answers nothing.
+/// /// A socket of messages, whose client answers nothing.
 /// async fn serve(mut messages: mpsc::Receiver<String>, draining: Draining) -> u16 {
 ///     let policy = ClosePolicy::default().with_limit(Duration::from_millis(20));
 ///     let mut closing = draining.closing(policy);
@@ -185,6 +186,7 @@ pub struct Close {
 ///     }
 ///     assert!(closing.take_due().is_none(), "it is told once");
 ///     poll_fn(|cx| closing.poll_limit(cx)).await; // and read on meanwhile
+///     closing.end_well();
 ///     code
 /// }
 ///
@@ -247,6 +249,12 @@ impl Closing {
     fn begin(&mut self) -> Close {
         self.state = State::Told(Box::pin(sleep(self.policy.limit)));
         self.policy.close(&self.draining)
+    }
+
+    /// Says that all has been sent, the close included, so that the end of the connection is none
+    /// that comes too early: over TLS the client is told so.
+    pub fn end_well(&self) {
+        self.draining.end_well();
     }
 
     /// Whether the client has been told.

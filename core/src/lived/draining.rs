@@ -243,6 +243,14 @@ impl Draining {
         &self.graceful
     }
 
+    /// All has been said on a connection that this client has to itself.
+    pub(super) fn end_well(&self) {
+        #[cfg(feature = "accept")]
+        if let Some(connection) = &self.client.connection {
+            connection.end_well();
+        }
+    }
+
     /// Lists this client as a WebSocket, while the holder lives. A connection that it has to itself
     /// holds the drain open already, and is listed as one.
     pub(super) fn hold_websocket(&self) -> Option<Holder> {
