@@ -55,6 +55,18 @@ impl Policy {
     /// What Kubernetes needs: endpoints are removed while the pod is already stopping, so it
     /// serves on for 5 s after it has stopped being ready. The total stays under the 30 s of
     /// `terminationGracePeriodSeconds`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::Policy;
+    ///
+    /// let policy = Policy::kubernetes();
+    /// assert_eq!(policy.lame_duck(), Duration::from_secs(5));
+    /// assert!(policy.deadline(false) + policy.cut_grace() < Duration::from_secs(30));
+    /// ```
     #[must_use]
     pub fn kubernetes() -> Self {
         Self::default().with_lame_duck(Duration::from_secs(5))
@@ -62,6 +74,17 @@ impl Policy {
 
     /// What systemd needs: nobody asks whether the service is ready, so there is no lame duck, and a
     /// drain may take 80 s of the 90 s that `TimeoutStopSec=` grants by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::Policy;
+    ///
+    /// let policy = Policy::systemd();
+    /// assert_eq!((policy.lame_duck(), policy.deadline(false)), (Duration::ZERO, Duration::from_secs(80)));
+    /// ```
     #[must_use]
     pub fn systemd() -> Self {
         Self::default().with_deadline(Duration::from_secs(80))
@@ -69,6 +92,16 @@ impl Policy {
 
     /// What a container engine needs: `docker stop` and its like kill after 10 s, so a drain takes 8 s
     /// at most, and what it spreads over clients is done within that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::Policy;
+    ///
+    /// assert_eq!(Policy::container().deadline(false), Duration::from_secs(8));
+    /// ```
     #[must_use]
     pub fn container() -> Self {
         Self::default().with_deadline(Duration::from_secs(8))
@@ -76,6 +109,37 @@ impl Policy {
 
     /// For how long to go on accepting after readiness has been withdrawn. Default 0. An upgrade
     /// has none: the successor serves.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::Policy;
+    ///
+    /// let policy = Policy::default()
+    ///     .with_lame_duck(Duration::from_secs(10))
+    ///     .with_deadline(Duration::from_secs(40))
+    ///     .with_upgrade_deadline(Duration::from_secs(120))
+    ///     .with_announce(Duration::from_secs(8))
+    ///     .with_close_spread(Duration::from_secs(20))
+    ///     .with_retry(Duration::from_secs(5))
+    ///     .with_last_stage(Duration::from_secs(5))
+    ///     .with_cut_grace(Duration::from_millis(200))
+    ///     .with_log_after(Duration::from_secs(15));
+    /// assert_eq!(policy.lame_duck(), Duration::from_secs(10));
+    /// assert_eq!(policy.deadline(false), Duration::from_secs(40));
+    /// assert_eq!(policy.deadline(true), Duration::from_secs(120));
+    /// // No longer than four fifths of what is left.
+    /// assert_eq!(policy.announce(Duration::from_secs(40)), Duration::from_secs(8));
+    /// assert_eq!(policy.announce(Duration::from_secs(5)), Duration::from_secs(4));
+    /// assert_eq!(policy.retry(), Duration::from_secs(5));
+    /// // No more than a quarter of the deadline.
+    /// assert_eq!(policy.last_stage(Duration::from_secs(40)), Duration::from_secs(5));
+    /// assert_eq!(policy.last_stage(Duration::from_secs(8)), Duration::from_secs(2));
+    /// assert_eq!(policy.cut_grace(), Duration::from_millis(200));
+    /// assert_eq!(policy.log_after(), Duration::from_secs(15));
+    /// ```
     #[must_use]
     pub fn with_lame_duck(mut self, time: Duration) -> Self {
         self.lame_duck = time;

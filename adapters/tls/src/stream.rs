@@ -40,6 +40,24 @@ use crate::{Tls, TlsInfo, socket::Socket};
 /// Shutting it down sends close_notify; or just ends it, where the handshake is not done. Dropping it
 /// does so only if what was spoken over it [has ended well](Connection::end_well): what was broken off
 /// is not to look complete.
+///
+/// # Examples
+///
+/// ```
+/// use handover_tls::TlsStream;
+/// use tokio::{io::AsyncWriteExt, net::TcpStream};
+///
+/// /// Serves a protocol of its own, on this thread's runtime.
+/// async fn serve(stream: TlsStream<TcpStream>) -> std::io::Result<()> {
+///     let mut stream = stream.try_map_io(|io| TcpStream::from_std(io.into_std()?))?;
+///     assert!(stream.info().is_none(), "nobody has read or written yet");
+///     stream.handshake().await?;
+///     let resumed = stream.info().is_some_and(|tls| tls.is_resumed());
+///     let greeting = if resumed { "welcome back\n" } else { "hello\n" };
+///     stream.write_all(greeting.as_bytes()).await?;
+///     stream.shutdown().await
+/// }
+/// ```
 pub struct TlsStream<Io: AsyncRead + AsyncWrite + Unpin> {
     state: State<Io>,
     connection: Option<Arc<Connection>>,

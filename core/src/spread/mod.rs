@@ -40,6 +40,27 @@ pub use self::{announcer::Announcer, turn::Turn};
 use crate::{Phase, Policy, sync::lock};
 
 /// How clients were told to go, and come back: see [`Turn`].
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use handover::Graceful;
+///
+/// let graceful = Graceful::new();
+/// let mut turns = [graceful.turn(), graceful.turn()];
+/// let guard = graceful.guard();
+/// graceful.drain();
+/// for turn in &mut turns {
+///     turn.comes().await;
+/// }
+/// drop((turns, guard));
+/// let reconnects = graceful.drained().await.reconnects;
+/// println!("{} told, {} in one second", reconnects.told, reconnects.peak_per_second);
+/// assert_eq!(reconnects.unanswered, 0);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Reconnects {
