@@ -15,6 +15,23 @@ use tower_service::Service;
 ///
 /// Each request carries `ConnectInfo<SocketAddr>` (over TCP) and `ConnectInfo<Address>` (always),
 /// save [without extensions](handover_hyper::Serve::without_extensions).
+///
+/// # Examples
+///
+/// ```
+/// use axum::Router;
+/// use handover::Graceful;
+/// use handover_axum::App;
+/// use handover_hyper::Serve;
+/// use tokio::net::TcpListener;
+///
+/// /// What is the same for each listener of a service.
+/// fn server(listener: TcpListener, app: Router, graceful: &Graceful) -> Serve<TcpListener, App<Router>> {
+///     handover_axum::serve(listener, app)
+///         .with_graceful(graceful.clone())
+///         .max_connections(10_000)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct App<S> {
     inner: S,

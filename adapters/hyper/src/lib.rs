@@ -64,6 +64,11 @@
 //! watches them, and takes each over when its client sends something, all others when the probation
 //! is over. Should it die, the predecessor serves them on. `GenerationBuilder::lazy_adoption` turns
 //! that off.
+//!
+//! # Features
+//!
+//! None: HTTP/1 and HTTP/2 are always there, and a server chooses by
+//! [`http1_only`](Serve::http1_only) and [`http2_only`](Serve::http2_only).
 
 mod accepting;
 mod adopt;

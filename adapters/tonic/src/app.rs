@@ -30,11 +30,44 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 const TIMEOUT: &str = "grpc-timeout";
 
 /// A response body that can be served. Implemented for all that qualify.
+///
+/// # Examples
+///
+/// ```
+/// use handover_tonic::GrpcBody;
+/// use http::Response;
+///
+/// /// A middleware of one's own: it keeps what the loop asks of an answer.
+/// fn tagged<B: GrpcBody>(mut answer: Response<B>) -> Response<B> {
+///     answer.headers_mut().insert("x-served-by", http::HeaderValue::from_static("here"));
+///     answer
+/// }
+///
+/// let answer = tagged(Response::new(tonic::body::Body::empty()));
+/// assert_eq!(answer.headers()["x-served-by"], "here");
+/// ```
 pub trait GrpcBody: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}
 
 impl<B> GrpcBody for B where B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}
 
 /// A gRPC service that can be served by Handover's loop. Made by [`serve`](crate::serve).
+///
+/// # Examples
+///
+/// ```
+/// use handover::Graceful;
+/// use handover_hyper::Serve;
+/// use handover_tonic::App;
+/// use tokio::net::TcpListener;
+/// use tonic::service::Routes;
+///
+/// /// What is the same for each listener of a service.
+/// fn server(listener: TcpListener, routes: Routes, graceful: &Graceful) -> Serve<TcpListener, App<Routes>> {
+///     handover_tonic::serve(listener, routes)
+///         .with_graceful(graceful.clone())
+///         .max_connections(10_000)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct App<S> {
     inner: DrainService<S>,
@@ -88,6 +121,27 @@ where
 
 pin_project! {
     /// Response future of [`App`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover_tonic::{AppFuture, GrpcBody, ResponseBody};
+    /// use http::Response;
+    ///
+    /// /// What a middleware around an `App` awaits.
+    /// async fn logged<F, B, E>(
+    ///     future: AppFuture<F>,
+    /// ) -> Result<Response<ResponseBody<B>>, std::convert::Infallible>
+    /// where
+    ///     AppFuture<F>: Future<Output = Result<Response<ResponseBody<B>>, std::convert::Infallible>>,
+    ///     B: GrpcBody,
+    ///     F: Future<Output = Result<Response<B>, E>>,
+    /// {
+    ///     let answer = future.await?;
+    ///     println!("{}", answer.status());
+    ///     Ok(answer)
+    /// }
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct AppFuture<F> {
         #[pin]

@@ -30,6 +30,21 @@ const HEALTH: &str = "/grpc.health.";
 /// Gives a drain gRPC's answers. Made by [`DrainLayer`](crate::DrainLayer).
 ///
 /// What drains is the token in a call's extensions.
+///
+/// # Examples
+///
+/// ```
+/// use handover::Graceful;
+/// use handover_tonic::{DrainLayer, DrainService};
+/// use tower::Layer;
+///
+/// let layer = DrainLayer::new(Graceful::new());
+/// let mut service = layer.layer("the application".to_owned());
+/// # fn named<S>(_: &DrainService<S>) {}
+/// assert_eq!(service.get_ref(), "the application");
+/// service.get_mut().push_str(", changed");
+/// assert_eq!(service.into_inner(), "the application, changed");
+/// ```
 #[derive(Clone, Debug)]
 pub struct DrainService<S> {
     inner: S,
@@ -106,6 +121,23 @@ where
 
 pin_project! {
     /// Response future of [`DrainService`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover_tonic::{ResponseBody, ResponseFuture};
+    /// use http::Response;
+    ///
+    /// /// What a middleware around a `DrainService` awaits.
+    /// async fn logged<F, B, E>(future: ResponseFuture<F>) -> Result<Response<ResponseBody<B>>, E>
+    /// where
+    ///     ResponseFuture<F>: Future<Output = Result<Response<ResponseBody<B>>, E>>,
+    /// {
+    ///     let answer = future.await?;
+    ///     println!("{}", answer.status());
+    ///     Ok(answer)
+    /// }
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]

@@ -8,6 +8,19 @@ use super::{ResponseBody, ResponseFuture, Watch, asks_for_events, make::Options,
 use crate::{Graceful, Phase};
 
 /// Makes a drain wait for the requests of the inner service. See the [module](super).
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Graceful, GracefulLayer, GracefulService};
+/// use tower::Layer;
+///
+/// let layer = GracefulLayer::new(Graceful::new());
+/// let mut service: GracefulService<String> = layer.layer("the application".to_owned());
+/// assert_eq!(service.get_ref(), "the application");
+/// service.get_mut().push_str(", changed");
+/// assert_eq!(service.into_inner(), "the application, changed");
+/// ```
 #[derive(Clone, Debug)]
 pub struct GracefulService<S> {
     inner: S,
