@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -56,6 +56,11 @@ async fn main() -> anyhow::Result<()> {
         table.push("handover", ours.hole);
         table.push("ecdysis", theirs.hole);
         table.publish()?;
+        ensure!(ours.lost == 0.0, "{} requests were lost", ours.lost);
+        let mut table = Table::new(title("requests without an answer"), "all");
+        table.push("handover", ours.lost);
+        table.push("ecdysis", theirs.lost);
+        table.publish()?;
         for (name, all) in [("handover", ours), ("ecdysis", theirs)] {
             let mut table = Table::new(title(&format!("where {name} spends it")), "ms");
             table.push("the whole", all.answered);
@@ -84,6 +89,8 @@ struct Took {
     hole: f64,
     /// The same before the signal.
     quiet: f64,
+    /// Requests without an answer, in all upgrades.
+    lost: f64,
 }
 
 async fn upgrades_of(program: &str, sockets: usize, upgrades: u64) -> anyhow::Result<Took> {
@@ -109,6 +116,7 @@ async fn upgrades_of(program: &str, sockets: usize, upgrades: u64) -> anyhow::Re
         answered: median(|took| took.answered),
         hole: median(|took| took.hole),
         quiet: median(|took| took.quiet),
+        lost: all.iter().map(|took| took.lost).sum(),
     })
 }
 
@@ -124,7 +132,7 @@ async fn upgrade(server: &Server) -> anyhow::Result<Took> {
     });
     let first = first.await?;
     old.process.exit(BOUND).await?;
-    let answers = clients.stop().await?;
+    let (answers, lost) = clients.stop().await?;
     let times = Times::of(new.pid(), &server.stdout())?;
     let millis = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64() * 1e3;
     let (before, after): (Vec<_>, Vec<_>) = answers
@@ -140,6 +148,7 @@ async fn upgrade(server: &Server) -> anyhow::Result<Took> {
         answered: millis(signalled, first),
         hole: longest(&after),
         quiet: longest(&before),
+        lost: lost as f64,
     })
 }
 
@@ -158,19 +167,26 @@ type Answers = Vec<(Duration, u32)>;
 
 struct Clients {
     answers: Arc<Mutex<Answers>>,
+    lost: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     clients: JoinSet<anyhow::Result<()>>,
 }
 
 impl Clients {
     fn start(to: Target) -> Self {
-        let (answers, stop) = (Arc::default(), Arc::default());
+        let (answers, lost, stop) = (Arc::default(), Arc::default(), Arc::default());
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
-            clients.spawn(ask(to.clone(), Arc::clone(&answers), Arc::clone(&stop)));
+            clients.spawn(ask(
+                to.clone(),
+                Arc::clone(&answers),
+                Arc::clone(&lost),
+                Arc::clone(&stop),
+            ));
         }
         Self {
             answers,
+            lost,
             stop,
             clients,
         }
@@ -181,25 +197,29 @@ impl Clients {
         answers.iter().find(|(_, by)| *by == pid).map(|(at, _)| *at)
     }
 
-    /// Every request was answered.
-    async fn stop(mut self) -> anyhow::Result<Answers> {
+    /// All answers, and how many requests had none.
+    async fn stop(mut self) -> anyhow::Result<(Answers, u64)> {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(client) = self.clients.join_next().await {
             client??;
         }
         let mut answers = self.answers.lock().expect("nobody panics").clone();
         answers.sort_unstable();
-        Ok(answers)
+        Ok((answers, self.lost.load(Ordering::Relaxed)))
     }
 }
 
 async fn ask(
     to: Target,
     answers: Arc<Mutex<Answers>>,
+    lost: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
     while !stop.load(Ordering::Relaxed) {
-        let answer = get(&to, "/").await?;
+        let Ok(answer) = get(&to, "/").await else {
+            lost.fetch_add(1, Ordering::Relaxed);
+            continue;
+        };
         ensure!(answer.head.status == 200, "{:?}", answer.head);
         let pid = answer.head.pid.context("an answer without a name")?;
         answers.lock().expect("nobody panics").push((now(), pid));
