@@ -34,16 +34,17 @@ const HEALTH: &str = "/grpc.health.";
 /// # Examples
 ///
 /// ```
-/// use handover::Graceful;
+/// use handover::{Graceful, GracefulService};
 /// use handover_tonic::{DrainLayer, DrainService};
 /// use tower::Layer;
 ///
+/// // A `GracefulLayer`'s service is around it, which counts the calls.
 /// let layer = DrainLayer::new(Graceful::new());
-/// let mut service = layer.layer("the application".to_owned());
-/// # fn named<S>(_: &DrainService<S>) {}
-/// assert_eq!(service.get_ref(), "the application");
+/// let counted: GracefulService<DrainService<String>> = layer.layer("the service".to_owned());
+/// let mut service = counted.into_inner();
+/// assert_eq!(service.get_ref(), "the service");
 /// service.get_mut().push_str(", changed");
-/// assert_eq!(service.into_inner(), "the application, changed");
+/// assert_eq!(service.into_inner(), "the service, changed");
 /// ```
 #[derive(Clone, Debug)]
 pub struct DrainService<S> {

@@ -90,7 +90,7 @@ impl Drain {
     /// Its time is over: cuts what is behind the report, or gives up on it.
     pub(super) fn tick_behind(&self, state: MutexGuard<'_, State>) {
         let is_cut = state.under_way.as_ref();
-        if !is_cut.is_some_and(|under_way| under_way.cut_behind_at.is_some()) {
+        if is_cut.is_none_or(|under_way| under_way.cut_behind_at.is_none()) {
             return self.cut_behind(state);
         }
         let mut after = self.over();

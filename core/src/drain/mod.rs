@@ -237,8 +237,10 @@ impl Drain {
             if !takes_back || !state.stages[0].gate().reopen() {
                 return false;
             }
-            let mut after = After::default();
-            after.taken_back = state.under_way.take();
+            let mut after = After {
+                taken_back: state.under_way.take(),
+                ..After::default()
+            };
             for stage in &state.stages {
                 if stage.phase() != Phase::Running {
                     stage.signal.set(Phase::Running);

@@ -49,7 +49,7 @@ impl Spans {
             deadline = deadline.as_secs_f64(),
             outcome = field::Empty,
         );
-        drain.follows_from(&Span::current());
+        drain.follows_from(Span::current());
         Self(Mutex::new(Open {
             drain,
             phase: Span::none(),

@@ -37,7 +37,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// let channel = Endpoint::from_static("http://127.0.0.1:50051").connect_lazy();
 /// let mut channel: Retry<Channel> = RetryLayer::new().layer(channel);
-/// println!("{:?}, {:?}", channel.get_ref(), channel.get_mut());
+/// println!("{:?}", channel.get_ref());
+/// println!("{:?}", channel.get_mut());
 /// let without: Channel = channel.into_inner();
 /// # drop(without);
 /// # }
