@@ -351,6 +351,19 @@ impl Graceful {
 
     /// A place in the order in which clients are told to go: for what has no end of its own, and
     /// whose client connects again at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let graceful = handover::Graceful::new();
+    /// let mut turn = graceful.turn();
+    /// let _guard = graceful.guard();
+    /// graceful.drain();
+    /// turn.comes().await;
+    /// # }
+    /// ```
     #[cfg(not(loom))]
     pub fn turn(&self) -> crate::Turn {
         crate::Turn::new(self)

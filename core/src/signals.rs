@@ -104,6 +104,16 @@ impl Signals {
     }
 
     /// No signal at all.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::{Action, Signals};
+    /// use tokio::signal::unix::SignalKind;
+    ///
+    /// let signals = Signals::none().on(SignalKind::terminate(), Action::Stop);
+    /// println!("{signals:?}");
+    /// ```
     #[must_use]
     pub fn none() -> Self {
         Self { rules: Vec::new() }

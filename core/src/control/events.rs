@@ -73,12 +73,26 @@ impl Event {
     }
 
     /// [`Event::Cut`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cut = handover::control::Event::cut(vec![38, 40]);
+    /// assert!(cut.is_last());
+    /// ```
     #[must_use]
     pub fn cut(pids: Vec<u32>) -> Self {
         Self::Cut { pids }
     }
 
     /// [`Event::Reexecuted`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let event = handover::control::Event::reexecuted(1, "2.4.0");
+    /// assert!(event.is_last());
+    /// ```
     #[must_use]
     pub fn reexecuted(pid: u32, release: impl Into<String>) -> Self {
         let release = release.into();
@@ -86,6 +100,15 @@ impl Event {
     }
 
     /// [`Event::Failed`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::control::{Event, Failure};
+    ///
+    /// let event = Event::failed(Failure::TimedOut, "not ready within 60 s");
+    /// assert!(event.is_last());
+    /// ```
     #[must_use]
     pub fn failed(kind: Failure, message: impl Into<String>) -> Self {
         let message = message.into();
@@ -93,6 +116,15 @@ impl Event {
     }
 
     /// [`Event::Refused`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::control::{Event, Refusal};
+    ///
+    /// let event = Event::refused(Refusal::Busy, "too many ask at once");
+    /// assert!(event.is_last());
+    /// ```
     #[must_use]
     pub fn refused(kind: Refusal, message: impl Into<String>) -> Self {
         let message = message.into();

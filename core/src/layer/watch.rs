@@ -39,6 +39,10 @@ use crate::{
 ///     }
 ///
 ///     fn answer<B>(&mut self, _: &mut Response<B>) {}
+///
+///     fn end(&mut self) {
+///         println!("{} left", self.0.phase());
+///     }
 /// }
 ///
 /// let graceful = Graceful::new();

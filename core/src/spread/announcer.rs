@@ -141,6 +141,15 @@ impl Graceful {
     ///
     /// Requests of the connection get this token. It is the same drain, seen by one who knows whether
     /// the connection's client has been [told](Self::told_to_go).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let graceful = handover::Graceful::new();
+    /// let (token, announcer) = graceful.connection();
+    /// assert!(token.is_same_drain(&graceful));
+    /// assert!(token.told_to_go().is_some() && !announcer.has_told());
+    /// ```
     #[must_use]
     pub fn connection(&self) -> (Self, Announcer) {
         let told = Arc::new(Told::default());

@@ -156,6 +156,15 @@ pub enum Outcome {
 
 impl Outcome {
     /// Returns true if the program ended without an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::testing::Outcome;
+    ///
+    /// assert!(Outcome::Success.is_success());
+    /// assert!(!Outcome::Killed.is_success());
+    /// ```
     #[must_use]
     pub fn is_success(&self) -> bool {
         *self == Self::Success
