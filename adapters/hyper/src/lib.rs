@@ -70,6 +70,9 @@ mod adopt;
 mod body;
 mod connection;
 mod frames;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod goaway_gate;
 mod http1;
 mod http2;
