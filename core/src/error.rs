@@ -7,6 +7,51 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 /// A failed upgrade changes nothing: this process still owns its sockets and still serves. Match on
 /// the `is_*` methods; the text of `Display` and the type behind [`source`](StdError::source) may
 /// change in any release.
+///
+/// # Examples
+///
+/// Who asks for an upgrade may want to ask again:
+///
+/// ```
+/// # async fn example(generation: handover::Generation) {
+/// match generation.upgrade().await {
+///     Ok(successor) => println!("{successor} serves"),
+///     Err(error) if error.is_in_progress() || error.is_not_ready() => println!("later: {error}"),
+///     Err(error) if error.is_draining() => println!("this service ends"),
+///     Err(error) if error.is_timeout() => println!("not ready in time: {error}"),
+///     Err(error) if error.is_spawn() => println!("no such program: {error}"),
+///     Err(error) if error.is_failed() => println!("the new release is broken: {error}"),
+///     Err(error) if error.is_state() => println!("there is no state for it: {error}"),
+///     Err(error) => println!("nothing has changed: {error}"),
+/// }
+/// # }
+/// ```
+///
+/// What a program that could not start says to who has started it:
+///
+/// ```
+/// use std::process::ExitCode;
+///
+/// fn exit_code(error: &handover::Error) -> ExitCode {
+///     if error.is_check() {
+///         return ExitCode::SUCCESS; // it has shown that it could start
+///     }
+///     eprintln!("{error}");
+///     let is_configuration =
+///         error.is_address() || error.is_pid_file() || error.is_control() || error.is_file();
+///     if is_configuration {
+///         ExitCode::from(78) // EX_CONFIG of sysexits.h
+///     } else if error.is_listen() || error.is_unsupported() || error.is_inherited() {
+///         ExitCode::from(69) // EX_UNAVAILABLE
+///     } else {
+///         ExitCode::FAILURE
+///     }
+/// }
+///
+/// let error = handover::Error::from(std::io::Error::other("disk full"));
+/// assert_eq!(exit_code(&error), ExitCode::from(69));
+/// assert!(!error.is_stale());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,

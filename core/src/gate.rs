@@ -160,4 +160,22 @@ mod tests {
         drop(guard);
         assert_eq!(told.0.load(Ordering::SeqCst), 1);
     }
+
+    #[test]
+    fn each_thread_enters_by_a_part_of_its_own() {
+        let gate = Gate::open(64, &Arc::new(Told::default()));
+        let entered = std::thread::scope(|scope| {
+            let enter = || {
+                let part = crate::shard::of_this_thread(64);
+                (part, gate.enter().unwrap())
+            };
+            let threads = [0; 8].map(|_| scope.spawn(enter));
+            threads.map(|thread| thread.join().unwrap())
+        });
+        for (part, guard) in &entered {
+            for (other, guards) in &entered {
+                assert_eq!(part == other, Strong::ptr_eq(guard, guards));
+            }
+        }
+    }
 }

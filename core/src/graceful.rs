@@ -62,6 +62,15 @@ impl Graceful {
     }
 
     /// A running service with this policy.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::{Graceful, Policy};
+    ///
+    /// let graceful = Graceful::with_policy(Policy::kubernetes());
+    /// assert_eq!(graceful.policy(), &Policy::kubernetes());
+    /// ```
     #[must_use]
     pub fn with_policy(policy: Policy) -> Self {
         let drain = Drain::new(policy);
@@ -90,11 +99,45 @@ impl Graceful {
     /// Begins the drain, and says why. Returns false if one had begun already.
     ///
     /// A drain for an upgrade has no lame duck and a deadline of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::{Graceful, Reason};
+    ///
+    /// let graceful = Graceful::new();
+    /// assert!(graceful.drain_for(Reason::Signal(15)));
+    /// assert!(!graceful.drain_for(Reason::Program), "it drains already");
+    /// assert_eq!(graceful.reason(), Some(Reason::Signal(15)));
+    /// assert_eq!(graceful.report().map(|report| report.reason), graceful.reason());
+    /// ```
     pub fn drain_for(&self, reason: Reason) -> bool {
         self.drain_ref().begin(reason)
     }
 
     /// Ends what is left, now, as the deadline does. Begins the drain if none has begun.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let graceful = handover::Graceful::new();
+    /// let job = tokio::spawn(graceful.track("a long one", std::future::pending::<()>()));
+    /// tokio::spawn({
+    ///     let graceful = graceful.clone();
+    ///     async move {
+    ///         graceful.cutting().await;
+    ///         println!("{:?} left", graceful.remaining());
+    ///     }
+    /// });
+    ///
+    /// graceful.cut();
+    /// assert_eq!(job.await.unwrap(), None);
+    /// let report = graceful.drained().await;
+    /// assert_eq!(report.cut[0].what.as_deref(), Some("a long one"));
+    /// # }
+    /// ```
     pub fn cut(&self) {
         self.drain_ref().cut(Reason::Program);
     }
@@ -103,6 +146,21 @@ impl Graceful {
     ///
     /// Returns false, and changes nothing, if no such drain is under way or it has come too far:
     /// it was cut or [made final](Self::make_final), or the last guard had gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::{Graceful, Phase, Reason};
+    ///
+    /// let graceful = Graceful::new();
+    /// let _connection = graceful.guard();
+    /// graceful.drain_for(Reason::Upgrade { successor: 4711 });
+    /// assert!(graceful.is_draining() && !graceful.is_stopping(), "a successor serves");
+    ///
+    /// // It has died.
+    /// assert!(graceful.resume());
+    /// assert_eq!(graceful.phase(), Phase::Running);
+    /// ```
     pub fn resume(&self) -> bool {
         self.drain_ref().resume()
     }
@@ -112,6 +170,18 @@ impl Graceful {
     ///
     /// For a serve loop that has let go of its listener: a service that is taken back without it
     /// would accept nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::{Graceful, Reason};
+    ///
+    /// let graceful = Graceful::new();
+    /// let _connection = graceful.guard();
+    /// graceful.drain_for(Reason::Upgrade { successor: 4711 });
+    /// assert!(graceful.make_final());
+    /// assert!(!graceful.resume(), "nobody would accept");
+    /// ```
     pub fn make_final(&self) -> bool {
         self.drain_ref().make_final()
     }
@@ -141,6 +211,20 @@ impl Graceful {
     ///
     /// What has been true once stays so: only an upgrade is [taken back](Self::resume). So who has
     /// seen a drain may ask this for whether to end, although the drain may be over by then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::{Graceful, Reason};
+    ///
+    /// let stop = Graceful::new();
+    /// stop.drain_for(Reason::Signal(15));
+    /// assert!(stop.is_stopping());
+    ///
+    /// let upgrade = Graceful::new();
+    /// upgrade.drain_for(Reason::Upgrade { successor: 4711 });
+    /// assert!(!upgrade.is_stopping());
+    /// ```
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         // The reason is looked at only where there is one: it is behind a lock. There may be none any
@@ -148,14 +232,29 @@ impl Graceful {
         self.phase() != Phase::Running && self.reason().is_some_and(|reason| !reason.is_upgrade())
     }
 
-    /// How long it is until the deadline; `None` while there is no drain.
+    /// How long it is until the deadline; `None` while there is no drain. Where there is a
+    /// [last stage](Self::last_stage), that of the work is before that of the whole.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::Graceful;
+    ///
+    /// let graceful = Graceful::builder().deadline(Duration::from_secs(10)).build();
+    /// let _job = graceful.guard();
+    /// assert_eq!(graceful.remaining(), None);
+    /// graceful.drain();
+    /// assert!(graceful.remaining().is_some_and(|left| left <= Duration::from_secs(10)));
+    /// ```
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         let deadline = self.drain_ref().deadline()?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// What the drain came to, once it is over.
+    /// What the drain came to, once it is over but for its [last stage](Self::last_stage).
     #[must_use]
     pub fn report(&self) -> Option<Report> {
         self.drain_ref().report()
@@ -165,6 +264,18 @@ impl Graceful {
     ///
     /// It costs nothing until it is asked. Plain guards are only counted, by
     /// [`guards`](Self::guards).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let graceful = handover::Graceful::new();
+    /// let named = graceful.hold("rebuild index");
+    /// let plain = graceful.guard();
+    /// let names: Vec<_> = graceful.holders().into_iter().map(|holder| holder.what).collect();
+    /// assert_eq!(names, [Some("rebuild index".to_owned())]);
+    /// assert_eq!(graceful.guards(), 2);
+    /// # drop((named, plain));
+    /// ```
     #[must_use]
     pub fn holders(&self) -> Vec<Holding> {
         self.drain_ref().holders()
@@ -179,6 +290,25 @@ impl Graceful {
     // ===== waits =====
 
     /// Ends when readiness is withdrawn: at the lame duck, or at the drain where there is none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::time::Duration;
+    ///
+    /// use handover::{Graceful, Phase};
+    ///
+    /// let graceful = Graceful::builder().lame_duck(Duration::from_millis(50)).build();
+    /// let _job = graceful.guard();
+    /// graceful.drain();
+    /// graceful.lame_duck().await; // deregister from a load balancer here
+    /// assert_eq!(graceful.phase(), Phase::LameDuck);
+    /// graceful.draining().await; // and stop taking work here
+    /// assert_eq!(graceful.phase(), Phase::Draining);
+    /// # }
+    /// ```
     pub fn lame_duck(&self) -> Reached {
         Reached::new(self.handle.stage.clone(), Phase::LameDuck)
     }
@@ -194,6 +324,21 @@ impl Graceful {
     }
 
     /// The phase, and then each change of it, without holding the drain open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use handover::{Graceful, Phase};
+    ///
+    /// let graceful = Graceful::new();
+    /// let mut phases = graceful.phases();
+    /// assert_eq!(phases.next().await, Phase::Running);
+    /// graceful.drain();
+    /// assert_eq!(phases.next().await, Phase::Drained);
+    /// # }
+    /// ```
     #[must_use]
     pub fn phases(&self) -> Phases {
         Phases::new(self.handle.stage.clone())
@@ -217,6 +362,18 @@ impl Graceful {
     ///
     /// During a drain guards are still given out, for what comes in over open connections: as long
     /// as one is held, the drain is not over.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let graceful = handover::Graceful::new();
+    /// let guard = graceful.guard().expect("the drain is not over");
+    /// graceful.drain();
+    /// assert!(graceful.report().is_none());
+    /// drop(guard);
+    /// assert!(graceful.report().is_some());
+    /// assert!(graceful.guard().is_none(), "too late");
+    /// ```
     #[must_use]
     pub fn guard(&self) -> Option<Guard> {
         // The gate alone would let in after a drain that gave up on its last guards.
@@ -291,9 +448,65 @@ impl Graceful {
     ///
     /// What a handler starts and does not wait for belongs into one: it is drained when no request
     /// can start more of it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use handover::{Graceful, Phase};
+    ///
+    /// let requests = Graceful::new();
+    /// let jobs = requests.stage("jobs");
+    /// let request = requests.guard();
+    /// requests.drain();
+    ///
+    /// // While a request is under way it may start jobs.
+    /// assert_eq!(jobs.phase(), Phase::Running);
+    /// let job = jobs.hold("send a receipt").expect("not drained");
+    /// drop(request);
+    /// assert_eq!(jobs.phase(), Phase::Draining);
+    /// drop(job);
+    /// assert!(requests.drained().await.is_complete());
+    /// # }
+    /// ```
     #[must_use]
     pub fn stage(&self, name: &str) -> Self {
         Self::of(self.drain_ref().stage(name), self.handle.handles.clone())
+    }
+
+    /// The stage behind the [`Report`]: for what the report itself goes through, such as a buffered
+    /// log or an exporter of metrics and traces. There is one, whoever asks for it.
+    ///
+    /// It drains when all others are over, however late they were asked for, and the report has
+    /// been logged; from then on [`report`](Self::report) has it. The drain is over when this stage
+    /// is.
+    ///
+    /// A cut does not reach it, since what was cut is what is to be told: it has some time of its own
+    /// behind that, within the same deadline ([`Policy::with_last_stage`]). A cut that comes, or comes
+    /// again, when it drains already is meant for it. What holds it is in no report.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # async fn flush() {}
+    /// let graceful = handover::Graceful::new();
+    /// let last = graceful.last_stage();
+    /// let draining = last.draining();
+    /// let flushed = tokio::spawn(last.track("telemetry", async {
+    ///     draining.await;
+    ///     flush().await;
+    /// }));
+    /// graceful.drain();
+    /// assert_eq!(graceful.drained().await.at_start.tasks, 0);
+    /// assert_eq!(flushed.await.unwrap(), Some(()));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn last_stage(&self) -> Self {
+        Self::of(self.drain_ref().last_stage(), self.handle.handles.clone())
     }
 
     fn of(stage: Arc<Stage>, handles: Arc<Handles>) -> Self {
@@ -323,6 +536,17 @@ impl Graceful {
     }
 
     /// Returns true if both are handles of one service.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::Graceful;
+    ///
+    /// let graceful = Graceful::new();
+    /// assert!(graceful.clone().is_same_drain(&graceful));
+    /// assert!(graceful.apart().is_same_drain(&graceful));
+    /// assert!(!Graceful::new().is_same_drain(&graceful));
+    /// ```
     #[must_use]
     pub fn is_same_drain(&self, other: &Self) -> bool {
         Arc::ptr_eq(self.drain_ref(), other.drain_ref())
@@ -343,6 +567,20 @@ impl Graceful {
     /// loops, which say it once for each connection.
     ///
     /// Returns false, and counts nothing, unless a drain for an upgrade is under way.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::{Graceful, Reason, Stays};
+    ///
+    /// let graceful = Graceful::new();
+    /// assert!(!graceful.count_stayed(Stays::Http2), "there is no upgrade");
+    /// let connection = graceful.guard();
+    /// graceful.drain_for(Reason::Upgrade { successor: 4711 });
+    /// assert!(graceful.count_stayed(Stays::Http2));
+    /// drop(connection);
+    /// assert_eq!(graceful.report().map(|report| report.stayed.count(Stays::Http2)), Some(1));
+    /// ```
     pub fn count_stayed(&self, why: Stays) -> bool {
         self.drain_ref().count_stayed(why)
     }
@@ -373,6 +611,24 @@ impl fmt::Debug for Graceful {
 }
 
 /// Makes a [`Graceful`] step by step. Each step is one of [`Policy`]'s.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use handover::Graceful;
+///
+/// let graceful = Graceful::builder()
+///     .lame_duck(Duration::from_secs(5))
+///     .deadline(Duration::from_secs(25))
+///     .upgrade_deadline(Duration::from_secs(60))
+///     .announce(Duration::from_secs(8))
+///     .close_spread(Duration::from_secs(10))
+///     .retry(Duration::from_secs(2))
+///     .build();
+/// assert_eq!(graceful.policy().deadline(false), Duration::from_secs(25));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     policy: Policy,

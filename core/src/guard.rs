@@ -20,6 +20,22 @@ use crate::{
 ///
 /// Taken with [`Graceful::guard`](crate::Graceful::guard). Taking and dropping one is one locked
 /// instruction each, on a cache line that the thread has to itself; nothing is allocated.
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Graceful, Phase};
+///
+/// let graceful = Graceful::new();
+/// let guard = graceful.guard().expect("the drain is not over");
+/// let second = guard.clone();
+/// graceful.drain();
+/// assert_eq!(guard.phase(), Phase::Draining);
+/// drop(guard);
+/// assert!(graceful.report().is_none(), "the second one holds it open");
+/// drop(second);
+/// assert_eq!(graceful.phase(), Phase::Drained);
+/// ```
 pub struct Guard {
     shard: Strong<Shard<Stage>>,
 }
@@ -63,6 +79,35 @@ impl fmt::Debug for Guard {
 /// A guard that says what it is: it is listed while it lives, and named when it is cut.
 ///
 /// Taken with [`Graceful::hold`](crate::Graceful::hold).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::future::poll_fn;
+///
+/// use handover::{Graceful, Phase};
+///
+/// let graceful = Graceful::new();
+/// let mut holder = graceful.hold("rebuild index").expect("the drain is not over");
+/// assert_eq!(poll_fn(|cx| holder.poll_phase(cx)).await, Phase::Running);
+/// assert_eq!(graceful.holders().len(), 1);
+///
+/// // A second task of the same job, which is not listed, and is woken at the cut.
+/// let (guard, cutting) = (holder.guard(), holder.cutting());
+/// let helper = tokio::spawn(async move {
+///     cutting.await;
+///     drop(guard);
+/// });
+///
+/// graceful.cut();
+/// assert_eq!(holder.phase(), Phase::Cutting);
+/// drop(holder);
+/// helper.await.unwrap();
+/// assert_eq!(graceful.drained().await.cut[0].what.as_deref(), Some("rebuild index"));
+/// # }
+/// ```
 pub struct Holder {
     // Before the guard, so that a drain that is over lists nobody.
     place: Place,

@@ -38,6 +38,18 @@ pub struct Health {
 }
 
 /// What is asked.
+///
+/// # Examples
+///
+/// ```
+/// use handover::health::Probe;
+///
+/// assert_eq!(Probe::from_path("/readyz"), Some(Probe::Ready));
+/// assert_eq!(Probe::from_path("/"), None);
+/// for probe in Probe::ALL {
+///     assert_eq!(Probe::from_path(probe.path()), Some(probe));
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Probe {
@@ -82,6 +94,23 @@ impl Health {
 
     /// The same, of a service that has started once this says so. For a generation,
     /// `Generation::health` has it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
+    ///
+    /// use handover::{Graceful, health::{Health, Probe}};
+    ///
+    /// let started = Arc::new(AtomicBool::new(false));
+    /// let health = Health::new(Graceful::new()).started_when({
+    ///     let started = started.clone();
+    ///     move || started.load(Ordering::Relaxed)
+    /// });
+    /// assert!(health.check(Probe::Startup).is_err());
+    /// started.store(true, Ordering::Relaxed);
+    /// assert!(health.check(Probe::Startup).is_ok());
+    /// ```
     #[must_use]
     pub fn started_when(mut self, started: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         self.started = Arc::new(started);

@@ -8,6 +8,18 @@ use tokio::time::Instant;
 use crate::{seconds, traffic::Traffic};
 
 /// What a holder is doing.
+///
+/// # Examples
+///
+/// ```
+/// use handover::Kind;
+///
+/// let idle: Vec<_> = Kind::all().filter(|kind| kind.is_idle()).map(Kind::name).collect();
+/// println!("nobody waits for these: {idle:?}");
+/// assert!(Kind::Idle.is_idle() && Kind::Idle.is_connection());
+/// assert!(Kind::Stream.is_request() && !Kind::Stream.is_connection());
+/// assert!(Kind::WebSocket.is_upgraded());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -129,6 +141,19 @@ impl fmt::Display for Kind {
 ///
 /// ```text
 /// GET /export 10.0.0.3:51234, 71.0 s, 312 B in, 1.2 MB out, quiet for 30.0 s
+/// ```
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Graceful, Kind};
+///
+/// let graceful = Graceful::new();
+/// let _job = graceful.hold("rebuild index");
+/// let holding = &graceful.holders()[0];
+/// assert_eq!((holding.kind, holding.what.as_deref()), (Kind::Task, Some("rebuild index")));
+/// assert!(holding.peer.is_none() && holding.listener.is_none() && holding.traffic.is_none());
+/// println!("waiting for {holding}, for {:?} now", holding.age);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

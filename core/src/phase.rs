@@ -9,6 +9,17 @@ use serde::Serialize;
 /// Phases are ordered: a later one compares greater. A drain only goes forward, with one
 /// exception: an upgrade whose successor dies before this process has left is taken back with
 /// [`Graceful::resume`](crate::Graceful::resume), and the phase is [`Running`](Self::Running) again.
+///
+/// # Examples
+///
+/// ```
+/// use handover::Phase;
+///
+/// assert!(Phase::Running.is_ready() && Phase::Running.accepts());
+/// assert!(!Phase::LameDuck.is_ready() && Phase::LameDuck.accepts());
+/// assert!(Phase::Draining < Phase::Cutting, "phases are ordered");
+/// assert!(!Phase::Draining.accepts());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -53,6 +53,22 @@ pub(crate) struct Prepared {
 
 /// The pid file of this process: of mode 0644, complete at every moment, and locked while the
 /// process lives. Removed by [`remove`](Self::remove); dropping only unlocks it.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::supervise::PidFile;
+///
+/// let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("app.pid");
+/// let file = PidFile::write(&path)?;
+/// assert_eq!(std::fs::read_to_string(file.path())?, format!("{}\n", std::process::id()));
+/// file.remove();
+/// assert!(!path.exists());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
@@ -167,6 +183,26 @@ impl PidFile {
     }
 
     /// The one that this process wrote before an `exec` of itself, which kept `fd` and so the lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::os::fd::AsFd;
+    ///
+    /// use handover::supervise::PidFile;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("app.pid");
+    /// let before = PidFile::write(&path)?;
+    /// let kept = before.as_fd().try_clone_to_owned()?; // goes over an `exec` of this process
+    /// let after = PidFile::restore(&path, kept);
+    /// drop(before);
+    /// after.remove();
+    /// assert!(!path.exists());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn restore(path: &Path, fd: OwnedFd) -> Self {
         let (path, file) = (path.to_owned(), fd.into());

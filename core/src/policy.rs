@@ -30,6 +30,7 @@ pub struct Policy {
     close_spread: Duration,
     retry: Duration,
     cut_grace: Duration,
+    last_stage: Duration,
     log_after: Duration,
 }
 
@@ -47,6 +48,8 @@ impl Default for Policy {
             retry: Duration::from_secs(2),
             // Enough for a 503 to be written, and inside the 100 ms that a drain may overrun.
             cut_grace: Duration::from_millis(60),
+            // A batch goes over a network in that, and what is behind a disk's buffer into it.
+            last_stage: Duration::from_secs(2),
             // Longer than what is usual, and several times within the deadline.
             log_after: Duration::from_secs(5),
         }
@@ -57,6 +60,18 @@ impl Policy {
     /// What Kubernetes needs: endpoints are removed while the pod is already stopping, so it
     /// serves on for 5 s after it has stopped being ready. The total stays under the 30 s of
     /// `terminationGracePeriodSeconds`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::Policy;
+    ///
+    /// let policy = Policy::kubernetes();
+    /// assert_eq!(policy.lame_duck(), Duration::from_secs(5));
+    /// assert!(policy.deadline(false) + policy.cut_grace() < Duration::from_secs(30));
+    /// ```
     #[must_use]
     pub fn kubernetes() -> Self {
         Self::default().with_lame_duck(Duration::from_secs(5))
@@ -64,6 +79,17 @@ impl Policy {
 
     /// What systemd needs: nobody asks whether the service is ready, so there is no lame duck, and a
     /// drain may take 80 s of the 90 s that `TimeoutStopSec=` grants by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::Policy;
+    ///
+    /// let policy = Policy::systemd();
+    /// assert_eq!((policy.lame_duck(), policy.deadline(false)), (Duration::ZERO, Duration::from_secs(80)));
+    /// ```
     #[must_use]
     pub fn systemd() -> Self {
         Self::default().with_deadline(Duration::from_secs(80))
@@ -71,6 +97,16 @@ impl Policy {
 
     /// What a container engine needs: `docker stop` and its like kill after 10 s, so a drain takes 8 s
     /// at most, and what it spreads over clients is done within that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::Policy;
+    ///
+    /// assert_eq!(Policy::container().deadline(false), Duration::from_secs(8));
+    /// ```
     #[must_use]
     pub fn container() -> Self {
         Self::default().with_deadline(Duration::from_secs(8))
@@ -78,6 +114,37 @@ impl Policy {
 
     /// For how long to go on accepting after readiness has been withdrawn. Default 0. An upgrade
     /// has none: the successor serves.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::Policy;
+    ///
+    /// let policy = Policy::default()
+    ///     .with_lame_duck(Duration::from_secs(10))
+    ///     .with_deadline(Duration::from_secs(40))
+    ///     .with_upgrade_deadline(Duration::from_secs(120))
+    ///     .with_announce(Duration::from_secs(8))
+    ///     .with_close_spread(Duration::from_secs(20))
+    ///     .with_retry(Duration::from_secs(5))
+    ///     .with_last_stage(Duration::from_secs(5))
+    ///     .with_cut_grace(Duration::from_millis(200))
+    ///     .with_log_after(Duration::from_secs(15));
+    /// assert_eq!(policy.lame_duck(), Duration::from_secs(10));
+    /// assert_eq!(policy.deadline(false), Duration::from_secs(40));
+    /// assert_eq!(policy.deadline(true), Duration::from_secs(120));
+    /// // No longer than four fifths of what is left.
+    /// assert_eq!(policy.announce(Duration::from_secs(40)), Duration::from_secs(8));
+    /// assert_eq!(policy.announce(Duration::from_secs(5)), Duration::from_secs(4));
+    /// assert_eq!(policy.retry(), Duration::from_secs(5));
+    /// // No more than a quarter of the deadline.
+    /// assert_eq!(policy.last_stage(Duration::from_secs(40)), Duration::from_secs(5));
+    /// assert_eq!(policy.last_stage(Duration::from_secs(8)), Duration::from_secs(2));
+    /// assert_eq!(policy.cut_grace(), Duration::from_millis(200));
+    /// assert_eq!(policy.log_after(), Duration::from_secs(15));
+    /// ```
     #[must_use]
     pub fn with_lame_duck(mut self, time: Duration) -> Self {
         self.lame_duck = time.min(LONGEST);
@@ -143,6 +210,17 @@ impl Policy {
         self
     }
 
+    /// How much of the deadline is kept for the [last stage](crate::Graceful::last_stage), where there
+    /// is one. Default 2 s; never more than a quarter of the deadline.
+    ///
+    /// So the work is cut that much before the deadline, and the last stage has at least this; and
+    /// all that is left, if the work is done before.
+    #[must_use]
+    pub fn with_last_stage(mut self, time: Duration) -> Self {
+        self.last_stage = time.min(LONGEST);
+        self
+    }
+
     /// After which time a drain logs what it waits for: the oldest holders, and how many more there
     /// are. It does so again after twice that time, and so on. Default 5 s; zero is never.
     ///
@@ -196,6 +274,12 @@ impl Policy {
         self.log_after
     }
 
+    /// What is kept for the last stage of a drain with this deadline.
+    #[must_use]
+    pub fn last_stage(&self, deadline: Duration) -> Duration {
+        self.last_stage.min(deadline / 4)
+    }
+
     /// The grace after the cut.
     #[must_use]
     pub fn cut_grace(&self) -> Duration {
@@ -245,7 +329,10 @@ mod tests {
         assert_eq!(graced.cut_grace(), second);
         let logged = plain.clone().with_log_after(9 * second);
         assert_eq!(logged.log_after(), 9 * second);
-        for changed in [announced, spread, retried, graced, logged] {
+        let flushed = plain.clone().with_last_stage(9 * second);
+        assert_eq!(flushed.last_stage(100 * second), 9 * second);
+        assert_eq!(flushed.last_stage(8 * second), 2 * second);
+        for changed in [announced, spread, retried, graced, logged, flushed] {
             assert_eq!(changed.deadline(false), plain.deadline(false));
             assert_ne!(changed, plain);
         }

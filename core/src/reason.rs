@@ -5,6 +5,18 @@ use std::fmt;
 use serde::Serialize;
 
 /// Why a drain began. It travels with the drain into logs and the report.
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Graceful, Reason};
+///
+/// let graceful = Graceful::new();
+/// graceful.drain();
+/// assert_eq!(graceful.reason(), Some(Reason::Program));
+/// assert!(Reason::Upgrade { successor: 4711 }.is_upgrade());
+/// assert!(!Reason::Signal(15).is_upgrade() && !Reason::Control.is_upgrade());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -13,6 +13,19 @@ use crate::{
 };
 
 /// How many holders there were, by what they were.
+///
+/// # Examples
+///
+/// ```
+/// use handover::Graceful;
+///
+/// let graceful = Graceful::new();
+/// let jobs = [graceful.hold("index"), graceful.hold("mail")];
+/// graceful.drain();
+/// drop(jobs);
+/// let at_start = graceful.report().expect("the drain is over").at_start;
+/// assert_eq!((at_start.connections, at_start.requests, at_start.tasks), (0, 0, 2));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Tally {
@@ -41,6 +54,27 @@ impl Tally {
 ///
 /// ```text
 /// drained in 1.204 s (SIGTERM): 3 connections, 2 requests, 0 tasks at the start; 1 moved; cut 1: GET /export 10.0.0.3:51234, 71.0 s, 312 B in, 1.2 MB out, quiet for 30.0 s
+/// ```
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::time::Duration;
+///
+/// use handover::Graceful;
+///
+/// let graceful = Graceful::builder().deadline(Duration::from_millis(50)).build();
+/// tokio::spawn(graceful.track("too long", std::future::pending::<()>()));
+/// graceful.drain();
+/// let report = graceful.drained().await;
+/// assert!(!report.is_complete());
+/// for holding in &report.cut {
+///     println!("cut: {holding}");
+/// }
+/// assert!(report.to_string().contains("cut 1: task too long"), "{report}");
+/// # }
 /// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]

@@ -63,6 +63,25 @@ where
 /// # Errors
 ///
 /// As for [`run`].
+///
+/// # Examples
+///
+/// ```
+/// # async fn serve(_: handover::Listener) {}
+/// # async fn example() -> Result<(), handover::Error> {
+/// handover::run_generation("127.0.0.1:7000", async |listener, generation| {
+///     // What the release before has learnt, and what the next one is to know.
+///     let motto = generation.take_state("motto").map(handover::State::into_bytes);
+///     let motto = motto.unwrap_or_else(|| b"festina lente".to_vec());
+///     generation.keep_state("motto", 1, move || Ok(motto.clone()));
+///     let graceful = generation.graceful();
+///     tokio::spawn(serve(listener));
+///     Ok(async move { Ok(graceful.drained().await) })
+/// })
+/// .await?;
+/// # Ok(())
+/// # }
+/// ```
 pub async fn run_generation<F, S>(
     address: impl ToString,
     start: impl FnOnce(Listener, Generation) -> F,
@@ -80,7 +99,6 @@ where
     tracing::info!(%addr, generation = generation.number(), "listening");
     generation.ready().await?;
     let report = server.await?;
-    tracing::info!("{report}");
     generation.finished().await;
     Ok(report)
 }

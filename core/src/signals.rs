@@ -20,6 +20,22 @@ use crate::{
 type Hook = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// What a signal does.
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Action, Signals};
+/// use tokio::signal::unix::SignalKind;
+///
+/// // As nginx has them.
+/// let signals = Signals::none()
+///     .on(SignalKind::terminate(), Action::Stop)
+///     .on(SignalKind::quit(), Action::Drain)
+///     .on(SignalKind::user_defined2(), Action::Upgrade)
+///     .on(SignalKind::user_defined1(), Action::Ignore)
+///     .on(SignalKind::alarm(), Action::Cut);
+/// println!("{signals:?}");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
@@ -121,6 +137,18 @@ impl Signals {
     }
 
     /// Runs this after the signal's action.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::Signals;
+    /// use tokio::signal::unix::SignalKind;
+    ///
+    /// let signals = Signals::new()
+    ///     .before(SignalKind::terminate(), || async { println!("leaving the cluster") })
+    ///     .after(SignalKind::terminate(), || async { println!("the drain has begun") });
+    /// println!("{signals:?}");
+    /// ```
     #[must_use]
     pub fn after<F, Fut>(mut self, kind: SignalKind, hook: F) -> Self
     where

@@ -7,6 +7,15 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $code:literal: $text:literal,)*) => {
         /// Why a connection was not given to the successor in an upgrade.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use handover::Stays;
+        ///
+        /// assert_eq!(Stays::Tls.code(), "tls");
+        /// println!("not moved: {}", Stays::Http2);
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Stays {
@@ -102,6 +111,24 @@ impl Serialize for Stays {
 /// How many connections were not moved, by reason.
 ///
 /// Serialized as a map of the reasons that occurred; its text is `2 HTTP/2, 1 upgraded`.
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Graceful, Reason, Stays};
+///
+/// let graceful = Graceful::new();
+/// let connection = graceful.guard();
+/// graceful.drain_for(Reason::Upgrade { successor: 4711 });
+/// graceful.count_stayed(Stays::Http2);
+/// graceful.count_stayed(Stays::Http2);
+/// drop(connection);
+/// let stayed = graceful.report().expect("the drain is over").stayed;
+/// assert_eq!((stayed.total(), stayed.count(Stays::Http2)), (2, 2));
+/// for (why, count) in stayed.iter() {
+///     println!("{count} stayed: {why}");
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stayed {
     counts: [usize; Stays::ALL.len()],

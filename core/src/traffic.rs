@@ -18,6 +18,24 @@ use crate::seconds;
 /// What has passed over a connection, since this process has it.
 ///
 /// It is what the serve loop sees: of TLS, what was encrypted.
+///
+/// # Examples
+///
+/// ```
+/// use handover::Graceful;
+///
+/// /// Clients to which answers are sent and which do not take them.
+/// fn stuck(graceful: &Graceful) -> usize {
+///     let holders = graceful.holders();
+///     let traffic = holders.iter().filter_map(|holder| holder.traffic.as_ref());
+///     traffic
+///         .filter(|traffic| traffic.received > 0 && traffic.sent > 0)
+///         .filter(|traffic| traffic.quiet.is_some_and(|quiet| quiet.as_secs() > 60))
+///         .count()
+/// }
+///
+/// assert_eq!(stuck(&Graceful::new()), 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

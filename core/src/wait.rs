@@ -75,6 +75,19 @@ impl<S: Source> Drop for Wait<S> {
 /// # Cancel safety
 ///
 /// Dropping it loses nothing.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let graceful = handover::Graceful::new();
+/// let watcher = tokio::spawn(graceful.draining());
+/// graceful.drain();
+/// watcher.await.unwrap();
+/// graceful.draining().await; // ends at once
+/// # }
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Reached(Wait<Arc<Stage>>);
 
@@ -105,6 +118,19 @@ impl fmt::Debug for Reached {
 /// # Cancel safety
 ///
 /// Dropping it loses nothing: the report can be asked for again.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let graceful = handover::Graceful::new();
+/// let logged = tokio::spawn(graceful.drained());
+/// graceful.drain();
+/// assert!(logged.await.unwrap().is_complete());
+/// assert!(graceful.drained().await.is_complete(), "and as often as it is asked for");
+/// # }
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Drained {
     wait: Wait<Arc<Drain>>,
@@ -141,6 +167,24 @@ impl fmt::Debug for Drained {
 ///
 /// Changes that follow each other fast may be seen as one: what is returned is always the present
 /// phase.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::future::poll_fn;
+///
+/// use handover::{Graceful, Phase};
+///
+/// let graceful = Graceful::new();
+/// let mut phases = graceful.phases();
+/// assert_eq!(phases.next().await, Phase::Running);
+/// let _job = graceful.guard();
+/// graceful.drain();
+/// assert_eq!(poll_fn(|cx| phases.poll_next(cx)).await, Phase::Draining);
+/// # }
+/// ```
 pub struct Phases {
     stage: Arc<Stage>,
     place: Place,

@@ -222,3 +222,58 @@ fn every_invariant_is_of_a_module_that_has_some() {
         assert!(code.contains("nvariants"), "{module} has no invariants");
     }
 }
+
+/// What a builder, a policy or a layer can be told: a public method that takes `self` and gives it back.
+fn settings(source: &str) -> Vec<&str> {
+    let methods = source.split("\n    pub fn ").skip(1);
+    methods
+        .filter_map(|rest| {
+            let (signature, _) = rest.split_once(" {\n")?;
+            let (name, arguments) = signature.split_once('(')?;
+            let consumes = ["self,", "mut self,", "self)", "mut self)"];
+            let arguments = arguments.trim_start();
+            let takes = consumes.iter().any(|own| arguments.starts_with(own));
+            let gives = signature.contains("-> Self");
+            (takes && gives).then(|| name.split_once('<').map_or(name, |(name, _)| name))
+        })
+        .collect()
+}
+
+#[test]
+fn every_setting_is_in_the_chapter_of_options() {
+    // Each with what somebody may set.
+    let files = [
+        "core/src/accept/proxy/mod.rs",
+        "core/src/control/protocol.rs",
+        "core/src/generation/builder.rs",
+        "core/src/graceful.rs",
+        "core/src/health.rs",
+        "core/src/layer/make.rs",
+        "core/src/lived/closing.rs",
+        "core/src/lived/events.rs",
+        "core/src/policy.rs",
+        "core/src/signals.rs",
+        "core/src/sockets/options.rs",
+        "core/src/upgrade/check.rs",
+        "adapters/actix-web/src/foreign/server.rs",
+        "adapters/actix-web/src/server.rs",
+        "adapters/admin/src/serve.rs",
+        "adapters/hyper/src/serve.rs",
+        "adapters/tls/src/builder.rs",
+        "adapters/tonic/src/client/layer.rs",
+        "adapters/tonic/src/layer.rs",
+        "adapters/tonic/src/stream.rs",
+    ];
+    let options = fs::read_to_string(source().join("options.md")).unwrap();
+    let words: Vec<&str> = options
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .collect();
+    for file in files {
+        let code = fs::read_to_string(source().join("../..").join(file)).unwrap();
+        let settings = settings(&code);
+        assert!(!settings.is_empty(), "{file} has nothing to be set");
+        for setting in settings {
+            assert!(words.contains(&setting), "{file}: {setting} is not there");
+        }
+    }
+}

@@ -67,6 +67,19 @@ where
 /// # Errors
 ///
 /// As for [`run`], or if a file cannot be used.
+///
+/// # Examples
+///
+/// ```no_run
+/// use actix_web::{App, web};
+///
+/// #[actix_web::main]
+/// async fn main() -> Result<(), handover::Error> {
+///     let app = || App::new().route("/", web::get().to(async || "hello"));
+///     handover_actix_web::run_tls("0.0.0.0:443", "cert.pem", "key.pem", app).await?;
+///     Ok(())
+/// }
+/// ```
 #[cfg(feature = "tls")]
 pub async fn run_tls<F, I, S, B>(
     address: impl ToString,

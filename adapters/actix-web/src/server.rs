@@ -78,6 +78,45 @@ struct Settings {
 /// Await it, or [`start`](Self::start) it first to see its application made before the service is
 /// ready. It ends, with the report, when the drain of its [`Graceful`] is over. Without
 /// [`with_graceful`](Self::with_graceful) nothing ever begins one.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// use actix_web::{App, web};
+/// use handover::Graceful;
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
+///
+/// let graceful = Graceful::new();
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let address = listener.local_addr()?;
+/// let server = handover_actix_web::serve(|| App::new().route("/", web::get().to(async || "hello")))
+///     .listen(listener)
+///     .with_graceful(graceful.clone())
+///     .workers(2)
+///     .keep_alive(Duration::from_secs(120))
+///     .client_request_timeout(Duration::from_secs(10))
+///     .max_connection_age(Duration::from_secs(3600))
+///     .max_connections(10_000)
+///     .move_connections(true)
+///     .start()
+///     .await?;
+/// let server = tokio::spawn(server);
+///
+/// let mut client = TcpStream::connect(address).await?;
+/// client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer).await?;
+/// assert!(answer.ends_with("hello"), "{answer}");
+///
+/// graceful.drain();
+/// assert!(server.await??.is_complete());
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "servers do nothing unless awaited"]
 pub struct Server<F, I, S, B>
 where
@@ -261,6 +300,20 @@ impl<F, I, S: ServiceFactory<Request>, B> fmt::Debug for Server<F, I, S, B> {
 }
 
 /// A server at work; made by [`Server::start`], or by awaiting it. Await it to accept.
+///
+/// # Examples
+///
+/// ```
+/// use handover::Generation;
+/// use handover_actix_web::Running;
+///
+/// /// Says that the service is ready when its application is, and serves to the end.
+/// async fn serve(generation: Generation, server: Running) -> Result<(), Box<dyn std::error::Error>> {
+///     generation.ready().await?;
+///     println!("{}", server.await?);
+///     Ok(())
+/// }
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Running(Pin<Box<dyn Future<Output = io::Result<Report>> + Send>>);
 

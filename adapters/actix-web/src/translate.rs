@@ -39,8 +39,7 @@ impl Refusal {
 pub(crate) fn request(
     mut request: http::Request<RequestBody>,
 ) -> Result<(Request, Option<Upgrade>), Refusal> {
-    let asks = request.version() == http::Version::HTTP_11
-        && request.headers().contains_key(http::header::UPGRADE);
+    let asks = may_leave_http(&request);
     let on = asks.then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let graceful = body.graceful().clone();
@@ -85,6 +84,18 @@ pub(crate) fn request(
     extensions.insert(connection);
     drop(extensions);
     Ok((request, upgrade))
+}
+
+/// Whether what comes behind the head may be another protocol's, if the application agrees.
+///
+/// A body is read to its end first, which is not that of a tunnel: who offers a newer HTTP with any
+/// request, as Java's client does, is served by the one it has (RFC 9110, section 7.8).
+fn may_leave_http(request: &http::Request<RequestBody>) -> bool {
+    let offers = request.headers().get_all(http::header::UPGRADE).iter();
+    let mut offers = offers.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    request.version() == http::Version::HTTP_11
+        && http_body::Body::is_end_stream(request.body())
+        && offers.any(|offer| !offer.trim_ascii().eq_ignore_ascii_case(b"h2c"))
 }
 
 fn uri(uri: &http::Uri) -> Result<Uri, Refusal> {

@@ -41,6 +41,25 @@ use futures_sink::Sink;
 use handover::{Close, ClosePolicy, Closing, Draining};
 
 /// A stream of messages of actix-ws: [`MessageStream`] or [`AggregatedMessageStream`].
+///
+/// # Examples
+///
+/// ```
+/// use actix_ws::ProtocolError;
+/// use handover_actix_web::ws::{GracefulMessages, Messages};
+///
+/// /// How many messages came before the client's close, whole or in pieces.
+/// async fn count<S: Messages>(mut messages: GracefulMessages<S>) -> Result<usize, ProtocolError> {
+///     let mut count = 0;
+///     while let Some(message) = messages.recv().await.transpose()? {
+///         if S::is_close(&message) {
+///             break;
+///         }
+///         count += 1;
+///     }
+///     Ok(count)
+/// }
+/// ```
 pub trait Messages: Stream<Item = Result<Self::Message, ProtocolError>> + Unpin {
     /// What it yields.
     type Message;
@@ -76,6 +95,25 @@ impl Messages for AggregatedMessageStream {
 ///
 /// While they are read the WebSocket is listed by peer and path, as a
 /// [`Kind::WebSocket`](handover::Kind::WebSocket); its connection holds the drain open.
+///
+/// # Examples
+///
+/// ```
+/// use actix_ws::{Message, MessageStream, Session};
+/// use handover_actix_web::{Draining, ws};
+///
+/// /// Echoes what is said.
+/// async fn echo(messages: MessageStream, mut session: Session, draining: Draining) {
+///     let mut messages = ws::graceful(messages, &session, &draining);
+///     while let Some(Ok(message)) = messages.recv().await {
+///         if let Message::Text(text) = message
+///             && session.text(text).await.is_err()
+///         {
+///             return;
+///         }
+///     }
+/// }
+/// ```
 pub fn graceful<S: Messages>(
     messages: S,
     session: &Session,
@@ -85,6 +123,26 @@ pub fn graceful<S: Messages>(
 }
 
 /// The same with another code, reason, or time to answer.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use actix_ws::{AggregatedMessageStream, Session};
+/// use handover::ClosePolicy;
+/// use handover_actix_web::{Draining, ws};
+///
+/// async fn ticker(messages: AggregatedMessageStream, session: Session, draining: Draining) {
+///     let policy = ClosePolicy::default()
+///         .with_reason("a new release")
+///         .with_limit(Duration::from_secs(1));
+///     let mut messages = ws::graceful_with(messages, &session, &draining, policy);
+///     while let Some(Ok(message)) = messages.recv().await {
+///         println!("{message:?}");
+///     }
+/// }
+/// ```
 pub fn graceful_with<S: Messages>(
     messages: S,
     session: &Session,
@@ -101,6 +159,27 @@ pub fn graceful_with<S: Messages>(
 }
 
 /// Messages of a WebSocket that is told to go: see [`graceful`].
+///
+/// # Examples
+///
+/// ```
+/// use actix_ws::{Message, MessageStream, Session};
+/// use handover_actix_web::ws::GracefulMessages;
+///
+/// /// Answers as long as answers are of use.
+/// async fn echo(mut messages: GracefulMessages<MessageStream>, mut session: Session) {
+///     while let Some(Ok(message)) = messages.recv().await {
+///         match message {
+///             Message::Text(text) if !messages.is_closing() => {
+///                 if session.text(text).await.is_err() {
+///                     return;
+///                 }
+///             }
+///             other => println!("not answered: {other:?}"),
+///         }
+///     }
+/// }
+/// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct GracefulMessages<S> {
     inner: S,

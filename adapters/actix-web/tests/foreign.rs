@@ -41,10 +41,10 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 type Reports = Arc<Mutex<Vec<Report>>>;
 
 /// Says its number and who asks, and has routes that never end.
-async fn program(builder: GenerationBuilder, reports: Reports) -> Result<()> {
+async fn program(builder: GenerationBuilder, deadline: Duration, reports: Reports) -> Result<()> {
     let graceful = Graceful::builder()
-        .deadline(DEADLINE)
-        .upgrade_deadline(DEADLINE)
+        .deadline(deadline)
+        .upgrade_deadline(deadline)
         .build();
     let generation = builder.graceful(graceful.clone()).start()?;
     let number = generation.number();
@@ -108,9 +108,13 @@ async fn upgrade(draining: Draining) -> HttpResponse {
 }
 
 async fn start() -> (Service, Reports) {
+    start_with(DEADLINE).await
+}
+
+async fn start_with(deadline: Duration) -> (Service, Reports) {
     let reports = Reports::default();
     let given = reports.clone();
-    let service = Service::start(move |builder| program(builder, given.clone())).await;
+    let service = Service::start(move |builder| program(builder, deadline, given.clone())).await;
     (service.unwrap(), reports)
 }
 
@@ -251,7 +255,8 @@ async fn an_upgrade_pauses_it_and_the_successor_accepts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_that_is_taken_back_resumes_it() {
-    let (service, _reports) = start().await;
+    // Time enough for an upgrade and a death before the window is over.
+    let (service, _reports) = start_with(DEADLINE * 20).await;
     let first = service.current();
     // So that its drain is not over at once.
     let mut busy = Client::of(&first).await;
@@ -305,6 +310,33 @@ async fn an_idle_connection_is_kept_for_the_window_and_closed_at_its_end() {
     let report = only(&reports);
     assert!(report.is_complete(), "{report}");
     assert!(report.took >= WINDOW && report.took < DEADLINE, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_at_the_end_of_the_window_may_finish_the_head() {
+    let (service, reports) = start_with(DEADLINE * 4).await;
+    let window = WINDOW * 4;
+    let member = service.current();
+    let mut idle = Client::of(&member).await;
+    idle.get("/").await;
+    idle.until(")\n").await;
+    let address = member.address("web").unwrap().as_socket_addr().unwrap();
+    let began = Instant::now();
+    member.graceful().drain();
+    let at = |time: Duration| tokio::time::sleep_until((began + time).into());
+    at(window - DEADLINE / 4).await;
+    let mut client = Client::to(address).await;
+    let head = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    client.stream.write_all(&head[..9]).await.unwrap();
+    at(window + DEADLINE / 10).await;
+    client.stream.write_all(&head[9..]).await.unwrap();
+    let answer = client.end().await;
+    assert!(answer.contains("connection: close\r\n"), "{answer:?}");
+    assert!(answer.ends_with(")\n"), "{answer:?}");
+    assert_eq!(idle.end().await, "");
+    ended(&member).await;
+    let report = only(&reports);
+    assert!(report.is_complete(), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -139,6 +139,33 @@ async fn answers_are_what_the_application_made_of_them() {
     assert!(answers.contains("connection: close\r\n"), "{answers}");
 }
 
+/// As Java's client offers it with each request, until it is taken up.
+#[tokio::test]
+async fn who_offers_a_newer_http_is_served_by_this_one() {
+    async fn length(body: Bytes) -> String {
+        format!("{} bytes", body.len())
+    }
+    let (listener, address) = bind().await;
+    let app = || App::new().default_service(web::to(length));
+    let server = handover_actix_web::serve(app).listen(listener).workers(1);
+    tokio::spawn(server.start().await.unwrap());
+    let mut io = TcpStream::connect(address).await.unwrap();
+    let offer = "host: x\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAA\r\n";
+    let asks = "connection: Upgrade, HTTP2-Settings\r\n";
+    let post = format!("POST / HTTP/1.1\r\n{offer}{asks}content-length: 5\r\n\r\nhello");
+    let get = format!("GET / HTTP/1.1\r\n{offer}{asks}\r\n");
+    let last = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    io.write_all(format!("{post}{get}{last}").as_bytes())
+        .await
+        .unwrap();
+    let mut answers = String::new();
+    let read = timeout(BOUND, io.read_to_string(&mut answers)).await;
+    read.expect("an end").unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 3, "{answers}");
+    assert_eq!(answers.matches("\r\n\r\n5 bytes").count(), 1, "{answers}");
+    assert_eq!(answers.matches("\r\n\r\n0 bytes").count(), 2, "{answers}");
+}
+
 /// A middleware that cannot be made.
 struct Broken;
 

@@ -23,6 +23,13 @@ use handover::{
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
 /// Tells the recorder what each metric is. Once.
+///
+/// # Examples
+///
+/// ```
+/// // Once the recorder of the program's choice is installed, which then knows units and help texts.
+/// handover_admin::metrics::describe();
+/// ```
 pub fn describe() {
     let seconds = Unit::Seconds;
     describe_gauge!("handover_generation", "generations before this one");
@@ -46,6 +53,30 @@ pub fn describe() {
 
 /// Sets all metrics to what is so now. Called before each answer to `/metrics`; a program whose
 /// recorder pushes calls it from time to time.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), handover::Error> {
+/// use std::time::Duration;
+///
+/// use handover::Generation;
+/// use handover_admin::metrics;
+///
+/// let generation = Generation::start()?;
+/// metrics::describe();
+/// // For a recorder that pushes.
+/// let pushed = tokio::spawn(async move {
+///     loop {
+///         metrics::record(&generation);
+///         tokio::time::sleep(Duration::from_secs(15)).await;
+///     }
+/// });
+/// # pushed.abort();
+/// # Ok(())
+/// # }
+/// ```
 pub fn record(generation: &Generation) {
     let status = generation.status();
     let ready = generation.health().check(Probe::Ready).is_ok();

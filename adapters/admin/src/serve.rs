@@ -7,6 +7,22 @@ use handover::{Accept, Generation, Graceful, Phase};
 use crate::{access::Access, service::Service, snapshot::Snapshots};
 
 /// Serves the admin surface of a generation on a listener. See the [crate](crate).
+///
+/// # Examples
+///
+/// ```no_run
+/// use handover::Generation;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let generation = Generation::start()?;
+/// // Nobody but this user may upgrade and drain it; others have the probes of the service itself.
+/// let listener = generation.listen("admin=unix:/run/app.admin").await?;
+/// tokio::spawn(handover_admin::serve(listener, &generation).into_future());
+/// generation.ready().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn serve<A: Accept>(listener: A, generation: &Generation) -> Admin<A> {
     Admin {
         listener,
@@ -23,6 +39,32 @@ pub(crate) type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 ///
 /// It ends with the generation, or, after an upgrade, when its last connection has gone to the
 /// successor.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::Generation;
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::TcpStream};
+///
+/// let generation = Generation::start()?;
+/// let listener = generation.listen("admin=127.0.0.1:0").await?;
+/// let address = listener.local_addr()?.to_string();
+/// let admin = handover_admin::serve(listener, &generation)
+///     .with_token("a secret of the cluster's")
+///     .with_metrics(|| "app_answers_total 42\n".to_owned());
+/// tokio::spawn(admin.into_future());
+/// generation.ready().await?;
+///
+/// let mut client = TcpStream::connect(address).await?;
+/// client.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer).await?;
+/// assert!(answer.contains("app_answers_total 42"), "{answer}");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "servers do nothing unless awaited"]
 pub struct Admin<A> {
     listener: A,

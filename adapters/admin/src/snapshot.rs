@@ -20,6 +20,26 @@ const PART: u32 = 50;
 const OLDEST: Duration = Duration::from_secs(5);
 
 /// All that there is to see of a generation, at one moment.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), handover::Error> {
+/// use handover::Generation;
+/// use handover_admin::Snapshot;
+///
+/// let generation = Generation::start()?;
+/// let _job = generation.graceful().hold("rebuild index");
+/// let snapshot = Snapshot::of(&generation);
+/// assert_eq!(snapshot.status.pid, std::process::id());
+/// for holding in &snapshot.holders {
+///     println!("{holding}");
+/// }
+/// # assert_eq!(snapshot.holders.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Snapshot {

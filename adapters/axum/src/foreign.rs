@@ -94,6 +94,21 @@ impl<A: Accept, Addr> Incoming<A, Addr> {
 /// The connection of a request under axum's own loop, so that what it becomes is listed as that: give
 /// the application as `app.into_make_service_with_connect_info::<Client>()`, and
 /// [`Draining`](crate::Draining) finds it.
+///
+/// # Examples
+///
+/// ```
+/// use axum::{Router, extract::ConnectInfo, routing::get};
+/// use handover_axum::foreign::Client;
+///
+/// async fn requests(ConnectInfo(client): ConnectInfo<Client>) -> String {
+///     format!("{}\n", client.connection().peer())
+/// }
+///
+/// let app = Router::new().route("/", get(requests));
+/// let app = app.into_make_service_with_connect_info::<Client>();
+/// # drop(app);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Connection>);
 

@@ -72,5 +72,5 @@ where
     A: Accept,
     S: Service<Request<Body>>,
 {
-    handover_hyper::serve(listener, App::new(app))
+    handover_hyper::serve(listener, App::new(app)).with_connection_extensions(service::connect_info)
 }

@@ -59,6 +59,19 @@ where
 /// # Errors
 ///
 /// As for [`run`], or if a file cannot be used.
+///
+/// # Examples
+///
+/// ```no_run
+/// use axum::{Router, routing::get};
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), handover::Error> {
+///     let app = Router::new().route("/", get(async || "hello"));
+///     handover_axum::run_tls("0.0.0.0:443", "cert.pem", "key.pem", app).await?;
+///     Ok(())
+/// }
+/// ```
 #[cfg(feature = "tls")]
 pub async fn run_tls<S>(
     address: impl ToString,

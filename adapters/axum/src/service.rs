@@ -1,17 +1,37 @@
 //! The step from the serve loop's requests to axum's.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use axum::{body::Body, extract::ConnectInfo};
-use handover::Address;
+use handover::{Address, Connection};
 use handover_hyper::RequestBody;
-use http::Request;
+use http::{Extensions, Request};
 use tower_service::Service;
 
 /// An axum service that can be served by Handover's loop. Made by [`serve`](crate::serve).
 ///
 /// Each request carries `ConnectInfo<SocketAddr>` (over TCP) and `ConnectInfo<Address>` (always),
 /// save [without extensions](handover_hyper::Serve::without_extensions).
+///
+/// # Examples
+///
+/// ```
+/// use axum::Router;
+/// use handover::Graceful;
+/// use handover_axum::App;
+/// use handover_hyper::Serve;
+/// use tokio::net::TcpListener;
+///
+/// /// What is the same for each listener of a service.
+/// fn server(listener: TcpListener, app: Router, graceful: &Graceful) -> Serve<TcpListener, App<Router>> {
+///     handover_axum::serve(listener, app)
+///         .with_graceful(graceful.clone())
+///         .max_connections(10_000)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct App<S> {
     inner: S,
@@ -35,17 +55,16 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<RequestBody>) -> S::Future {
-        // The serve loop has put its own there, unless nobody wants any.
-        if !request.extensions().is_empty() {
-            let peer = request.body().connection().peer().clone();
-            let extensions = request.extensions_mut();
-            if let Address::Tcp(addr) = peer {
-                extensions.insert(ConnectInfo(addr));
-            }
-            extensions.insert(ConnectInfo(peer));
-        }
-        let request = request.map(Body::new);
-        self.inner.call(request)
+    fn call(&mut self, request: Request<RequestBody>) -> S::Future {
+        self.inner.call(request.map(Body::new))
     }
+}
+
+/// What axum's extractors want to find of a connection.
+pub(crate) fn connect_info(connection: &Arc<Connection>, extensions: &mut Extensions) {
+    let peer = connection.peer().clone();
+    if let Address::Tcp(addr) = peer {
+        extensions.insert(ConnectInfo(addr));
+    }
+    extensions.insert(ConnectInfo(peer));
 }

@@ -34,11 +34,52 @@ pub type GracefulSocket = handover_hyper::websocket::WebSocket<WebSocket, Messag
 ///
 /// While it is open it holds the drain open, and is listed by peer and path, as a
 /// [`Kind::WebSocket`](handover::Kind::WebSocket).
+///
+/// # Examples
+///
+/// ```
+/// use axum::extract::ws::{Message, WebSocket};
+/// use handover_axum::{Draining, ws};
+///
+/// /// Echoes what is said.
+/// async fn echo(socket: WebSocket, draining: Draining) {
+///     let mut socket = ws::graceful(socket, &draining);
+///     while let Some(Ok(message)) = socket.recv().await {
+///         if let Message::Text(text) = message
+///             && socket.send(Message::Text(text)).await.is_err()
+///         {
+///             return;
+///         }
+///     }
+/// }
+/// ```
 pub fn graceful(socket: WebSocket, draining: &Draining) -> GracefulSocket {
     graceful_with(socket, draining, ClosePolicy::default())
 }
 
 /// The same with another code, reason, or time to answer.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use axum::{extract::WebSocketUpgrade, response::Response};
+/// use handover::ClosePolicy;
+/// use handover_axum::{Draining, ws};
+///
+/// async fn ticker(upgrade: WebSocketUpgrade, draining: Draining) -> Response {
+///     let policy = ClosePolicy::default()
+///         .with_reason("a new release")
+///         .with_limit(Duration::from_secs(1));
+///     upgrade.on_upgrade(async move |socket| {
+///         let mut socket = ws::graceful_with(socket, &draining, policy);
+///         while let Some(Ok(message)) = socket.recv().await {
+///             println!("{message:?}");
+///         }
+///     })
+/// }
+/// ```
 pub fn graceful_with(
     socket: WebSocket,
     draining: &Draining,

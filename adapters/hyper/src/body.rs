@@ -18,6 +18,28 @@ use hyper::body::Incoming;
 use crate::link::{Link, NO_BODY};
 
 /// The body of a request. It also knows the connection that it comes from.
+///
+/// # Examples
+///
+/// ```
+/// use std::error::Error;
+///
+/// use handover_hyper::RequestBody;
+/// use http::{Request, Response};
+/// use http_body_util::BodyExt;
+///
+/// /// Says what it was sent, and by whom.
+/// async fn echo(
+///     request: Request<RequestBody>,
+/// ) -> Result<Response<String>, Box<dyn Error + Send + Sync>> {
+///     let body = request.into_body();
+///     let (peer, ends) = (body.connection().peer().clone(), body.graceful().is_draining());
+///     let text = body.collect().await?.to_bytes();
+///     let text = String::from_utf8_lossy(&text);
+///     let goodbye = if ends { ", and goodbye" } else { "" };
+///     Ok(Response::new(format!("{peer} says {text}{goodbye}")))
+/// }
+/// ```
 #[derive(Debug)]
 pub struct RequestBody {
     // Before the link, which is told of a body that was dropped when hyper can know of it.

@@ -21,6 +21,7 @@ use tower_service::Service;
 use crate::{
     accepting::{Accepted, Came},
     body::RequestBody,
+    facts::Facts,
     http1,
     http2::{self, Streams},
     linger,
@@ -63,8 +64,8 @@ pub(crate) struct Conn<Io, S> {
     pub(crate) link: Arc<Link>,
     pub(crate) pace: Pace,
     pub(crate) service: S,
-    // Whether its requests have the connection and the token among their extensions.
-    pub(crate) extends: bool,
+    // What its requests have among their extensions.
+    pub(crate) facts: Option<Facts>,
     pub(crate) mover: Option<Arc<dyn Mover<Io>>>,
 }
 
@@ -139,7 +140,7 @@ pub(crate) async fn serve<Io, S, B, E>(
         link,
         pace,
         service,
-        extends: options.extends,
+        facts: options.facts.clone(),
         mover,
     };
     match (protocol, &options.http1, &options.http2) {
@@ -162,8 +163,10 @@ async fn until_known<Io>(
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut closes = false;
+    let mut has_looked = false;
     loop {
-        let event = poll_fn(|cx| poll_sniff(sniff, &mut io, pace, link, cx)).await;
+        let event = poll_fn(|cx| poll_sniff(sniff, &mut io, pace, link, &mut closes, cx)).await;
         match event {
             Sniffed::Known(protocol) => return Some((io, protocol)),
             Sniffed::Movable => {
@@ -173,8 +176,11 @@ where
                 io = back.io;
                 *sniff = Sniff::new(back.unread);
             }
-            Sniffed::Over => {
-                // A client that says nothing, or not enough to know what it speaks.
+            Sniffed::Silent if !has_looked => {
+                linger::until_looked(pace, link).await;
+                has_looked = true;
+            }
+            Sniffed::Silent | Sniffed::Over => {
                 linger::close(io, pace, link).await;
                 return None;
             }
@@ -186,7 +192,9 @@ enum Sniffed {
     Known(Protocol),
     /// A successor may have it.
     Movable,
-    /// It ends.
+    /// It is to end, and its client has said nothing, or not enough to know what it speaks.
+    Silent,
+    /// It has ended.
     Over,
 }
 
@@ -195,13 +203,13 @@ fn poll_sniff<Io: AsyncRead + Unpin>(
     io: &mut Io,
     pace: &mut Pace,
     link: &Link,
+    closes: &mut bool,
     cx: &mut Context<'_>,
 ) -> Poll<Sniffed> {
-    let mut closes = false;
     while let Poll::Ready(wish) = pace.poll(cx, link) {
         match wish {
             Wish::Move => return Poll::Ready(Sniffed::Movable),
-            Wish::Close | Wish::GiveUp => closes = true,
+            Wish::Close | Wish::GiveUp => *closes = true,
             Wish::Stay => link.run(),
             Wish::Announce => {}
         }
@@ -212,8 +220,7 @@ fn poll_sniff<Io: AsyncRead + Unpin>(
     match polled {
         Poll::Ready(Ok(Some(protocol))) => Poll::Ready(Sniffed::Known(protocol)),
         Poll::Ready(_) => Poll::Ready(Sniffed::Over),
-        // What has come by now has been read by this very poll: it was no request.
-        Poll::Pending if closes => Poll::Ready(Sniffed::Over),
+        Poll::Pending if *closes => Poll::Ready(Sniffed::Silent),
         Poll::Pending => {
             if sniff.len() > 0 {
                 link.has_read();

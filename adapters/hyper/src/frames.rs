@@ -77,6 +77,17 @@ impl<Io> FrameGate<Io> {
     }
 
     /// The connection.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover_hyper::FrameGate;
+    /// use tokio::net::TcpStream;
+    ///
+    /// fn send_at_once(gate: &FrameGate<TcpStream>) -> std::io::Result<()> {
+    ///     gate.get_ref().set_nodelay(true)
+    /// }
+    /// ```
     pub fn get_ref(&self) -> &Io {
         &self.io
     }

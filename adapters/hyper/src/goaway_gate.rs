@@ -34,6 +34,30 @@ const AHEAD: usize = 4096;
 /// connection. Reads are looked at frame by frame; what is not HTTP/2, such as TLS, passes as it is.
 ///
 /// [`serve`](crate::serve) has it in place already.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use handover_hyper::GoawayGate;
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let mut client = TcpStream::connect(listener.local_addr()?).await?;
+/// let mut gate = GoawayGate::new(listener.accept().await?.0);
+/// assert_eq!(gate.get_ref().peer_addr()?, client.local_addr()?);
+///
+/// // A server of HTTP/2 is put over it; what is something else passes as it is.
+/// client.write_all(b"GET / HTTP/1.1\r\n").await?;
+/// let mut line = [0; 16];
+/// gate.read_exact(&mut line).await?;
+/// assert_eq!(&line, b"GET / HTTP/1.1\r\n");
+/// let connection: TcpStream = gate.into_inner();
+/// # drop(connection);
+/// # Ok(())
+/// # }
+/// ```
 pub struct GoawayGate<Io> {
     io: Io,
     frames: Frames,

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     connection::{Conn, HttpBody, HttpService},
     io::ConnIo,
-    linger,
+    linger::{self, Last},
     link::Link,
     pace::{Pace, Wish},
     service::ConnService,
@@ -52,13 +52,13 @@ where
         link,
         mut pace,
         service,
-        extends,
+        facts,
         mover,
     } = conn;
     let mut builder = builder.clone();
     let mut wants = Wants::default();
     loop {
-        let service = ConnService::new(service.clone(), link.clone(), extends);
+        let service = ConnService::new(service.clone(), link.clone(), facts.as_ref());
         let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone(), mover.clone()));
         let mut hyper = builder.serve_connection(conn_io, service).with_upgrades();
         let end = poll_fn(|cx| poll_turn(&mut hyper, &mut pace, &link, &mut wants, cx)).await;
@@ -84,14 +84,11 @@ where
                 read = back.unread.into();
             }
             End::Close => {
-                // The last look: what has arrived by now is served, once, and told.
-                // Not within the future, which each connection has all its life.
-                let mut scratch = vec![0; 4096];
-                match linger::read_now(&mut io, &mut scratch).await {
-                    Some(0) => break,
-                    Some(n) => read = join(read, Bytes::copy_from_slice(&scratch[..n])),
-                    None if read.is_empty() => break,
-                    None => {}
+                // What has arrived by now is served, once, and told.
+                match linger::last_look(&mut io, &mut pace, &link).await {
+                    Last::Bytes(come) => read = join(read, come),
+                    Last::Nothing if !read.is_empty() => {}
+                    Last::Nothing | Last::End => break,
                 }
                 builder.keep_alive(false);
             }

@@ -82,12 +82,12 @@ where
         link,
         mut pace,
         service,
-        extends,
+        facts,
         ..
     } = conn;
     let (told, mut announcer) = link.graceful.connection();
     link.share(told);
-    let service = ConnService::new(service, link.clone(), extends);
+    let service = ConnService::new(service, link.clone(), facts.as_ref());
     let (io, hold) = Http2Io::new(ConnIo::new(io, read, link.clone(), None));
     let mut hyper = builder.serve_connection(TokioIo::new(io), service);
     // Whoever connects now has nowhere else to go yet: it is told when the drain begins.

@@ -64,11 +64,17 @@
 //! watches them, and takes each over when its client sends something, all others when the probation
 //! is over. Should it die, the predecessor serves them on. `GenerationBuilder::lazy_adoption` turns
 //! that off.
+//!
+//! # Features
+//!
+//! None: HTTP/1 and HTTP/2 are always there, and a server chooses by
+//! [`http1_only`](Serve::http1_only) and [`http2_only`](Serve::http2_only).
 
 mod accepting;
 mod adopt;
 mod body;
 mod connection;
+mod facts;
 mod frames;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]

@@ -6,6 +6,8 @@
 
 use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
+use bytes::Bytes;
+use handover::accept::reactor_has_looked;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::timeout,
@@ -61,6 +63,11 @@ where
 }
 
 async fn finish(pace: &mut Pace, link: &Link, closing: impl Future<Output = ()>) {
+    // The limit also covers a peer that takes nothing, for IO whose shutdown writes.
+    or_given_up(pace, link, timeout(LINGER, closing)).await;
+}
+
+async fn or_given_up<T>(pace: &mut Pace, link: &Link, work: impl Future<Output = T>) {
     let given_up = poll_fn(|cx| {
         loop {
             match pace.poll(cx, link) {
@@ -70,16 +77,46 @@ async fn finish(pace: &mut Pace, link: &Link, closing: impl Future<Output = ()>)
             }
         }
     });
-    // The limit also covers a peer that takes nothing, for IO whose shutdown writes.
     tokio::select! {
         biased;
         () = given_up => {}
-        _ = timeout(LINGER, closing) => {}
+        _ = work => {}
     }
 }
 
+/// What has come on a connection that is to be closed because its client asks for nothing: nothing that
+/// the kernel had when this was first polled is overlooked. Ends early where no time is left.
+pub(crate) async fn last_look<Io>(io: &mut Io, pace: &mut Pace, link: &Link) -> Last
+where
+    Io: AsyncRead + Unpin,
+{
+    until_looked(pace, link).await;
+    let mut scratch = vec![0; 4096];
+    match read_now(io, &mut scratch).await {
+        Some(0) => Last::End,
+        Some(n) => Last::Bytes(Bytes::copy_from_slice(&scratch[..n])),
+        None => Last::Nothing,
+    }
+}
+
+/// Ends when whatever the kernel has by now can be read, or when no time is left.
+pub(crate) async fn until_looked(pace: &mut Pace, link: &Link) {
+    // Boxed: the connection's future need not have room for this all its life.
+    Box::pin(or_given_up(pace, link, reactor_has_looked())).await;
+}
+
+/// What the last look has found.
+pub(crate) enum Last {
+    /// The client will say no more.
+    End,
+    /// The client has said this.
+    Bytes(Bytes),
+    /// The client has said nothing.
+    Nothing,
+}
+
 /// What can be read without waiting: `None` if nothing has come, 0 at the end.
-pub(crate) async fn read_now<Io: AsyncRead + Unpin>(io: &mut Io, into: &mut [u8]) -> Option<usize> {
+async fn read_now<Io: AsyncRead + Unpin>(io: &mut Io, into: &mut [u8]) -> Option<usize> {
     let mut buf = ReadBuf::new(into);
     // Unconstrained: a task that has used up its turn is told "pending" although input is there.
     let polled = tokio::task::unconstrained(poll_fn(|cx| {

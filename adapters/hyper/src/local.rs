@@ -26,6 +26,28 @@ use crate::{
 };
 
 /// Runs the streams of HTTP/2 on the thread of their connection.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::{cell::Cell, rc::Rc};
+///
+/// use handover_hyper::local::LocalExecutor;
+/// use hyper::rt::Executor;
+/// use tokio::task::{LocalSet, yield_now};
+///
+/// let done = Rc::new(Cell::new(false)); // it could not go to another thread
+/// let (set, told) = (LocalSet::new(), done.clone());
+/// set.run_until(async move {
+///     LocalExecutor::default().execute(async move { told.set(true) });
+///     yield_now().await;
+/// })
+/// .await;
+/// assert!(done.get());
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LocalExecutor;
@@ -42,11 +64,81 @@ where
 }
 
 /// In place of a service, which others have.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use handover::Accept;
+/// use handover_hyper::{Serve, local::{Elsewhere, LocalExecutor}};
+///
+/// /// What all listeners of a server have.
+/// fn limits<A: Accept>(
+///     server: Serve<A, Elsewhere, LocalExecutor>,
+/// ) -> Serve<A, Elsewhere, LocalExecutor> {
+///     server.idle_timeout(Duration::from_secs(60)).max_connections(10_000)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Elsewhere;
 
 /// Accepts connections on a listener until its drain is over, for others to serve.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{convert::Infallible, rc::Rc};
+///
+/// use handover::Graceful;
+/// use handover_hyper::{RequestBody, local};
+/// use http::{Request, Response};
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
+/// use tokio::{sync::mpsc, task::{LocalSet, spawn_local}};
+///
+/// let graceful = Graceful::new();
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let address = listener.local_addr()?;
+///
+/// // The thread of the services, which are not `Send`: here it is this one.
+/// let (take, mut taken) = mpsc::unbounded_channel();
+/// let serving = LocalSet::new();
+/// serving.spawn_local(async move {
+///     let greeting = Rc::new("hello");
+///     let service = tower::service_fn(move |_: Request<RequestBody>| {
+///         let greeting = greeting.clone();
+///         async move { Ok::<_, Infallible>(Response::new(greeting.to_string())) }
+///     });
+///     while let Some(connection) = taken.recv().await {
+///         let connection: local::Connection<TcpStream> = connection;
+///         spawn_local(connection.serve(service.clone(), Ok));
+///     }
+/// });
+///
+/// // The accept loop.
+/// let accepting = local::serve(listener).with_graceful(graceful.clone());
+/// let accepting = tokio::spawn(accepting.hand_out(move |connection| {
+///     let _ = take.send(connection);
+/// }));
+///
+/// let report = serving
+///     .run_until(async move {
+///         let mut client = TcpStream::connect(address).await?;
+///         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await?;
+///         let mut answer = String::new();
+///         client.read_to_string(&mut answer).await?;
+///         assert!(answer.ends_with("hello"), "{answer}");
+///         graceful.drain();
+///         accepting.await?
+///     })
+///     .await?;
+/// assert!(report.is_complete());
+/// # Ok(())
+/// # }
+/// ```
 pub fn serve<A: Accept>(listener: A) -> Serve<A, Elsewhere, LocalExecutor> {
     Serve {
         listener,
@@ -94,6 +186,25 @@ impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
 }
 
 /// A connection that has been accepted, holds the drain open, and waits to be served.
+///
+/// # Examples
+///
+/// ```
+/// use std::{convert::Infallible, io};
+///
+/// use handover_hyper::{RequestBody, local::Connection};
+/// use http::{Request, Response};
+/// use tokio::net::TcpStream;
+///
+/// /// Serves a connection on this thread, which has a runtime of its own.
+/// async fn serve(connection: Connection<TcpStream>) {
+///     let service = tower::service_fn(async |_: Request<RequestBody>| {
+///         Ok::<_, Infallible>(Response::new(String::from("hello")))
+///     });
+///     let enter = |io: TcpStream| -> io::Result<TcpStream> { TcpStream::from_std(io.into_std()?) };
+///     connection.serve(service, enter).await;
+/// }
+/// ```
 #[must_use = "a connection that is dropped is closed"]
 pub struct Connection<Io> {
     accepted: Accepted<Io>,

@@ -5,6 +5,8 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::facts::Facts;
+
 /// Limits and builders, shared by all connections of one serve loop.
 #[derive(Clone, Debug)]
 pub(crate) struct Options<E = TokioExecutor> {
@@ -13,7 +15,7 @@ pub(crate) struct Options<E = TokioExecutor> {
     pub(crate) age: Option<Duration>,
     pub(crate) connections: Option<usize>,
     pub(crate) moves: bool,
-    pub(crate) extends: bool,
+    pub(crate) facts: Option<Facts>,
     pub(crate) http1: Option<http1::Builder>,
     pub(crate) http2: Option<http2::Builder<E>>,
 }
@@ -33,7 +35,7 @@ impl<E: Clone> Options<E> {
             age: None,
             connections: None,
             moves: true,
-            extends: true,
+            facts: Some(Facts::default()),
             http1: Some(http1),
             http2: Some(http2),
         }

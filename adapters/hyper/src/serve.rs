@@ -11,10 +11,10 @@ use std::{
 };
 
 use handover::{
-    Accept, Graceful, Guard, Report,
+    Accept, Connection, Graceful, Guard, Report,
     accept::{Movable, Protocol},
 };
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body::Body;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
@@ -65,6 +65,51 @@ pub fn serve<A: Accept, S>(listener: A, service: S) -> Serve<A, S> {
 ///
 /// Returned by [`serve`]. It ends, with the report, when the drain of its [`Graceful`] is over in
 /// all stages. Without [`with_graceful`](Self::with_graceful) nothing ever begins one.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{convert::Infallible, time::Duration};
+///
+/// use handover::Graceful;
+/// use handover_hyper::RequestBody;
+/// use http::{Request, Response};
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
+///
+/// let graceful = Graceful::new();
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let address = listener.local_addr()?;
+/// let hello = tower::service_fn(async |_: Request<RequestBody>| {
+///     Ok::<_, Infallible>(Response::new(String::from("hello")))
+/// });
+/// let server = handover_hyper::serve(listener, hello)
+///     .with_graceful(graceful.clone())
+///     .header_read_timeout(Duration::from_secs(10))
+///     .idle_timeout(Duration::from_secs(120))
+///     .max_connection_age(Duration::from_secs(3600))
+///     .max_connections(10_000)
+///     .move_connections(true)
+///     .http1(|http1| {
+///         http1.max_buf_size(64 * 1024);
+///     })
+///     .http2(|http2| {
+///         http2.max_concurrent_streams(100);
+///     });
+/// let server = tokio::spawn(server.into_future());
+///
+/// let mut client = TcpStream::connect(address).await?;
+/// client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer).await?;
+/// assert!(answer.ends_with("hello"), "{answer}");
+///
+/// graceful.drain();
+/// assert!(server.await??.is_complete());
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "servers do nothing unless awaited"]
 pub struct Serve<A: Accept, S, E = TokioExecutor> {
     pub(crate) listener: A,
@@ -125,8 +170,70 @@ impl<A: Accept, S, E> Serve<A, S, E> {
     /// For services that take both from the [`RequestBody`], or need neither. A
     /// [`GracefulLayer`](handover::GracefulLayer) or an extractor further in finds nothing then: do
     /// without them. An adapter adds none of its own either, such as axum's `ConnectInfo`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    ///
+    /// use handover::Connection;
+    /// use handover_hyper::RequestBody;
+    /// use http::{Request, Response};
+    ///
+    /// /// Takes what it needs from the body.
+    /// async fn requests(request: Request<RequestBody>) -> Result<Response<String>, Infallible> {
+    ///     let connection: &Connection = request.body().connection();
+    ///     Ok(Response::new(format!("your request number {}", connection.requests())))
+    /// }
+    ///
+    /// # async fn example(listener: tokio::net::TcpListener) -> std::io::Result<()> {
+    /// let service = tower::service_fn(requests);
+    /// let report = handover_hyper::serve(listener, service).without_extensions().await?;
+    /// # drop(report);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn without_extensions(mut self) -> Self {
-        self.options.extends = false;
+        self.options.facts = None;
+        self
+    }
+
+    /// Adds to the extensions of each request what `put` puts there for its connection.
+    ///
+    /// It is called once for each connection, and its values are cloned for each request: for what
+    /// adapters and services want to find of a connection, such as axum's `ConnectInfo`. Without effect
+    /// [without extensions](Self::without_extensions), whichever is called first.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::convert::Infallible;
+    /// # use http::{Request, Response};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// #[derive(Clone)]
+    /// struct Peer(String);
+    ///
+    /// let hello = tower::service_fn(async |request: Request<handover_hyper::RequestBody>| {
+    ///     let Peer(peer) = request.extensions().get().expect("each connection has one");
+    ///     Ok::<_, Infallible>(Response::new(format!("hello, {peer}")))
+    /// });
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    /// handover_hyper::serve(listener, hello)
+    ///     .with_connection_extensions(|connection, extensions| {
+    ///         extensions.insert(Peer(connection.peer().to_string()));
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_connection_extensions<F>(mut self, put: F) -> Self
+    where
+        F: Fn(&Arc<Connection>, &mut Extensions) + Send + Sync + 'static,
+    {
+        if let Some(facts) = &mut self.options.facts {
+            facts.add(put);
+        }
         self
     }
 
@@ -135,6 +242,31 @@ impl<A: Accept, S, E> Serve<A, S, E> {
     /// without a handler stays with the predecessor.
     ///
     /// `handler` runs in a task of its own, and the drain waits for the connection.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower::service_fn as app;
+    /// use handover::accept::{Movable, Protocol};
+    /// use tokio::net::{TcpListener, TcpStream};
+    ///
+    /// const CHAT: Protocol = Protocol::new("chat", 1);
+    ///
+    /// /// Goes on with a session where the predecessor has left it.
+    /// async fn chat(mut session: Movable<TcpStream>) {
+    ///     let room = session.take_state().unwrap_or_default();
+    ///     println!("{} is back in {}", session.peer(), String::from_utf8_lossy(&room));
+    /// }
+    ///
+    /// # async fn example(listener: TcpListener) -> std::io::Result<()> {
+    /// # let app = app(async |_: http::Request<handover_hyper::RequestBody>| {
+    /// #     Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+    /// # });
+    /// let report = handover_hyper::serve(listener, app).adopt(CHAT, chat).await?;
+    /// # drop(report);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn adopt<H, F>(mut self, protocol: Protocol, handler: H) -> Self
     where
         H: Fn(Movable<A::Io>) -> F + Send + Sync + 'static,
@@ -166,6 +298,20 @@ impl<A: Accept, S, E> Serve<A, S, E> {
     }
 
     /// Speaks HTTP/1 only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # async fn example(listener: tokio::net::TcpListener, management: tokio::net::TcpListener) {
+    /// # let app = tower::service_fn(async |_: http::Request<handover_hyper::RequestBody>| {
+    /// #     Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+    /// # });
+    /// let rpc = handover_hyper::serve(listener, app).http2_only();
+    /// let pages = handover_hyper::serve(management, app).http1_only();
+    /// let (rpc, pages) = tokio::join!(rpc.into_future(), pages.into_future());
+    /// # drop((rpc, pages));
+    /// # }
+    /// ```
     pub fn http1_only(mut self) -> Self {
         self.options.http2 = None;
         self
@@ -240,6 +386,33 @@ where
 }
 
 /// A server at work. Made by awaiting [`Serve`].
+///
+/// # Examples
+///
+/// ```
+/// use handover::Graceful;
+/// use handover_hyper::ServeFuture;
+///
+/// /// Runs two servers of one drain.
+/// async fn both(public: ServeFuture, management: ServeFuture) -> std::io::Result<()> {
+///     let (public, management) = tokio::try_join!(public, management)?;
+///     println!("{public}; {management}");
+///     Ok(())
+/// }
+///
+/// # async fn example(
+/// #     listener: tokio::net::TcpListener,
+/// #     other: tokio::net::TcpListener,
+/// # ) -> std::io::Result<()> {
+/// # let app = tower::service_fn(async |_: http::Request<handover_hyper::RequestBody>| {
+/// #     Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+/// # });
+/// let graceful = Graceful::new();
+/// let public = handover_hyper::serve(listener, app).with_graceful(graceful.clone());
+/// let management = handover_hyper::serve(other, app).with_graceful(graceful);
+/// both(public.into_future(), management.into_future()).await
+/// # }
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct ServeFuture(Pin<Box<dyn Future<Output = io::Result<Report>> + Send>>);
 

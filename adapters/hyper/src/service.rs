@@ -19,6 +19,7 @@ use tower_service::Service;
 use crate::{
     body::{InFlight, RequestBody},
     connection::BoxError,
+    facts::Facts,
     link::Link,
 };
 
@@ -31,14 +32,8 @@ pub(crate) struct ConnService<S> {
 }
 
 impl<S> ConnService<S> {
-    pub(crate) fn new(service: S, link: Arc<Link>, extends: bool) -> Self {
-        let extensions = extends.then(|| {
-            let mut extensions = Extensions::new();
-            extensions.insert(link.connection.clone());
-            // Its own, for threads would meet in the count of the server's with each request.
-            extensions.insert(link.told().apart());
-            extensions
-        });
+    pub(crate) fn new(service: S, link: Arc<Link>, facts: Option<&Facts>) -> Self {
+        let extensions = facts.map(|facts| facts.of(&link.connection, link.told()));
         Self {
             service: RefCell::new(service),
             link,

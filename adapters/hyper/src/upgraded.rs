@@ -20,6 +20,38 @@ use crate::io::ConnIo;
 ///
 /// If this was not upgraded over HTTP/1 by this serve loop, on a listener with that `Io`. Over
 /// HTTP/2 a WebSocket is a stream among others, and cannot move.
+///
+/// # Examples
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use handover::accept::{Movable, Protocol};
+/// use handover_hyper::{RequestBody, movable};
+/// use http::{Request, Response, StatusCode};
+/// use tokio::net::TcpStream;
+///
+/// const CHAT: Protocol = Protocol::new("chat", 1);
+///
+/// async fn chat(session: Movable<TcpStream>) {
+///     println!("a session with {}", session.peer());
+/// }
+///
+/// /// Answers `Upgrade: chat`. In the successor, `Serve::adopt` has `chat` go on.
+/// async fn upgrade(mut request: Request<RequestBody>) -> Result<Response<String>, Infallible> {
+///     let upgrade = hyper::upgrade::on(&mut request);
+///     tokio::spawn(async move {
+///         let Ok(upgraded) = upgrade.await else { return };
+///         match movable(upgraded, CHAT) {
+///             Ok(session) => chat(session).await,
+///             Err(why) => eprintln!("{why}"),
+///         }
+///     });
+///     let mut response = Response::new(String::new());
+///     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+///     Ok(response)
+/// }
+/// ```
 pub fn movable<Io>(upgraded: Upgraded, protocol: Protocol) -> Result<Movable<Io>, NotMovable>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -35,6 +67,29 @@ where
 }
 
 /// Why an upgraded connection cannot move. Returned by [`movable`].
+///
+/// # Examples
+///
+/// ```
+/// use handover::accept::{Movable, Protocol};
+/// use handover_hyper::{NotMovable, movable};
+/// use hyper::upgrade::Upgraded;
+/// use tokio::net::TcpStream;
+///
+/// /// A session as it can be served: one that moves, or one that stays.
+/// enum Session {
+///     Moves(Movable<TcpStream>),
+///     Stays(Upgraded),
+/// }
+///
+/// fn session(upgraded: Upgraded) -> Option<Session> {
+///     match movable(upgraded, Protocol::new("chat", 1)) {
+///         Ok(session) => Some(Session::Moves(session)),
+///         Err(NotMovable::Foreign(upgraded)) => Some(Session::Stays(upgraded)),
+///         Err(_) => None,
+///     }
+/// }
+/// ```
 #[non_exhaustive]
 pub enum NotMovable {
     /// It is not an HTTP/1 connection of this serve loop, or its IO is of another type. It can be

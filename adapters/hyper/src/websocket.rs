@@ -26,6 +26,20 @@ use handover::{Close, Closing};
 use tokio::runtime::Handle;
 
 /// What a framework's WebSocket is. Implemented for all that qualify.
+///
+/// # Examples
+///
+/// ```
+/// use handover_hyper::websocket::{Socket, WebSocket};
+///
+/// /// Echoes over the WebSocket of any framework.
+/// async fn echo<S: Socket<M>, M: Send + 'static>(mut socket: WebSocket<S, M>) -> Result<(), S::Error> {
+///     while let Some(message) = socket.recv().await {
+///         socket.send(message?).await?;
+///     }
+///     Ok(())
+/// }
+/// ```
 pub trait Socket<M>:
     Stream<Item = Result<M, <Self as Sink<M>>::Error>> + Sink<M> + Unpin + Send + 'static
 {
@@ -41,6 +55,39 @@ impl<S, M> Socket<M> for S where
 /// Go on reading while it is open: that is how it notices. A message that is sent once the close has
 /// [begun](Self::is_closing) fails, as the protocol has it; what the client had sent before it saw the
 /// close can still be received then. After the end nothing comes any more, and it is to be dropped.
+///
+/// # Examples
+///
+/// ```
+/// use handover::{ClosePolicy, Draining};
+/// use handover_hyper::websocket::{Socket, WebSocket};
+///
+/// /// A message of some framework's.
+/// enum Message {
+///     Text(String),
+///     Close { code: u16, reason: String },
+/// }
+///
+/// /// That framework's WebSockets, as ones that are told to go.
+/// fn graceful<S: Socket<Message>>(socket: S, draining: &Draining) -> WebSocket<S, Message> {
+///     let closing = draining.closing(ClosePolicy::default());
+///     WebSocket::new(socket, closing, |close| Message::Close {
+///         code: close.code,
+///         reason: close.reason,
+///     })
+/// }
+///
+/// /// Greets each second, and leaves the rest to who reads.
+/// async fn greet<S: Socket<Message>>(mut socket: WebSocket<S, Message>) -> Result<(), S::Error> {
+///     while !socket.is_closing() && socket.get_ref().is_some() {
+///         socket.send(Message::Text("hello".to_owned())).await?;
+///         if socket.recv().await.transpose()?.is_none() {
+///             break;
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 #[must_use = "a WebSocket that is dropped is closed"]
 pub struct WebSocket<S: Socket<M>, M: Send + 'static> {
     // `None` only while it is dropped.
@@ -54,6 +101,8 @@ struct Live<S, M> {
     goodbye: Goodbye<M>,
     // The closing handshake has ended, or its time.
     over: bool,
+    // It has not been one that was kept to.
+    failed: bool,
     writer: Option<Waker>,
 }
 
@@ -74,6 +123,7 @@ impl<S: Socket<M>, M: Send + 'static> WebSocket<S, M> {
                 message,
                 goodbye: Goodbye::Unsaid,
                 over: false,
+                failed: false,
                 writer: None,
             }),
         }
@@ -125,12 +175,17 @@ impl<S: Socket<M>, M> Live<S, M> {
         }
         self.poll_goodbye(cx);
         if self.closing.poll_limit(cx).is_ready() {
+            // What we had to say has been said, if the client has taken it.
+            self.failed |= !matches!(self.goodbye, Goodbye::Said);
             self.end();
             return Poll::Ready(None);
         }
         let item = ready!(Pin::new(&mut self.inner).poll_next(cx));
-        match item {
-            Some(_) => self.closing.touch(),
+        match &item {
+            Some(got) => {
+                self.failed |= got.is_err();
+                self.closing.touch();
+            }
             None => self.end(),
         }
         Poll::Ready(item)
@@ -142,6 +197,9 @@ impl<S: Socket<M>, M> Live<S, M> {
 
     fn end(&mut self) {
         self.over = true;
+        if !self.failed {
+            self.closing.end_well();
+        }
         self.wake_the_writer();
     }
 

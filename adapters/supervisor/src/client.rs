@@ -19,6 +19,21 @@ const LONGEST_EVENT: usize = 16 * 1024 * 1024;
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// Asks the service behind a control socket. It blocks.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use handover::control::Request;
+/// use handover_supervisor::Client;
+///
+/// let client = Client::new("/run/no-such-service.control");
+/// let deadline = Instant::now() + Duration::from_secs(1);
+/// let error = client.ask(&Request::Status, deadline).unwrap_err();
+/// assert!(error.is_unreachable());
+/// assert!(error.to_string().contains(&client.path().display().to_string()), "{error}");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client {
     path: PathBuf,
@@ -100,6 +115,26 @@ fn left(deadline: Instant) -> Result<Duration, Error> {
 }
 
 /// The lines of an answer, as they come. The last of them is the outcome.
+///
+/// # Examples
+///
+/// ```
+/// use handover::control::Event;
+/// use handover_supervisor::{Error, Events};
+///
+/// /// Follows an upgrade to its outcome.
+/// fn follow(events: Events) -> Result<bool, Error> {
+///     for event in events {
+///         match event? {
+///             Event::Initialising { text, .. } => println!("{text}"),
+///             Event::Serving { .. } => return Ok(true),
+///             Event::Failed { message, .. } | Event::Refused { message, .. } => println!("{message}"),
+///             _ => {}
+///         }
+///     }
+///     Ok(false)
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "the outcome is in the last event"]
 pub struct Events {

@@ -3,6 +3,20 @@
 use std::{error::Error as StdError, fmt, io, path::Path};
 
 /// Why a service could not be asked, or gave no outcome. What it was asked for goes on.
+///
+/// # Examples
+///
+/// ```
+/// use handover_supervisor::Error;
+///
+/// /// Whether the service may have done what it was asked for.
+/// fn may_have_begun(error: &Error) -> bool {
+///     if error.is_timeout() {
+///         println!("it is not done yet");
+///     }
+///     error.is_lost() || error.is_timeout() || !error.is_unreachable()
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,

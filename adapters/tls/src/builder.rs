@@ -8,6 +8,25 @@ use crate::{
 };
 
 /// Sets up a [`Tls`]; made by [`Tls::builder`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// use handover_tls::{TicketKeys, Tls};
+///
+/// let tls = Tls::builder("cert.pem", "key.pem")
+///     .alpn(["http/1.1"])
+///     .require_client_certificates("clients.pem")
+///     .tickets(TicketKeys::with_period(Duration::from_secs(3600))?)
+///     .handshake_timeout(Duration::from_secs(5))
+///     .load()?;
+/// println!("{tls:?}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is loaded"]
 pub struct Builder {
@@ -49,6 +68,24 @@ impl Builder {
 
     /// Asks clients for a certificate. One for which no one in this file vouches is refused; clients
     /// without one are served, and the handler [sees](crate::TlsInfo::client_certificates) which.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::Connection;
+    /// use handover_tls::{Error, Tls, TlsInfo};
+    ///
+    /// fn tls() -> Result<Tls, Error> {
+    ///     Tls::builder("cert.pem", "key.pem")
+    ///         .request_client_certificates("clients.pem")
+    ///         .load()
+    /// }
+    ///
+    /// /// What is open to everybody, and what is not.
+    /// fn may_write(connection: &std::sync::Arc<Connection>) -> bool {
+    ///     TlsInfo::of(connection).is_some_and(|tls| !tls.client_certificates().is_empty())
+    /// }
+    /// ```
     pub fn request_client_certificates(mut self, authorities: impl Into<PathBuf>) -> Self {
         self.clients = Some(Clients {
             ca: authorities.into(),

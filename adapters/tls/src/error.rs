@@ -3,6 +3,15 @@
 use std::{error, fmt, path::Path};
 
 /// A certificate, key or setting that cannot be used. Its text names the file.
+///
+/// # Examples
+///
+/// ```
+/// use handover_tls::{Error, Tls};
+///
+/// let error: Error = Tls::builder("/no/such/cert.pem", "/no/such/key.pem").load().unwrap_err();
+/// assert!(error.to_string().contains("/no/such/cert.pem"), "{error}");
+/// ```
 #[derive(Debug)]
 pub struct Error {
     message: String,

@@ -62,6 +62,24 @@ impl TlsInfo {
     }
 
     /// The version of TLS.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover_tls::TlsInfo;
+    ///
+    /// /// A line for the access log.
+    /// fn describe(tls: &TlsInfo) -> String {
+    ///     format!(
+    ///         "{:?}, {:?}, {} for {}{}",
+    ///         tls.version(),
+    ///         tls.cipher_suite().map(|suite| suite.suite()),
+    ///         String::from_utf8_lossy(tls.alpn().unwrap_or(b"nothing agreed")),
+    ///         tls.server_name().unwrap_or("no name"),
+    ///         if tls.is_resumed() { ", resumed" } else { "" },
+    ///     )
+    /// }
+    /// ```
     #[must_use]
     pub fn version(&self) -> Option<ProtocolVersion> {
         self.version

@@ -33,6 +33,10 @@
 //!
 //! The cryptography is *ring*'s, which needs no more than a C compiler to build. With
 //! [`Tls::new`] it is what you like.
+//!
+//! # Features
+//!
+//! None. The adapters for frameworks have this crate behind their feature `tls`.
 
 mod builder;
 mod error;

@@ -17,6 +17,21 @@ use crate::{Tls, TlsStream};
 /// In an upgrade its connections are not moved, since their state is in this process; the report
 /// counts them as [`Stays::Tls`]. They are told to go elsewhere, served until the announce window is
 /// over, and closed; and come back by a handshake that [resumes](crate::TicketKeys) their session.
+///
+/// # Examples
+///
+/// ```
+/// use handover::Accept;
+/// use handover_tls::{Tls, TlsListener};
+/// use tokio::net::TcpListener;
+///
+/// async fn listen(tls: &Tls) -> std::io::Result<TlsListener<TcpListener>> {
+///     let mut listener = tls.accept(TcpListener::bind("127.0.0.1:0").await?);
+///     listener.get_mut().set_ttl(64)?;
+///     println!("{}, which is {}", listener.local_addr()?, listener.get_ref().local_addr()?);
+///     Ok(listener)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct TlsListener<A> {
     listener: A,

@@ -18,6 +18,28 @@ use crate::{TicketKeys, Tls, TlsListener};
 /// # Errors
 ///
 /// As for [`handover::run`], or if a file cannot be used.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::convert::Infallible;
+///
+/// use handover_hyper::RequestBody;
+/// use http::{Request, Response};
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), handover::Error> {
+///     let hello = tower::service_fn(async |_: Request<RequestBody>| {
+///         Ok::<_, Infallible>(Response::new(String::from("hello")))
+///     });
+///     handover_tls::run("0.0.0.0:443", "cert.pem", "key.pem", async |listener, graceful| {
+///         let server = handover_hyper::serve(listener, hello).with_graceful(graceful);
+///         Ok(async move { Ok(server.await?) })
+///     })
+///     .await?;
+///     Ok(())
+/// }
+/// ```
 pub async fn run<F, S>(
     address: impl ToString,
     certificate: impl Into<PathBuf>,

@@ -37,8 +37,28 @@ use crate::{Tls, TlsInfo, socket::Socket};
 /// handshake ([`Kind::Handshake`](handover::Kind::Handshake)), from the first byte of its client on. If it fails, or takes longer
 /// than [it may](crate::Builder::handshake_timeout), reading fails, and this connection alone is over.
 ///
-/// Shutting it down sends close_notify; or just ends it, where the handshake is not done.
-pub struct TlsStream<Io> {
+/// Shutting it down sends close_notify; or just ends it, where the handshake is not done. Dropping it
+/// does so only if what was spoken over it [has ended well](Connection::end_well): what was broken off
+/// is not to look complete.
+///
+/// # Examples
+///
+/// ```
+/// use handover_tls::TlsStream;
+/// use tokio::{io::AsyncWriteExt, net::TcpStream};
+///
+/// /// Serves a protocol of its own, on this thread's runtime.
+/// async fn serve(stream: TlsStream<TcpStream>) -> std::io::Result<()> {
+///     let mut stream = stream.try_map_io(|io| TcpStream::from_std(io.into_std()?))?;
+///     assert!(stream.info().is_none(), "nobody has read or written yet");
+///     stream.handshake().await?;
+///     let resumed = stream.info().is_some_and(|tls| tls.is_resumed());
+///     let greeting = if resumed { "welcome back\n" } else { "hello\n" };
+///     stream.write_all(greeting.as_bytes()).await?;
+///     stream.shutdown().await
+/// }
+/// ```
+pub struct TlsStream<Io: AsyncRead + AsyncWrite + Unpin> {
     state: State<Io>,
     connection: Option<Arc<Connection>>,
 }
@@ -94,13 +114,12 @@ where
     /// # Errors
     ///
     /// What `change` fails with; the connection is lost then.
-    pub fn try_map_io(self, change: impl FnOnce(Io) -> io::Result<Io>) -> io::Result<Self> {
-        let Self { state, connection } = self;
-        let state = match state {
+    pub fn try_map_io(mut self, change: impl FnOnce(Io) -> io::Result<Io>) -> io::Result<Self> {
+        self.state = match mem::replace(&mut self.state, State::Gone) {
             State::Waiting(io, tls) => State::Waiting(change(io)?, tls),
             other => other,
         };
-        Ok(Self { state, connection })
+        Ok(self)
     }
 
     /// What was agreed; `None` while the handshake is not done.
@@ -319,7 +338,21 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<Io> {
     }
 }
 
-impl<Io> fmt::Debug for TlsStream<Io> {
+impl<Io: AsyncRead + AsyncWrite + Unpin> Drop for TlsStream<Io> {
+    fn drop(&mut self) {
+        let known = self.connection.as_ref();
+        if let State::Open(stream) = &mut self.state
+            && known.is_some_and(|known| known.has_ended_well())
+        {
+            // Some 30 bytes, for which there is room where the client takes what it is sent. Nobody
+            // is left who could wait for it. Sent already, it is not sent again.
+            let mut cx = Context::from_waker(Waker::noop());
+            let _ = Pin::new(&mut **stream).poll_shutdown(&mut cx);
+        }
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> fmt::Debug for TlsStream<Io> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Waiting(..) => "waiting",

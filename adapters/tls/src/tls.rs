@@ -59,6 +59,33 @@ impl Tls {
     ///
     /// Nothing in it is changed: set its `alpn_protocols`, and its `ticketer` to
     /// [one of ours](crate::TicketKeys::ticketer) if sessions are to outlive an upgrade.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    ///
+    /// use handover_tls::{TicketKeys, Tls};
+    /// use handover_tls::rustls::{ServerConfig, crypto::ring, server::ResolvesServerCertUsingSni};
+    ///
+    /// let keys = TicketKeys::new()?;
+    /// let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    ///     .with_safe_default_protocol_versions()?
+    ///     .with_no_client_auth()
+    ///     .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+    /// config.ticketer = keys.ticketer(b"no client certificates");
+    /// config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    /// let tls = Tls::new(Arc::new(config.clone()));
+    /// assert!(tls.reload().is_err(), "there are no files");
+    ///
+    /// // With other certificates, say.
+    /// config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    /// tls.set_config(Arc::new(config));
+    /// assert_eq!(tls.config().alpn_protocols.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn new(config: Arc<ServerConfig>) -> Self {
         Self::of(None, config, HANDSHAKE_TIMEOUT)
@@ -91,6 +118,20 @@ impl Tls {
     ///
     /// If a file cannot be used: then everything stays as it was. Or if there are no files, because
     /// this was [made](Self::new) of a configuration.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover_tls::Tls;
+    ///
+    /// /// What a program's own command to renew does.
+    /// fn renew(tls: &Tls) {
+    ///     match tls.reload() {
+    ///         Ok(()) => println!("the next handshake shows the new certificate"),
+    ///         Err(error) => eprintln!("everything stays as it was: {error}"),
+    ///     }
+    /// }
+    /// ```
     pub fn reload(&self) -> Result<(), Error> {
         let Some(files) = &self.0.files else {
             let message = "there are no files to read anew: use `set_config`";

@@ -4,15 +4,15 @@ use std::{
     error::Error,
     fmt,
     future::Future,
-    net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use handover::Address;
+use handover::{Address, Connection};
 use handover_hyper::RequestBody;
-use http::{HeaderMap, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
@@ -30,25 +30,68 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 const TIMEOUT: &str = "grpc-timeout";
 
 /// A response body that can be served. Implemented for all that qualify.
+///
+/// # Examples
+///
+/// ```
+/// use handover_tonic::GrpcBody;
+/// use http::Response;
+///
+/// /// A middleware of one's own: it keeps what the loop asks of an answer.
+/// fn tagged<B: GrpcBody>(mut answer: Response<B>) -> Response<B> {
+///     answer.headers_mut().insert("x-served-by", http::HeaderValue::from_static("here"));
+///     answer
+/// }
+///
+/// let answer = tagged(Response::new(tonic::body::Body::empty()));
+/// assert_eq!(answer.headers()["x-served-by"], "here");
+/// ```
 pub trait GrpcBody: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}
 
 impl<B> GrpcBody for B where B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}
 
 /// A gRPC service that can be served by Handover's loop. Made by [`serve`](crate::serve).
+///
+/// # Examples
+///
+/// ```
+/// use handover::Graceful;
+/// use handover_hyper::Serve;
+/// use handover_tonic::App;
+/// use tokio::net::TcpListener;
+/// use tonic::service::Routes;
+///
+/// /// What is the same for each listener of a service.
+/// fn server(listener: TcpListener, routes: Routes, graceful: &Graceful) -> Serve<TcpListener, App<Routes>> {
+///     handover_tonic::serve(listener, routes)
+///         .with_graceful(graceful.clone())
+///         .max_connections(10_000)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct App<S> {
     inner: DrainService<S>,
-    // Of the listener, where that is an address of a connection too.
-    local: Option<SocketAddr>,
 }
 
 impl<S> App<S> {
-    pub(crate) fn new(inner: S, local: Option<Address>) -> Self {
-        let local = local.as_ref().and_then(Address::as_socket_addr);
+    pub(crate) fn new(inner: S) -> Self {
         Self {
             inner: DrainService::new(inner, None),
-            local: specific(local),
         }
+    }
+}
+
+/// Puts there what tonic's `Request::remote_addr` looks for; the listener's address is that of a
+/// connection only where it is one address.
+pub(crate) fn connect_info(
+    local: Option<Address>,
+) -> impl Fn(&Arc<Connection>, &mut Extensions) + Send + Sync + 'static {
+    let local_addr = specific(local.as_ref().and_then(Address::as_socket_addr));
+    move |connection, extensions| {
+        extensions.insert(TcpConnectInfo {
+            local_addr,
+            remote_addr: connection.peer().as_socket_addr(),
+        });
     }
 }
 
@@ -66,12 +109,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
-        let remote = request.body().connection().peer().as_socket_addr();
-        request.extensions_mut().insert(TcpConnectInfo {
-            local_addr: self.local,
-            remote_addr: remote,
-        });
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let request = request.map(Body::new);
         let timeout = timeout(request.headers());
         AppFuture {
@@ -83,6 +121,27 @@ where
 
 pin_project! {
     /// Response future of [`App`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover_tonic::{AppFuture, GrpcBody, ResponseBody};
+    /// use http::Response;
+    ///
+    /// /// What a middleware around an `App` awaits.
+    /// async fn logged<F, B, E>(
+    ///     future: AppFuture<F>,
+    /// ) -> Result<Response<ResponseBody<B>>, std::convert::Infallible>
+    /// where
+    ///     AppFuture<F>: Future<Output = Result<Response<ResponseBody<B>>, std::convert::Infallible>>,
+    ///     B: GrpcBody,
+    ///     F: Future<Output = Result<Response<B>, E>>,
+    /// {
+    ///     let answer = future.await?;
+    ///     println!("{}", answer.status());
+    ///     Ok(answer)
+    /// }
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct AppFuture<F> {
         #[pin]

@@ -17,6 +17,17 @@ use crate::{moment::Moment, request::Call, service::is_cut, status};
 pin_project! {
     /// Response body of [`DrainService`](crate::DrainService). At the cut it ends with `UNAVAILABLE`
     /// in trailers, after the message under way.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover_tonic::ResponseBody;
+    /// use http_body::Body;
+    ///
+    /// // The body of an answer that is a status and nothing else.
+    /// let empty = ResponseBody::<tonic::body::Body>::default();
+    /// assert!(empty.is_end_stream());
+    /// ```
     pub struct ResponseBody<B> {
         #[pin]
         inner: Option<B>,

@@ -138,6 +138,20 @@ impl<A: Accept> fmt::Debug for Incoming<A> {
 }
 
 /// A tracked connection, of which tonic's requests know the addresses.
+///
+/// # Examples
+///
+/// ```
+/// use std::net::SocketAddr;
+///
+/// use handover_tonic::foreign::Conn;
+/// use tokio::net::TcpStream;
+///
+/// /// Which address of ours a client has connected to.
+/// fn local(io: &Conn<TcpStream>) -> std::io::Result<SocketAddr> {
+///     io.get_ref().get_ref().local_addr()
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Conn<Io> {
     io: GoawayGate<Tracked<Io>>,

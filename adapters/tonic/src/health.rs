@@ -26,6 +26,15 @@ const ALL: &str = "";
 /// ```
 ///
 /// For services with a health of their own, see [`Health`].
+///
+/// # Examples
+///
+/// ```
+/// use tonic::service::Routes;
+///
+/// let routes = Routes::new(handover_tonic::health());
+/// # drop(routes);
+/// ```
 #[must_use]
 pub fn health() -> HealthServer<Health> {
     Health::new().server()
@@ -77,6 +86,24 @@ impl Health {
     }
 
     /// Says that a service serves.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover_tonic::{Health, health};
+    /// use tonic::service::Routes;
+    ///
+    /// /// With the name of each service, as tonic's generated code knows it.
+    /// fn routes() -> Routes {
+    ///     fn of<S: tonic::server::NamedService>(_: &S, health: Health) -> Health {
+    ///         health.serving::<S>()
+    ///     }
+    ///     let reflection = health(); // stands for a service of yours
+    ///     let health = of(&reflection, Health::new());
+    ///     Routes::new(health.server()).add_service(reflection)
+    /// }
+    /// # drop(routes);
+    /// ```
     #[must_use]
     pub fn serving<S: NamedService>(self) -> Self {
         self.set(S::NAME, ServingStatus::Serving);
@@ -185,6 +212,26 @@ async fn phase(phases: Option<&mut Phases>) -> Phase {
 }
 
 /// The statuses of one service, as they change. Returned by a `Watch` of [`Health`].
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tonic::Status> {
+/// use futures_util::StreamExt;
+/// use handover_tonic::{Health, WatchStream};
+/// use tonic::Request;
+/// use tonic_health::{ServingStatus, pb::{HealthCheckRequest, health_server::Health as _}};
+///
+/// let health = Health::new();
+/// health.set("search", ServingStatus::Serving);
+/// let request = Request::new(HealthCheckRequest { service: "search".to_owned() });
+/// let mut watch: WatchStream = health.watch(request).await?.into_inner();
+/// let now = watch.next().await.expect("it does not end by itself")?;
+/// assert_eq!(now.status, ServingStatus::Serving as i32);
+/// # Ok(())
+/// # }
+/// ```
 pub struct WatchStream(
     Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send + 'static>>,
 );

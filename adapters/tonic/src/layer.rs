@@ -14,6 +14,20 @@ use crate::service::DrainService;
 /// to go, or, on a loop that does not say when that is, after the drain begins. Under
 /// [`serve`](crate::serve) all that is there without it; under tonic's own server, see
 /// [`foreign`](crate::foreign).
+///
+/// # Examples
+///
+/// ```
+/// use handover::Graceful;
+/// use handover_tonic::DrainLayer;
+/// use tonic::transport::Server;
+///
+/// let graceful = Graceful::new();
+/// let router = Server::builder()
+///     .layer(DrainLayer::new(graceful.clone()))
+///     .add_service(handover_tonic::health());
+/// # drop(router);
+/// ```
 #[derive(Clone, Debug)]
 pub struct DrainLayer {
     graceful: GracefulLayer,
@@ -37,6 +51,33 @@ impl DrainLayer {
     /// Off by default, and rarely right: after GOAWAY only those calls come that were on their way,
     /// and a client without a retry policy reports each refusal as an error. It is for services
     /// whose calls take longer than the deadline leaves.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::{convert::Infallible, time::Duration};
+    ///
+    /// use handover::Graceful;
+    /// use handover_tonic::DrainLayer;
+    /// use http::{Request, Response};
+    /// use tonic::{Code, Status, body::Body};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// let graceful = Graceful::new();
+    /// let _work = graceful.guard();
+    /// let service = DrainLayer::new(graceful.clone())
+    ///     .refuse_while_draining(Duration::from_millis(200))
+    ///     .layer(service_fn(async |_: Request<Body>| {
+    ///         Ok::<_, Infallible>(Response::new(Body::empty()))
+    ///     }));
+    /// graceful.drain();
+    /// let answer = service.oneshot(Request::new(Body::empty())).await.unwrap();
+    /// let status = Status::from_header_map(answer.headers()).unwrap();
+    /// assert_eq!(status.code(), Code::Unavailable);
+    /// # }
+    /// ```
     #[must_use]
     pub fn refuse_while_draining(mut self, pushback: Duration) -> Self {
         self.pushback = Some(pushback);

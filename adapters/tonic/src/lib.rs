@@ -113,7 +113,8 @@ where
     S: Service<Request<Body>>,
 {
     let local = listener.local_addr().ok();
-    handover_hyper::serve(listener, App::new(routes, local))
+    handover_hyper::serve(listener, App::new(routes))
+        .with_connection_extensions(app::connect_info(local))
         .http2_only()
         .http2(|http2| {
             // As gRPC has it: a client's streams are limited by the client.

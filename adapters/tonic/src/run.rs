@@ -62,6 +62,19 @@ where
 /// # Errors
 ///
 /// As for [`run`], or if a file cannot be used.
+///
+/// # Examples
+///
+/// ```no_run
+/// use tonic::service::Routes;
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), handover::Error> {
+///     let routes = Routes::new(handover_tonic::health());
+///     handover_tonic::run_tls("0.0.0.0:443", "cert.pem", "key.pem", routes).await?;
+///     Ok(())
+/// }
+/// ```
 #[cfg(feature = "tls")]
 pub async fn run_tls<S, B>(
     address: impl ToString,

@@ -30,6 +30,22 @@ const HEALTH: &str = "/grpc.health.";
 /// Gives a drain gRPC's answers. Made by [`DrainLayer`](crate::DrainLayer).
 ///
 /// What drains is the token in a call's extensions.
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Graceful, GracefulService};
+/// use handover_tonic::{DrainLayer, DrainService};
+/// use tower::Layer;
+///
+/// // A `GracefulLayer`'s service is around it, which counts the calls.
+/// let layer = DrainLayer::new(Graceful::new());
+/// let counted: GracefulService<DrainService<String>> = layer.layer("the service".to_owned());
+/// let mut service = counted.into_inner();
+/// assert_eq!(service.get_ref(), "the service");
+/// service.get_mut().push_str(", changed");
+/// assert_eq!(service.into_inner(), "the service, changed");
+/// ```
 #[derive(Clone, Debug)]
 pub struct DrainService<S> {
     inner: S,
@@ -106,6 +122,23 @@ where
 
 pin_project! {
     /// Response future of [`DrainService`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover_tonic::{ResponseBody, ResponseFuture};
+    /// use http::Response;
+    ///
+    /// /// What a middleware around a `DrainService` awaits.
+    /// async fn logged<F, B, E>(future: ResponseFuture<F>) -> Result<Response<ResponseBody<B>>, E>
+    /// where
+    ///     ResponseFuture<F>: Future<Output = Result<Response<ResponseBody<B>>, E>>,
+    /// {
+    ///     let answer = future.await?;
+    ///     println!("{}", answer.status());
+    ///     Ok(answer)
+    /// }
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]

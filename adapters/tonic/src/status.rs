@@ -19,6 +19,18 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 ///
 /// For handlers that end their streams themselves; [`EndOnDrain`](crate::EndOnDrain) does it for
 /// others.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tonic::Code;
+///
+/// let status = handover_tonic::server_draining(Duration::from_secs(2));
+/// assert_eq!(status.code(), Code::Unavailable);
+/// assert_eq!(status.message(), "server draining");
+/// ```
 #[must_use]
 pub fn server_draining(retry_after: Duration) -> Status {
     let details = ErrorDetails::with_retry_info(Some(retry_after));

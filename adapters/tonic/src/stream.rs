@@ -91,6 +91,28 @@ impl<S> EndOnDrain<S> {
     }
 
     /// After which time the client may come back. Default zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::time::Duration;
+    ///
+    /// use futures_util::{StreamExt, stream};
+    /// use handover::Graceful;
+    /// use handover_tonic::EndOnDrain;
+    /// use tonic::{Code, Status};
+    ///
+    /// let graceful = Graceful::new();
+    /// let ticks = stream::pending::<Result<u64, Status>>();
+    /// let mut ticks = EndOnDrain::new(ticks, &graceful).retry_after(Duration::from_secs(2));
+    /// let _call = graceful.guard();
+    /// graceful.drain();
+    /// let end = ticks.next().await.expect("a stream ends with a status").unwrap_err();
+    /// assert_eq!(end.code(), Code::Unavailable);
+    /// # }
+    /// ```
     pub fn retry_after(mut self, time: Duration) -> Self {
         self.retry_after = time;
         self

@@ -23,12 +23,47 @@ pub fn remote() -> impl Filter<Extract = (Option<SocketAddr>,), Error = Infallib
 }
 
 /// The address of the client over any socket; `None` under a server that is not Handover's.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use handover::Address;
+/// use warp::Filter;
+///
+/// let route = handover_warp::peer().map(|peer: Option<Address>| match peer {
+///     Some(peer) => format!("from {peer}"),
+///     None => "from somewhere".to_owned(),
+/// });
+/// // Under a test there is no connection.
+/// let answer = warp::test::request().reply(&route).await;
+/// assert_eq!(answer.body(), "from somewhere");
+/// # }
+/// ```
 pub fn peer() -> impl Filter<Extract = (Option<Address>,), Error = Infallible> + Copy {
     warp::ext::optional::<Arc<Connection>>()
         .map(|of: Option<Arc<Connection>>| of.map(|connection| connection.peer().clone()))
 }
 
 /// The token of the server. Under a server that is not Handover's, one that never drains.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use handover::Graceful;
+/// use warp::Filter;
+///
+/// let route = handover_warp::graceful().map(|graceful: Graceful| match graceful.remaining() {
+///     Some(left) => format!("going, in {left:?} at the latest"),
+///     None => "here to stay".to_owned(),
+/// });
+/// let answer = warp::test::request().reply(&route).await;
+/// assert_eq!(answer.body(), "here to stay");
+/// # }
+/// ```
 pub fn graceful() -> impl Filter<Extract = (Graceful,), Error = Infallible> + Copy {
     warp::ext::optional::<Graceful>().map(Option::unwrap_or_default)
 }

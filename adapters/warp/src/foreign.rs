@@ -57,6 +57,18 @@ use warp::{Reply, reply::Response};
 /// # Errors
 ///
 /// If it is a Unix listener.
+///
+/// # Examples
+///
+/// ```
+/// # async fn example(generation: handover::Generation) -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = generation.listen("127.0.0.1:3000").await?;
+/// generation.ready().await?;
+/// let listener: tokio::net::TcpListener = handover_warp::foreign::tcp(listener).await?;
+/// println!("warp is given {}", listener.local_addr()?);
+/// # Ok(())
+/// # }
+/// ```
 #[cfg(unix)]
 pub async fn tcp(mut listener: handover::Listener) -> io::Result<tokio::net::TcpListener> {
     listener.opened().await;
@@ -69,6 +81,18 @@ pub async fn tcp(mut listener: handover::Listener) -> io::Result<tokio::net::Tcp
 /// # Errors
 ///
 /// If it is a TCP listener.
+///
+/// # Examples
+///
+/// ```
+/// # async fn example(generation: handover::Generation) -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = generation.listen("unix:/run/app.sock").await?;
+/// generation.ready().await?;
+/// let listener: tokio::net::UnixListener = handover_warp::foreign::unix(listener).await?;
+/// println!("warp is given {:?}", listener.local_addr()?);
+/// # Ok(())
+/// # }
+/// ```
 #[cfg(unix)]
 pub async fn unix(mut listener: handover::Listener) -> io::Result<tokio::net::UnixListener> {
     listener.opened().await;
@@ -85,6 +109,26 @@ fn unfit(listener: &handover::Listener, why: &str) -> io::Error {
 /// What to map each reply by, so that clients are told of a drain.
 ///
 /// HTTP/2 has no such header; warp takes it off.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use handover::Graceful;
+/// use handover_warp::foreign;
+/// use warp::Filter;
+///
+/// let graceful = Graceful::new();
+/// let _work = graceful.guard();
+/// let app = warp::any().map(|| "hello").map(foreign::announcing(&graceful));
+/// let answer = warp::test::request().reply(&app).await;
+/// assert!(!answer.headers().contains_key("connection"));
+/// graceful.drain();
+/// let answer = warp::test::request().reply(&app).await;
+/// assert_eq!(answer.headers()["connection"], "close");
+/// # }
+/// ```
 pub fn announcing<R: Reply>(
     graceful: &Graceful,
 ) -> impl Fn(R) -> Response + Clone + Send + Sync + 'static + use<R> {
@@ -103,6 +147,24 @@ pub fn announcing<R: Reply>(
 /// The shutdown signal for warp's `graceful`: it ends when the announce window of the drain is over.
 ///
 /// If a successor dies within the window, warp serves on.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::time::Duration;
+///
+/// use handover::Graceful;
+/// use handover_warp::foreign;
+///
+/// let graceful = Graceful::builder().announce(Duration::from_millis(20)).build();
+/// let signal = foreign::signal(&graceful);
+/// let warp = tokio::spawn(graceful.track("warp", signal));
+/// graceful.drain();
+/// assert_eq!(warp.await.unwrap(), Some(()));
+/// # }
+/// ```
 pub fn signal(graceful: &Graceful) -> impl Future<Output = ()> + Send + use<> {
     let graceful = graceful.clone();
     async move { while !graceful.announced().await {} }

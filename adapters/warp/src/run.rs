@@ -56,6 +56,19 @@ where
 /// # Errors
 ///
 /// As for [`run`], or if a file cannot be used.
+///
+/// # Examples
+///
+/// ```no_run
+/// use warp::Filter;
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), handover::Error> {
+///     let hello = warp::any().map(|| "hello");
+///     handover_warp::run_tls("0.0.0.0:443", "cert.pem", "key.pem", hello).await?;
+///     Ok(())
+/// }
+/// ```
 #[cfg(feature = "tls")]
 pub async fn run_tls<F>(
     address: impl ToString,

@@ -35,6 +35,34 @@ where
 }
 
 /// A filter that is to be served; made by [`serve`].
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::Graceful;
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
+/// use warp::Filter;
+///
+/// let graceful = Graceful::new();
+/// let hello = handover_warp::serve(warp::any().map(|| "hello"));
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let address = listener.local_addr()?;
+/// let server = hello.incoming(listener).with_graceful(graceful.clone());
+/// let server = tokio::spawn(server.into_future());
+///
+/// let mut client = TcpStream::connect(address).await?;
+/// client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer).await?;
+/// assert!(answer.ends_with("hello"), "{answer}");
+///
+/// graceful.drain();
+/// assert!(server.await??.is_complete());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "servers do nothing unless they are given a listener and awaited"]
 pub struct Server<F> {
@@ -52,6 +80,20 @@ where
     ///
     /// If the address cannot be listened on, or what a predecessor or supervisor left cannot be
     /// used. Where warp's own `run` panics.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use warp::Filter;
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> Result<(), handover::Error> {
+    ///     let hello = warp::any().map(|| "hello");
+    ///     let report = handover_warp::serve(hello).run(([127, 0, 0, 1], 3030)).await?;
+    ///     println!("{report}");
+    ///     Ok(())
+    /// }
+    /// ```
     #[cfg(unix)]
     pub async fn run(
         self,
@@ -65,6 +107,21 @@ where
     /// # Errors
     ///
     /// If it cannot be listened on. Where warp's own `bind` panics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # async fn example() -> std::io::Result<()> {
+    /// use handover::Graceful;
+    /// use warp::Filter;
+    ///
+    /// let hello = handover_warp::serve(warp::any().map(|| "hello"));
+    /// let server = hello.bind(([127, 0, 0, 1], 3030)).await?;
+    /// let report = server.with_graceful(Graceful::new()).await?;
+    /// println!("{report}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn bind(
         self,
         address: impl Into<SocketAddr>,

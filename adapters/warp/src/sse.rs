@@ -28,6 +28,27 @@ use warp::{Reply, reply::Response};
 /// A stream that begins in a drain is served, and has its turn after the others.
 ///
 /// `sse` is what `warp::sse::reply` makes, or any reply of its type, `text/event-stream`.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::convert::Infallible;
+///
+/// use futures_util::stream;
+/// use handover::Draining;
+/// use handover_warp::sse;
+/// use warp::{Filter, sse::Event};
+///
+/// let events = handover_warp::draining().map(|draining: Draining| {
+///     let hello = stream::iter([Ok::<_, Infallible>(Event::default().data("hello"))]);
+///     sse::graceful(warp::sse::reply(hello), &draining)
+/// });
+/// let answer = warp::test::request().reply(&events).await;
+/// assert_eq!(answer.body(), "data:hello\n\n");
+/// # }
+/// ```
 pub fn graceful(sse: impl Reply, draining: &Draining) -> Response {
     let (parts, body) = sse.into_response().into_parts();
     let events = draining.events(BodyDataStream::new(body));

@@ -36,11 +36,49 @@ pub type GracefulSocket = handover_hyper::websocket::WebSocket<WebSocket, Messag
 ///
 /// While it is open it holds the drain open, and is listed by peer and path, as a
 /// [`Kind::WebSocket`](handover::Kind::WebSocket).
+///
+/// # Examples
+///
+/// ```
+/// use handover::Draining;
+/// use handover_warp::ws;
+/// use warp::ws::WebSocket;
+///
+/// /// Echoes what is said.
+/// async fn echo(socket: WebSocket, draining: Draining) {
+///     let mut socket = ws::graceful(socket, &draining);
+///     while let Some(Ok(message)) = socket.recv().await {
+///         if message.is_text() && socket.send(message).await.is_err() {
+///             return;
+///         }
+///     }
+/// }
+/// ```
 pub fn graceful(socket: WebSocket, draining: &Draining) -> GracefulSocket {
     graceful_with(socket, draining, ClosePolicy::default())
 }
 
 /// The same with another code, reason, or time to answer.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use handover::{ClosePolicy, Draining};
+/// use handover_warp::ws;
+/// use warp::ws::WebSocket;
+///
+/// async fn ticker(socket: WebSocket, draining: Draining) {
+///     let policy = ClosePolicy::default()
+///         .with_reason("a new release")
+///         .with_limit(Duration::from_secs(1));
+///     let mut socket = ws::graceful_with(socket, &draining, policy);
+///     while let Some(Ok(message)) = socket.recv().await {
+///         println!("{message:?}");
+///     }
+/// }
+/// ```
 pub fn graceful_with(
     socket: WebSocket,
     draining: &Draining,

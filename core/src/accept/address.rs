@@ -12,6 +12,21 @@ use std::{
 /// Its text is what a user writes to listen there: `127.0.0.1:80`, `[::1]:80`, `unix:/run/app.sock`,
 /// `unix:@name` for Linux's abstract names. The client end of a Unix connection has no name and
 /// reads `unix:`.
+///
+/// # Examples
+///
+/// ```
+/// use handover::Address;
+///
+/// let tcp: Address = "127.0.0.1:80".parse()?;
+/// assert_eq!(tcp.as_socket_addr().map(|addr| addr.port()), Some(80));
+/// assert!(tcp.ip().is_some_and(|ip| ip.is_loopback()));
+///
+/// let unix: Address = "unix:/run/app.sock".parse()?;
+/// assert_eq!(unix.as_path(), Some("/run/app.sock".as_ref()));
+/// assert_eq!(unix.to_string(), "unix:/run/app.sock");
+/// # Ok::<_, std::net::AddrParseError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {

@@ -12,7 +12,7 @@ use std::{
     io,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
     },
     task::Poll,
     time::Duration,
@@ -37,11 +37,40 @@ const TRACE_CONTEXT: usize = 512;
 ///
 /// Serve loops make one for each connection they accept, keep it up to date, and put it into the
 /// extensions of its requests.
+///
+/// # Examples
+///
+/// ```
+/// use std::task::Poll;
+///
+/// use handover::{Connection, Graceful, Kind};
+///
+/// let graceful = Graceful::new();
+/// let connection = Connection::new("10.0.0.3:51234".parse()?);
+/// let holder = connection.hold(&graceful).expect("the drain is not over");
+/// assert_eq!(connection.kind(), Kind::Fresh);
+///
+/// // What a serve loop says as it goes along.
+/// connection.count_received(78);
+/// connection.begin_request("GET", "/export");
+/// connection.count_sent(&Poll::Ready(Ok(1024)));
+///
+/// // What anybody may ask, and what is listed.
+/// assert_eq!((connection.kind(), connection.requests()), (Kind::Request, 1));
+/// assert_eq!((connection.traffic().received, connection.traffic().sent), (78, 1024));
+/// assert_eq!(graceful.holders()[0].what.as_deref(), Some("GET /export"));
+///
+/// connection.set_kind(Kind::Idle);
+/// drop(holder);
+/// assert!(graceful.holders().is_empty());
+/// # Ok::<_, std::net::AddrParseError>(())
+/// ```
 #[derive(Debug)]
 pub struct Connection {
     peer: Address,
     since: Instant,
     kind: AtomicU8,
+    ended_well: AtomicBool,
     requests: AtomicU32,
     line: Line,
     traffic: Counters,
@@ -63,6 +92,24 @@ impl Connection {
     }
 
     /// A connection that a predecessor accepted this long ago, and that has sent so many requests.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::{Connection, Kind};
+    ///
+    /// let (age, requests) = (Duration::from_secs(60), 12);
+    /// let connection = Connection::adopted("10.0.0.3:51234".parse()?, age, requests);
+    /// assert_eq!((connection.kind(), connection.requests()), (Kind::Idle, 12));
+    /// assert!(connection.since().elapsed() >= age);
+    ///
+    /// // No balancer has spoken for its client, and no listener of this process has accepted it.
+    /// assert_eq!(connection.socket_peer(), connection.peer());
+    /// assert!(connection.proxied().is_none() && connection.listener().is_none());
+    /// # Ok::<_, std::net::AddrParseError>(())
+    /// ```
     #[must_use]
     pub fn adopted(peer: Address, age: Duration, requests: u32) -> Arc<Self> {
         let now = Instant::now();
@@ -75,6 +122,7 @@ impl Connection {
             peer,
             since: now.checked_sub(age).unwrap_or(now),
             kind: AtomicU8::new(kind as u8),
+            ended_well: AtomicBool::new(false),
             requests: AtomicU32::new(requests),
             line: Line::default(),
             traffic: Counters::default(),
@@ -167,8 +215,50 @@ impl Connection {
         self.kind.store(kind as u8, Ordering::Relaxed);
     }
 
+    /// Says that what was spoken over it has come to its end, as a WebSocket does by its closing
+    /// handshake: nothing more is to be sent, and nothing is missing.
+    ///
+    /// IO that was [introduced](super::Accept::introduce) and has words of its own for that says them
+    /// when it is dropped: TLS its close_notify, without which a client has to take an end for a
+    /// truncation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::Connection;
+    ///
+    /// let connection = Connection::new("10.0.0.3:51234".parse()?);
+    /// assert!(!connection.has_ended_well());
+    /// connection.end_well();
+    /// assert!(connection.has_ended_well());
+    /// # Ok::<_, std::net::AddrParseError>(())
+    /// ```
+    pub fn end_well(&self) {
+        self.ended_well.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has said [so](Self::end_well).
+    #[must_use]
+    pub fn has_ended_well(&self) -> bool {
+        self.ended_well.load(Ordering::Relaxed)
+    }
+
     /// Says that its TLS handshake is done: nothing has arrived yet. For IO that was
     /// [introduced](super::Accept::introduce).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::{Connection, Kind};
+    ///
+    /// let connection = Connection::new("10.0.0.3:51234".parse()?);
+    /// connection.set_kind(Kind::Handshake);
+    /// assert!(connection.shook_hands().is_none());
+    /// connection.end_handshake();
+    /// assert_eq!(connection.kind(), Kind::Fresh);
+    /// assert!(connection.shook_hands().is_some_and(|at| at >= connection.since()));
+    /// # Ok::<_, std::net::AddrParseError>(())
+    /// ```
     pub fn end_handshake(&self) {
         let took = u32::try_from(self.since.elapsed().as_millis()).unwrap_or(u32::MAX);
         self.handshake.store(took.max(1), Ordering::Relaxed);
@@ -193,6 +283,23 @@ impl Connection {
 
     /// Tells something of it, for [`facts`](Self::facts). For IO that was
     /// [introduced](super::Accept::introduce); the first to tell something is the only one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::Connection;
+    ///
+    /// #[derive(Debug, PartialEq)]
+    /// struct Agreed {
+    ///     alpn: &'static str,
+    /// }
+    ///
+    /// let connection = Connection::new("10.0.0.3:51234".parse()?);
+    /// connection.set_facts(Agreed { alpn: "h2" });
+    /// assert_eq!(connection.facts::<Agreed>().map(|agreed| agreed.alpn), Some("h2"));
+    /// assert_eq!(connection.facts::<String>(), None);
+    /// # Ok::<_, std::net::AddrParseError>(())
+    /// ```
     pub fn set_facts<T: Any + Send + Sync>(&self, facts: T) {
         let _ = self.facts.set(Box::new(facts));
     }
@@ -211,11 +318,36 @@ impl Connection {
     /// That is the value of a `traceparent` header (W3C Trace Context, section 3.2), or whatever else
     /// the application's tracer reads, of at most 512 bytes. The first one stays: returns false if
     /// there is one, or this one is too long.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::Connection;
+    ///
+    /// let span = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    /// let connection = Connection::new("10.0.0.3:51234".parse()?);
+    /// assert!(connection.set_trace_context(span));
+    /// assert!(!connection.set_trace_context("another"), "the first one stays");
+    /// assert_eq!(connection.trace_context(), Some(span));
+    /// # Ok::<_, std::net::AddrParseError>(())
+    /// ```
     pub fn set_trace_context(&self, context: &str) -> bool {
         context.len() <= TRACE_CONTEXT && self.trace_context.set(context.into()).is_ok()
     }
 
     /// Says that it has left HTTP, and for what. For serve loops.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::{Connection, Kind, accept::Protocol};
+    ///
+    /// let connection = Connection::new("10.0.0.3:51234".parse()?);
+    /// connection.begin_request("GET", "/chat");
+    /// connection.upgrade(Protocol::new("chat", 1));
+    /// assert_eq!(connection.kind(), Kind::Upgraded);
+    /// # Ok::<_, std::net::AddrParseError>(())
+    /// ```
     pub fn upgrade(&self, protocol: Protocol) {
         self.line.write(&[protocol.name()]);
         self.set_kind(Kind::Upgraded);

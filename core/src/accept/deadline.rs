@@ -17,6 +17,45 @@ use crate::{guard::Holder, wait::Reached};
 ///
 /// Not at the cut: for three quarters of the grace a handler's 503 or a WebSocket's close frame
 /// can still be written. One for each direction, because the two may be used by two tasks.
+///
+/// # Examples
+///
+/// ```
+/// # use std::{io, pin::Pin, task::{Context, Poll}};
+/// # use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+/// use handover::{Graceful, Holder, accept::IoDeadline};
+///
+/// /// A stream whose reads fail after the cut.
+/// struct Cuttable<Io> {
+///     io: Io,
+///     holder: Holder,
+///     reading: IoDeadline,
+/// }
+///
+/// impl<Io: AsyncRead + Unpin> AsyncRead for Cuttable<Io> {
+///     fn poll_read(
+///         self: Pin<&mut Self>,
+///         cx: &mut Context<'_>,
+///         buf: &mut ReadBuf<'_>,
+///     ) -> Poll<io::Result<()>> {
+///         let this = self.get_mut();
+///         match Pin::new(&mut this.io).poll_read(cx, buf) {
+///             Poll::Pending => this.reading.poll(&this.holder, cx).map(Err),
+///             ready => ready,
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let graceful = Graceful::new();
+/// let (_silent, io) = tokio::io::duplex(64);
+/// let holder = graceful.hold("session").expect("the drain is not over");
+/// let mut stream = Cuttable { io, holder, reading: IoDeadline::default() };
+/// graceful.cut();
+/// assert!(stream.read_u8().await.is_err());
+/// # }
+/// ```
 #[derive(Default)]
 pub struct IoDeadline {
     wait: Wait,

@@ -8,6 +8,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 ///
 /// Thousands of them that left at once would stand in the way of those that have just been answered,
 /// whose clients ask again in a moment. Whoever waits for its turn is served on meanwhile.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use futures_util::FutureExt;
+/// use handover::accept::Departures;
+///
+/// let departures = Departures::limited(1);
+/// let first = departures.next().await;
+/// assert!(departures.next().now_or_never().is_none(), "one is on its way");
+/// drop(first);
+/// departures.next().await;
+///
+/// let departures = Departures::unlimited();
+/// let both = (departures.next().await, departures.next().await);
+/// # drop(both);
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct Departures(Option<Arc<Semaphore>>);
 
@@ -49,6 +69,22 @@ impl fmt::Debug for Departures {
 }
 
 /// A turn to leave; for another one when it is dropped.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use futures_util::FutureExt;
+/// use handover::accept::{Departure, Departures};
+///
+/// let departures = Departures::limited(1);
+/// let turn: Departure = departures.next().await;
+/// let next = departures.next();
+/// drop(turn);
+/// assert!(next.now_or_never().is_some());
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropped, it lets another one leave"]
 pub struct Departure(#[allow(dead_code, reason = "it is held")] Option<OwnedSemaphorePermit>);

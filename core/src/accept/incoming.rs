@@ -22,7 +22,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::{Accept, Address, Arrival, Connection, Protocol, reactor};
+use super::{Accept, Address, Arrival, Connection, Protocol, reactor_has_looked};
 use crate::{Graceful, Guard, Phase, Phases};
 
 /// How long to wait after this host ran out of something.
@@ -36,6 +36,31 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// It holds the drain open until it is dropped, or has nothing more to accept. Programs use
 /// [`Movables`](super::Movables), and loops of a foreign server
 /// [`TrackedIncoming`](super::TrackedIncoming), which stand on it.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use handover::{Graceful, accept::{Incoming, Next}};
+/// use tokio::net::{TcpListener, TcpStream};
+///
+/// let graceful = Graceful::new();
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let mut incoming = Incoming::new(listener, &graceful, &[]);
+/// assert!(incoming.graceful().is_same_drain(&graceful));
+///
+/// let client = TcpStream::connect(incoming.get_ref().local_addr()?).await?;
+/// let Some(Next::Accepted(_io, connection)) = incoming.next(true).await else {
+///     panic!("a client has connected");
+/// };
+/// assert_eq!(connection.peer(), &client.local_addr()?.into());
+///
+/// graceful.drain();
+/// assert!(incoming.next(true).await.is_none());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Incoming<A> {
     listener: A,
     // Where that listens, for those who ask what is open.
@@ -52,6 +77,27 @@ pub struct Incoming<A> {
 }
 
 /// What comes next; see [`Incoming::next`].
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Graceful, Holder, accept::{Next, Parcel}};
+///
+/// /// Makes one of both: what is to be served, and what holds the drain open for it.
+/// async fn take<Io>(next: Next<Io>, graceful: &Graceful) -> Option<(Parcel<Io>, Holder)> {
+///     match next {
+///         Next::Accepted(io, connection) => {
+///             let holder = connection.hold(graceful)?;
+///             Some((Parcel::new(io, Vec::new(), connection), holder))
+///         }
+///         Next::Given(arrival) => {
+///             // Before the claim, so that at no moment nobody counts it.
+///             let holder = arrival.connection().hold(graceful)?;
+///             Some((arrival.claim().await, holder))
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "each is to be served, or refused")]
 pub enum Next<Io> {
@@ -218,7 +264,7 @@ impl<A: Accept> Incoming<A> {
                 Poll::Pending if is_sure => return None,
                 // A connection that has come may not have been reported yet.
                 Poll::Pending => {
-                    reactor::has_looked().await;
+                    reactor_has_looked().await;
                     is_sure = true;
                 }
             }

@@ -54,6 +54,7 @@ pub use self::{
     moving::{Arrival, Giving, MAX_STATE, MAX_UNREAD, Mover, Parcel},
     protocol::Protocol,
     proxied::Proxied,
+    reactor::reactor_has_looked,
     tracked::Tracked,
     tracked_incoming::{Taken, TrackedIncoming},
     wish::{Wish, Wishes},
@@ -74,6 +75,109 @@ pub use self::{
 ///
 /// A poll either returns a connection or leaves it in the queue, so nothing is lost by not
 /// polling again.
+///
+/// # Examples
+///
+/// A listener of a test's, without a network:
+///
+/// ```
+/// # use std::{io, task::{Context, Poll}};
+/// use handover::{Accept, Address, Graceful, accept::TrackedIncoming};
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt, DuplexStream}, sync::mpsc};
+///
+/// struct Pipes(mpsc::Receiver<DuplexStream>);
+///
+/// impl Accept for Pipes {
+///     type Io = DuplexStream;
+///
+///     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, Address)>> {
+///         match self.0.poll_recv(cx) {
+///             Poll::Ready(Some(io)) => Poll::Ready(Ok((io, Address::Unix(None)))),
+///             // Nobody will connect any more; a drain ends who waits for that.
+///             _ => Poll::Pending,
+///         }
+///     }
+///
+///     fn local_addr(&self) -> io::Result<Address> {
+///         Ok(Address::Unix(None))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (connect, pipes) = mpsc::channel(8);
+/// let mut incoming = TrackedIncoming::new(Pipes(pipes), &Graceful::new());
+/// let (mut client, server) = tokio::io::duplex(64);
+/// connect.send(server).await?;
+/// let (mut io, _peer) = incoming.next().await;
+/// io.write_all(b"hello").await?;
+/// drop(io);
+/// let mut text = String::new();
+/// client.read_to_string(&mut text).await?;
+/// assert_eq!(text, "hello");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// One around another passes on all that it does not change, or what moves and what is left over gets
+/// lost on it:
+///
+/// ```
+/// # use std::{io, sync::Arc, task::{Context, Poll}};
+/// # use handover::Stays;
+/// use handover::{Accept, Address, Connection, accept::{Arrival, Mover, Protocol}};
+///
+/// /// Says who connects.
+/// struct Logged<A>(A);
+///
+/// impl<A: Accept> Accept for Logged<A> {
+///     type Io = A::Io;
+///
+///     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(A::Io, Address)>> {
+///         self.0.poll_accept(cx)
+///     }
+///
+///     fn poll_leftover(
+///         &mut self,
+///         cx: &mut Context<'_>,
+///     ) -> Poll<Option<io::Result<(A::Io, Address)>>> {
+///         self.0.poll_leftover(cx)
+///     }
+///
+///     fn introduce(&self, io: &mut A::Io, connection: &Arc<Connection>) {
+///         println!("a connection from {}", connection.peer());
+///         self.0.introduce(io, connection);
+///     }
+///
+///     fn local_addr(&self) -> io::Result<Address> {
+///         self.0.local_addr()
+///     }
+///
+///     fn poll_adopt(&mut self, cx: &mut Context<'_>) -> Poll<Arrival<A::Io>> {
+///         self.0.poll_adopt(cx)
+///     }
+///
+///     fn adopts(&self, protocols: &[Protocol]) {
+///         self.0.adopts(protocols);
+///     }
+///
+///     fn mover(&self) -> Option<Arc<dyn Mover<A::Io>>> {
+///         self.0.mover()
+///     }
+///
+///     fn stays(&self) -> Stays {
+///         self.0.stays()
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> io::Result<()> {
+/// let listener = Logged(tokio::net::TcpListener::bind("127.0.0.1:0").await?);
+/// listener.will_adopt();
+/// assert!(listener.mover().is_none(), "no listener but a generation's has one");
+/// # Ok(())
+/// # }
+/// ```
 pub trait Accept: Send + 'static {
     /// The connection.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;

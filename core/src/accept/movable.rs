@@ -104,6 +104,35 @@ impl<Io: 'static> Movable<Io> {
     /// `mover`, as one of `protocol`; without a mover it never moves.
     ///
     /// A parcel of HTTP is a connection that begins to speak `protocol` now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use handover::{Connection, Graceful, accept::{Movable, Parcel, Protocol}};
+    /// use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    ///
+    /// let graceful = Graceful::new();
+    /// let connection = Connection::new("10.0.0.3:51234".parse()?);
+    /// let holder = connection.hold(&graceful).expect("the drain is not over");
+    /// let (mut client, io) = tokio::io::duplex(64);
+    ///
+    /// // Half a line had been read when it turned out what is spoken.
+    /// let parcel = Parcel::new(io, b"hel".to_vec(), connection);
+    /// let mut session = Movable::new(parcel, Protocol::new("lines", 2), &graceful, holder, None);
+    /// assert_eq!(session.peer().to_string(), "10.0.0.3:51234");
+    /// assert_eq!((session.protocol().name(), session.version()), ("lines", 2));
+    /// assert_eq!(session.connection().requests(), 0);
+    /// assert_eq!(session.take_state(), None, "it was accepted here");
+    ///
+    /// client.write_all(b"lo\n").await?;
+    /// let mut line = String::new();
+    /// BufReader::new(session).read_line(&mut line).await?;
+    /// assert_eq!(line, "hello\n");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(
         parcel: Parcel<Io>,
         protocol: Protocol,
@@ -121,6 +150,27 @@ impl<Io: 'static> Movable<Io> {
     }
 
     /// For serve loops: claims a connection, and makes it one that can move on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use handover::{Connection, Graceful, accept::{Arrival, Movable, Parcel, Protocol}};
+    ///
+    /// const LINES: Protocol = Protocol::new("lines", 1);
+    ///
+    /// # let (_client, io) = tokio::io::duplex(64);
+    /// # let parcel = Parcel::new(io, Vec::new(), Connection::new("10.0.0.3:51234".parse()?));
+    /// # let arrival = Arrival::new(parcel.speaking(LINES, b"7".to_vec()), async {});
+    /// // `arrival` has come by `Accept::poll_adopt`, with the state `7`.
+    /// let graceful = Graceful::new();
+    /// let holder = arrival.connection().hold(&graceful).expect("the drain is not over");
+    /// let mut session = Movable::claim(arrival, LINES, &graceful, holder, None).await;
+    /// assert_eq!(session.take_state().as_deref(), Some(&b"7"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn claim(
         arrival: Arrival<Io>,
         protocol: Protocol,
@@ -184,6 +234,17 @@ impl<Io: 'static> Movable<Io> {
 
     /// The connection below, to ask its addresses. Read from it, and what is to be read again is out
     /// of its place.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::accept::Movable;
+    /// use tokio::net::TcpStream;
+    ///
+    /// fn send_at_once(session: &Movable<TcpStream>) -> std::io::Result<()> {
+    ///     session.get_ref().set_nodelay(true)
+    /// }
+    /// ```
     pub fn get_ref(&self) -> &Io {
         self.held.get_ref()
     }

@@ -82,6 +82,21 @@ impl<A: Accept> Movables<A> {
     }
 
     /// The listener.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use handover::{Graceful, accept::{Movables, Protocol}};
+    /// use tokio::net::TcpListener;
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let sessions = Movables::new(listener, Protocol::new("lines", 1), &Graceful::new());
+    /// assert_ne!(sessions.get_ref().local_addr()?.port(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_ref(&self) -> &A {
         self.incoming.get_ref()
     }

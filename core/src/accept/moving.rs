@@ -30,6 +30,26 @@ pub const MAX_UNREAD: usize = 32 * 1024;
 pub const MAX_STATE: usize = 32 * 1024;
 
 /// A connection at a message boundary, and all that belongs to it.
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Connection, Stays, accept::{Parcel, Protocol}};
+///
+/// # let (_client, io) = tokio::io::duplex(64);
+/// let connection = Connection::new("10.0.0.3:51234".parse()?);
+/// let parcel = Parcel::new(io, b"GET / HT".to_vec(), connection);
+/// assert_eq!(parcel.protocol, Protocol::HTTP);
+///
+/// // As one of another protocol, over something that wraps the connection, and on its way back.
+/// let parcel = parcel
+///     .speaking(Protocol::new("lines", 1), b"7".to_vec())
+///     .map(tokio::io::BufReader::new)
+///     .staying(Stays::Refused);
+/// assert_eq!((parcel.unread.len(), parcel.state.len()), (8, 1));
+/// assert_eq!(parcel.stays, Some(Stays::Refused));
+/// # Ok::<_, std::net::AddrParseError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Parcel<Io> {
@@ -94,6 +114,57 @@ impl<Io> Parcel<Io> {
 
 /// Gives connections to the successor. A listener that can has one; see
 /// [`Accept::mover`](super::Accept::mover).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::{Connection, Stays, accept::{Departures, Giving, Mover, Parcel}};
+/// use tokio::{io::DuplexStream, sync::mpsc};
+///
+/// /// Gives connections to another part of this process.
+/// struct Other(mpsc::Sender<Parcel<DuplexStream>>);
+///
+/// impl Mover<DuplexStream> for Other {
+///     fn is_open(&self) -> bool {
+///         !self.0.is_closed()
+///     }
+///
+///     fn departures(&self) -> Departures {
+///         Departures::limited(64)
+///     }
+///
+///     fn give(&self, parcel: Parcel<DuplexStream>) -> Giving<DuplexStream> {
+///         let other = self.0.clone();
+///         Box::pin(async move {
+///             let given = other.send(parcel).await;
+///             given.map_err(|back| back.0.staying(Stays::NoTaker))
+///         })
+///     }
+/// }
+///
+/// let parcel = |io| {
+///     let peer = "10.0.0.3:51234".parse()?;
+///     Ok::<_, std::net::AddrParseError>(Parcel::new(io, Vec::new(), Connection::new(peer)))
+/// };
+/// let (_client, io) = tokio::io::duplex(64);
+/// let (other, mut taken) = mpsc::channel(8);
+/// let mover = Other(other);
+/// let turn = mover.departures().next().await;
+/// assert!(mover.give(parcel(io)?).await.is_ok());
+/// drop(turn);
+/// let taken_over = taken.recv().await;
+/// assert!(taken_over.is_some());
+///
+/// drop(taken);
+/// assert!(!mover.is_open());
+/// let (_client, io) = tokio::io::duplex(64);
+/// let back = mover.give(parcel(io)?).await.unwrap_err();
+/// assert_eq!(back.stays, Some(Stays::NoTaker));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Mover<Io>: Send + Sync + 'static {
     /// Returns true while there is a successor that may take connections.
     fn is_open(&self) -> bool;
@@ -114,6 +185,35 @@ pub trait Mover<Io>: Send + Sync + 'static {
 pub type Giving<Io> = Pin<Box<dyn Future<Output = Result<(), Parcel<Io>>> + Send>>;
 
 /// A connection that a predecessor offers. Dropped, it is refused, and goes back.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::{Connection, accept::{Arrival, Parcel, Protocol}};
+/// use tokio::{io::BufReader, sync::oneshot};
+///
+/// # let (_client, io) = tokio::io::duplex(64);
+/// let connection = Connection::new("10.0.0.3:51234".parse()?);
+/// let parcel = Parcel::new(io, b"GET / HT".to_vec(), connection);
+///
+/// // Who passes it on says how the one before learns that it was taken, and when it should be.
+/// let (taken, is_taken) = oneshot::channel();
+/// let claim = async move { taken.send(()).unwrap_or_default() };
+/// let arrival = Arrival::new(parcel, claim).due_when(|_io, _cx| std::task::Poll::Ready(()));
+///
+/// // A listener may wrap the connection. Who serves it waits until it is due, and claims it.
+/// let mut arrival = arrival.map(BufReader::new, BufReader::get_ref);
+/// assert_eq!(arrival.protocol(), Protocol::HTTP);
+/// assert_eq!(arrival.connection().requests(), 0);
+/// arrival.due().await;
+/// let parcel = arrival.claim().await;
+/// is_taken.await?;
+/// assert_eq!(parcel.unread, b"GET / HT");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "an arrival that is dropped is refused"]
 pub struct Arrival<Io> {
     parcel: Parcel<Io>,

@@ -15,6 +15,7 @@ use std::fmt;
 ///
 /// // Writes its sessions in the third form, and can still read the second.
 /// const CHAT: Protocol = Protocol::new("chat", 3).since(2);
+/// assert_eq!((CHAT.name(), CHAT.version()), ("chat", 3));
 /// assert!(CHAT.adopts("chat", 2));
 /// assert!(!CHAT.adopts("chat", 1));
 /// assert!(!CHAT.adopts("chat", 4));

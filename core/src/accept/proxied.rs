@@ -18,6 +18,37 @@ const CLIENT_SSL: u8 = 0x01;
 /// [`Connection::peer`](super::Connection::peer).
 ///
 /// It goes along when the connection moves to another generation.
+///
+/// # Examples
+///
+/// ```
+/// use handover::Connection;
+///
+/// /// A line for the access log.
+/// fn describe(connection: &Connection) -> String {
+///     let Some(said) = connection.proxied() else {
+///         return format!("{} by itself", connection.peer());
+///     };
+///     let mut line = format!("{} by {}", connection.peer(), said.balancer());
+///     if let Some(destination) = said.destination() {
+///         line += &format!(", to {destination}");
+///     }
+///     if said.is_tls() {
+///         line += &format!(", over TLS to {:?}", said.authority());
+///     }
+///     if said.alpn() == Some(b"h2") {
+///         line += ", HTTP/2";
+///     }
+///     if let Some(id) = said.unique_id().or_else(|| said.tlv(0xe0)) {
+///         line += &format!(", called {id:02x?}");
+///     }
+///     line
+/// }
+///
+/// let connection = Connection::new("10.0.0.3:51234".parse()?);
+/// assert_eq!(describe(&connection), "10.0.0.3:51234 by itself");
+/// # Ok::<_, std::net::AddrParseError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proxied {
     #[serde(serialize_with = "as_text", deserialize_with = "of_text")]

@@ -18,6 +18,34 @@ use crate::{Graceful, Phase, Stays};
 /// for this connection at the cut is woken and gets an error. What it cannot do is end a handler,
 /// or a body that never ends, while the server does no IO: put [`GracefulLayer`](crate::GracefulLayer)
 /// above it for that.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::{Connection, Graceful, Tracked};
+/// use tokio::{io::AsyncWriteExt, net::{TcpListener, TcpStream}};
+///
+/// let graceful = Graceful::new();
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let _client = TcpStream::connect(listener.local_addr()?).await?;
+/// let (io, peer) = listener.accept().await?;
+///
+/// let connection = Connection::new(peer.into());
+/// let mut io = Tracked::new(io, connection, &graceful).map_err(|_| "the drain is over")?;
+/// io.get_mut().set_nodelay(true)?;
+/// assert!(io.get_ref().nodelay()?);
+/// io.write_all(b"hello").await?;
+/// assert_eq!(io.connection().traffic().sent, 5);
+///
+/// graceful.drain();
+/// assert!(graceful.report().is_none(), "the connection holds it open");
+/// drop(io);
+/// assert!(graceful.drained().await.is_complete());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Tracked<Io>(Held<Io>);
 

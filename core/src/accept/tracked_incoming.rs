@@ -86,12 +86,52 @@ impl<A: Accept> TrackedIncoming<A> {
     }
 
     /// Whose drain it holds open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use handover::{Graceful, accept::TrackedIncoming};
+    /// use tokio::net::TcpListener;
+    ///
+    /// let graceful = Graceful::new();
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let incoming = TrackedIncoming::new(listener, &graceful);
+    /// println!("listening on {}", incoming.local_addr()?);
+    /// assert!(incoming.graceful().is_same_drain(&graceful));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn graceful(&self) -> &Graceful {
         self.incoming.graceful()
     }
 }
 
 /// When there will be no more connections; see [`TrackedIncoming::taken`].
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use handover::{Graceful, accept::TrackedIncoming};
+/// use tokio::net::TcpListener;
+///
+/// let graceful = Graceful::new();
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let mut incoming = TrackedIncoming::new(listener, &graceful);
+///
+/// // The shutdown signal of a foreign server.
+/// let mut taken = incoming.taken();
+/// let signal = tokio::spawn(async move { taken.wait().await });
+/// let accepting = tokio::spawn(async move { incoming.next().await });
+/// graceful.drain();
+/// signal.await?;
+/// accepting.abort();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Taken(watch::Receiver<bool>);
 

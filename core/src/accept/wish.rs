@@ -19,6 +19,25 @@ use crate::{Graceful, Phase, Phases, signal::Word};
 const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
 
 /// What a drain asks of a connection.
+///
+/// # Examples
+///
+/// ```
+/// use handover::accept::{Movable, Wish};
+///
+/// /// Waits until a session that has nothing to do is to end here.
+/// async fn idle<Io: 'static>(session: Movable<Io>) -> Result<(), Movable<Io>> {
+///     let mut wishes = session.wishes();
+///     loop {
+///         match wishes.next().await {
+///             Wish::Stay => {}
+///             Wish::Move => return session.give("", "").await,
+///             // Dropped, it is closed.
+///             _ => return Ok(()),
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wish {
@@ -38,6 +57,32 @@ pub enum Wish {
 /// Returned by [`Movable::wishes`](super::Movable::wishes). It holds nothing of the connection, so
 /// that this can be wrapped, or moved into a codec; and it goes on when the connection comes back
 /// from a `give`.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::future::poll_fn;
+///
+/// use futures_util::FutureExt;
+/// use handover::{Connection, Graceful, accept::{Movable, Parcel, Protocol, Wish}};
+///
+/// # let (_client, io) = tokio::io::duplex(64);
+/// let graceful = Graceful::new();
+/// let connection = Connection::new("10.0.0.3:51234".parse()?);
+/// let holder = connection.hold(&graceful).expect("the drain is not over");
+/// let parcel = Parcel::new(io, Vec::new(), connection);
+/// let session = Movable::new(parcel, Protocol::new("lines", 1), &graceful, holder, None);
+///
+/// let mut wishes = session.wishes();
+/// assert!(wishes.next().now_or_never().is_none(), "nothing is wished yet");
+/// graceful.drain();
+/// // There is no successor, so it is not to move.
+/// assert_eq!(poll_fn(|cx| wishes.poll_next(cx)).await, Wish::Close);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "wishes have to be asked for"]
 pub struct Wishes {
     phases: Phases,

@@ -106,11 +106,14 @@ impl Conductor {
         };
         // Kills the successor; the runtime reaps it.
         drop(attempt.run);
+        let within = attempt.span.entered();
+        within.record("outcome", "ended");
         let message = "the upgrade was ended: this process was told to stop";
         tracing::warn!("{message}");
         let err = Error::new(Kind::Draining, message);
         drop(self.shared.upgrade_failed(&err));
         self.shared.journal.failed(&err);
+        drop(within);
         if let Some(reply) = attempt.reply {
             let _ = reply.send(Err(err));
         }

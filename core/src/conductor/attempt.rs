@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::sync::oneshot;
+use tracing::{Instrument, Span, field};
 
 use super::{Conductor, decide};
 use crate::{
@@ -31,6 +32,8 @@ type Running = Pin<Box<dyn Future<Output = Result<Link, Error>> + Send>>;
 
 pub(super) struct Attempt {
     pub(super) run: Running,
+    /// In which all that belongs to it is traced.
+    pub(super) span: Span,
     pub(super) course: Arc<Course>,
     pub(super) reply: Option<oneshot::Sender<Result<Successor, Error>>>,
     pub(super) done: Vec<oneshot::Sender<()>>,
@@ -90,11 +93,20 @@ impl Conductor {
         reply: Option<oneshot::Sender<Result<Successor, Error>>>,
         done: Vec<oneshot::Sender<()>>,
     ) {
-        tracing::info!(
-            generation = self.shared.number,
-            pid = std::process::id(),
-            "upgrading"
+        let (generation, pid) = (self.shared.number, std::process::id());
+        // Not within the span of who asks: it is an event of the service.
+        let span = tracing::info_span!(
+            target: "handover::upgrade",
+            parent: None,
+            "upgrade",
+            generation,
+            pid,
+            deadline = self.shared.ready_timeout.as_secs_f64(),
+            successor = field::Empty,
+            outcome = field::Empty,
         );
+        let _within = span.clone().entered();
+        tracing::info!(generation, pid, "upgrading");
         self.shared.manager.reloading();
         self.shared.journal.begun(self.shared.number);
         let course = Arc::new(Course::default());
@@ -105,9 +117,11 @@ impl Conductor {
             older,
             course: Arc::clone(&course),
         };
-        let run = Box::pin(attempt_of(Arc::clone(&self.shared), plan));
+        let run = attempt_of(Arc::clone(&self.shared), plan);
+        let run = Box::pin(run.instrument(span.clone()));
         self.attempt = Some(Attempt {
             run,
+            span,
             course,
             reply,
             done,
@@ -142,12 +156,17 @@ impl Conductor {
         let Some(attempt) = self.attempt.take() else {
             return;
         };
+        // Its own spans end before it does.
+        drop(attempt.run);
+        let within = attempt.span.entered();
         let result = match result {
             Ok(link) => {
                 self.leash = attempt.leash;
+                within.record("outcome", "served");
                 Ok(self.succeeded(link, attempt.stop_successor))
             }
             Err(err) => {
+                within.record("outcome", "failed");
                 tracing::error!(err = err.chain(), "upgrade failed, serving on");
                 let acts = decide::failed(attempt.course.stage());
                 self.perform(&acts, Reason::default());
@@ -156,6 +175,7 @@ impl Conductor {
                 Err(err)
             }
         };
+        drop(within);
         if let Some(reply) = attempt.reply {
             let _ = reply.send(result);
         }
@@ -189,9 +209,12 @@ async fn attempt_of(shared: Arc<Shared>, plan: Plan) -> Result<Link, Error> {
     let attempt = async {
         if plan.check {
             let inquiry = shared.inquiry(Some(Arc::clone(&shared.journal)))?;
-            check::run(inquiry).await?;
+            let span = tracing::info_span!(target: "handover::upgrade", "check");
+            check::run(inquiry).instrument(span).await?;
         }
-        attempt::run(offer(&shared, plan).await?).await
+        let span = tracing::info_span!(target: "handover::upgrade", "state");
+        let offer = offer(&shared, plan).instrument(span).await?;
+        attempt::run(offer).await
     };
     let result = tokio::select! {
         result = attempt => result,

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Kind},
     upgrade::{
         Successor,
+        aside::in_any_case,
         channel::Channel,
         frame::{Decoded, Message},
         link::{Ended, Link},
@@ -137,8 +138,8 @@ impl Conductor {
             shared.manager.until_main().await;
             let manager = Arc::clone(&shared.manager);
             let (pid, generation) = (successor.pid(), successor.generation());
-            let told = tokio::task::spawn_blocking(move || manager.handed_over(pid, generation));
-            let _ = told.await;
+            // Untold, the manager would take our end for the service's.
+            in_any_case(move || manager.handed_over(pid, generation)).await;
             let stored = shared.registry().ledger.names();
             if let Some(channel) = channel
                 && let Err(err) = channel.send(&Message::Main { stored }, b"", &[]).await

@@ -32,6 +32,32 @@ const REQUEST: Duration = Duration::from_secs(5);
 ///
 /// Telling it something never waits. What it has not read is kept, up to a bound, and written by
 /// [`attend`](Self::attend), which a task is to run.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::control::{Caller, Event, Refusal, Request};
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::UnixStream};
+///
+/// let (mut client, accepted) = UnixStream::pair()?;
+/// client.write_all(Request::Drain.to_line().as_bytes()).await?;
+///
+/// let caller = Caller::new(accepted);
+/// assert_eq!(caller.receive().await, Some(Request::Drain));
+/// caller.tell_if_idle(&Event::begun(41, 6));
+/// caller.tell(&Event::refused(Refusal::Draining, "this service is to end already"));
+/// caller.attend().await;
+/// assert!(caller.is_closed(), "that was the outcome");
+/// drop(caller);
+///
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer).await?;
+/// assert!(answer.contains(r#""event":"begun""#) && answer.contains("already"), "{answer}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Caller {
     stream: UnixStream,

@@ -7,6 +7,16 @@ use crate::status::{Held, Status};
 
 impl Event {
     /// [`Event::Status`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::{control::Event, status::Status};
+    ///
+    /// let event = Event::status(Status::default());
+    /// assert!(event.is_last());
+    /// assert!(event.to_line().contains(r#""standing":"starting""#));
+    /// ```
     #[must_use]
     pub fn status(status: Status) -> Self {
         let status = Box::new(status);

@@ -19,6 +19,16 @@ pub const VERSION: u32 = 1;
 pub const LONGEST_REQUEST: usize = 4096;
 
 /// What is asked for.
+///
+/// # Examples
+///
+/// ```
+/// use handover::control::{Request, UpgradeRequest};
+///
+/// assert_eq!(Request::Status.to_line(), "{\"command\":\"status\"}\n");
+/// let upgrade = Request::Upgrade(UpgradeRequest::default().if_generation(6));
+/// assert_eq!(upgrade.to_line(), "{\"command\":\"upgrade\",\"if_generation\":6}\n");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -37,6 +47,16 @@ pub enum Request {
 }
 
 /// How an upgrade is asked for.
+///
+/// # Examples
+///
+/// ```
+/// use handover::control::UpgradeRequest;
+///
+/// // Tries the program first, and does nothing if somebody else was faster.
+/// let request = UpgradeRequest::default().if_generation(6).check(true);
+/// assert_eq!((request.if_generation, request.check), (Some(6), true));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -70,6 +90,34 @@ impl UpgradeRequest {
 ///
 /// An upgrade that goes well is heard as `begun`, `starting`, any number of `initialising`, `ready`,
 /// `serving`, any number of `draining`, `drained`.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), handover::control::InvalidEvent> {
+/// use std::time::Duration;
+///
+/// use handover::{control::Event, status::Held};
+///
+/// let heard = [
+///     Event::begun(41, 6),
+///     Event::starting(52, 7),
+///     Event::initialising(52, "warming the cache"),
+///     Event::ready(52),
+///     Event::serving(52, 7),
+///     Event::draining(Held::default(), Some(Duration::from_secs(20))),
+///     Event::processes_drained(Duration::from_millis(1204), 0, "drained in 1.204 s"),
+/// ];
+/// for event in &heard {
+///     assert_eq!(&Event::from_line(&event.to_line())?, event);
+///     if let Event::Serving { pid, generation, .. } = event {
+///         println!("generation {generation} serves, in process {pid}");
+///     }
+/// }
+/// assert!(heard.last().is_some_and(Event::is_last));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -209,6 +257,23 @@ pub enum Event {
 }
 
 /// Why an upgrade failed.
+///
+/// # Examples
+///
+/// ```
+/// use handover::control::{Event, Failure};
+///
+/// /// Whether somebody serves after an upgrade that has failed.
+/// fn is_served(event: &Event) -> bool {
+///     match event {
+///         Event::Failed { kind, .. } => !matches!(kind, Failure::Lost | Failure::Stopped),
+///         _ => true,
+///     }
+/// }
+///
+/// assert!(is_served(&Event::failed(Failure::TimedOut, "not ready within 60 s")));
+/// assert!(!is_served(&Event::failed(Failure::Lost, "the successor has died")));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -230,6 +295,23 @@ pub enum Failure {
 }
 
 /// Why nothing has been done.
+///
+/// # Examples
+///
+/// ```
+/// use handover::control::{Event, Refusal};
+///
+/// /// Whether it is of use to ask once more.
+/// fn comes_back(event: &Event) -> bool {
+///     let Event::Refused { kind, .. } = event else { return false };
+///     matches!(kind, Refusal::InProgress | Refusal::Superseded | Refusal::Busy)
+/// }
+///
+/// assert!(comes_back(&Event::refused(Refusal::Busy, "too many ask at once")));
+/// assert!(!comes_back(&Event::refused(Refusal::Forbidden, "another user's service")));
+/// assert!(!comes_back(&Event::cut(vec![38, 40])));
+/// assert!(!comes_back(&Event::reexecuted(1, "2.4.0")));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -384,6 +466,17 @@ impl Error {
 }
 
 /// A line that is no [`Event`].
+///
+/// # Examples
+///
+/// ```
+/// use handover::control::{Event, InvalidEvent};
+///
+/// let wrong: InvalidEvent = Event::from_line("event: serving").unwrap_err();
+/// println!("{wrong}");
+/// // What a later release says is none.
+/// assert_eq!(Event::from_line(r#"{"event":"celebrating"}"#), Ok(Event::Unknown));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidEvent(String);
 

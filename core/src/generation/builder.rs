@@ -56,6 +56,38 @@ use crate::{
 static INHERITED: AtomicBool = AtomicBool::new(false);
 
 /// Sets up a [`Generation`]. Made by [`Generation::builder`].
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), handover::Error> {
+/// use std::time::Duration;
+///
+/// use handover::{Generation, Graceful, Signals};
+///
+/// let generation = Generation::builder()
+///     .release("2.4.0")
+///     .graceful(Graceful::builder().deadline(Duration::from_secs(20)).build())
+///     .signals(Signals::new())
+///     // An upgrade: what it starts, and how much patience it has.
+///     .program("/opt/app/current/app")
+///     .args(["--config", "/etc/app.toml"])
+///     .check_first(true)
+///     .ready_timeout(Duration::from_secs(120))
+///     .probation(Duration::from_secs(5))
+///     .lazy_adoption(true)
+///     .move_timeout(Duration::from_secs(10))
+///     .max_draining(8)
+///     .fd_store(false)
+///     .start()?;
+/// assert_eq!(generation.number(), 0);
+/// generation.ready().await?;
+/// generation.graceful().drain();
+/// generation.finished().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct GenerationBuilder {
@@ -127,6 +159,27 @@ impl GenerationBuilder {
     ///
     /// The file has mode 0644, is replaced in one step, locked while the process lives, and removed
     /// by the last generation. Under `handover run` it is left to that one, whose process id stays.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use handover::Generation;
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("app.pid");
+    /// let generation = Generation::builder().pid_file(&path).start()?;
+    /// generation.ready().await?;
+    /// let pid = std::process::id();
+    /// assert_eq!(std::fs::read_to_string(&path)?, format!("{pid}\n"));
+    ///
+    /// generation.graceful().drain();
+    /// generation.finished().await;
+    /// assert!(!path.exists());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pid_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.pid_file = Some(path.into());
         self
@@ -139,6 +192,29 @@ impl GenerationBuilder {
     /// The file has mode 0600, stays the same over upgrades, and is removed by the last generation.
     /// Only the user of this process and root may connect. Under `handover run` it is left to that
     /// one, which answers the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use handover::{Generation, control::{Event, Request}};
+    /// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::UnixStream};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("app.control");
+    /// let generation = Generation::builder().control(&path).start()?;
+    /// generation.ready().await?;
+    ///
+    /// let mut caller = UnixStream::connect(&path).await?;
+    /// caller.write_all(Request::Status.to_line().as_bytes()).await?;
+    /// let mut line = String::new();
+    /// caller.read_to_string(&mut line).await?;
+    /// let Event::Status { status, .. } = Event::from_line(&line)? else { panic!("{line}") };
+    /// assert_eq!(status.pid, std::process::id());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn control(mut self, path: impl Into<PathBuf>) -> Self {
         self.control = Some(path.into());
         self
@@ -211,6 +287,25 @@ impl GenerationBuilder {
     }
 
     /// Leaves all signals alone. [`Generation::upgrade`] and the token do what is to be done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), handover::Error> {
+    /// use handover::Generation;
+    ///
+    /// // In a program that handles signals itself.
+    /// let generation = Generation::builder().no_signals().start()?;
+    /// let graceful = generation.graceful();
+    /// tokio::spawn(async move {
+    ///     if tokio::signal::ctrl_c().await.is_ok() {
+    ///         graceful.drain();
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn no_signals(mut self) -> Self {
         self.signals = Signals::none();
         self
@@ -414,6 +509,7 @@ impl GenerationBuilder {
             finished: watch::Sender::new(false),
             manager,
         });
+        shared.graceful.drain_ref().is_of_generation(number);
         let predecessor = shared
             .predecessor
             .as_ref()

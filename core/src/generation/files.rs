@@ -72,6 +72,32 @@ impl Generation {
     ///
     /// If it is not a connected stream, a file is kept under this name, or the name is empty or
     /// longer than 512 bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use handover::{Generation, Stream};
+    /// use tokio::net::{TcpListener, TcpStream};
+    ///
+    /// # let broker = TcpListener::bind("127.0.0.1:0").await?;
+    /// # let address = broker.local_addr()?;
+    /// let generation = Generation::start()?;
+    /// let broker = match generation.take_connection("broker")? {
+    ///     Some(Stream::Tcp(stream)) => stream,
+    ///     _ => TcpStream::connect(address).await?,
+    /// };
+    /// let broker = broker.into_std()?;
+    /// generation.keep_connection("broker", broker.try_clone()?)?;
+    /// generation.ready().await?;
+    ///
+    /// // It is lost, so the successor is to make one itself.
+    /// let ours = generation.withdraw("broker");
+    /// assert!(ours.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn keep_connection(
         &self,
         name: impl Into<String>,

@@ -134,6 +134,20 @@ impl Generation {
     }
 
     /// Returns true if a predecessor handed over to this process.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), handover::Error> {
+    /// let generation = handover::Generation::start()?;
+    /// if generation.is_successor() {
+    ///     println!("generation {} goes on", generation.number());
+    /// }
+    /// # assert!(!generation.is_successor());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_successor(&self) -> bool {
         self.shared().predecessor.is_some() && !self.is_check()
@@ -150,6 +164,21 @@ impl Generation {
     ///
     /// For what a program does before it is ready and a check should leave alone: migrating a
     /// database, say.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # async fn migrate() {}
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), handover::Error> {
+    /// let generation = handover::Generation::start()?;
+    /// if !generation.is_check() {
+    ///     migrate().await;
+    /// }
+    /// generation.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_check(&self) -> bool {
         self.shared().check
@@ -165,6 +194,17 @@ impl Generation {
     /// # Cancel safety
     ///
     /// If it is dropped, the program that is tried is killed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # async fn example(generation: handover::Generation) {
+    /// match generation.check().await {
+    ///     Ok(checked) => println!("it would listen on {} sockets", checked.sockets.len()),
+    ///     Err(error) => println!("do not upgrade to that: {error}"),
+    /// }
+    /// # }
+    /// ```
     pub async fn check(&self) -> Result<Checked, Error> {
         check::run(self.shared().inquiry(None)?).await
     }
@@ -173,6 +213,22 @@ impl Generation {
     ///
     /// That is the predecessor, or in a first generation the service manager, which so gives the
     /// start another twelve seconds from now if it would have ended it before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), handover::Error> {
+    /// let generation = handover::Generation::start()?;
+    /// for percent in (0..100).step_by(10) {
+    ///     generation.progress(format!("warming the cache: {percent} %"));
+    ///     // … a tenth of it
+    /// }
+    /// assert_eq!(generation.status().progress.as_deref(), Some("warming the cache: 90 %"));
+    /// generation.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn progress(&self, text: impl Into<String>) {
         let text = text.into();
         tracing::info!(progress = %text, "starting");
@@ -222,6 +278,35 @@ impl Generation {
     ///
     /// It shares its names with [`keep_state`](Self::keep_state). If it fails, the successor's
     /// [reader](StateReader) does, with the same words.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use handover::Generation;
+    /// use tokio::io::{AsyncBufReadExt, BufReader};
+    ///
+    /// let generation = Generation::start()?;
+    /// let mut entries = Vec::new();
+    /// if let Some(kept) = generation.take_state_stream("entries") {
+    ///     assert_eq!(kept.version(), 1);
+    ///     let mut lines = BufReader::new(kept).lines();
+    ///     while let Some(line) = lines.next_line().await? {
+    ///         entries.push(line);
+    ///     }
+    /// }
+    /// let entries = Arc::new(Mutex::new(entries));
+    /// generation.keep_state_stream("entries", 1, move |out| {
+    ///     let entries = entries.lock().map_err(|_| std::io::Error::other("poisoned"))?;
+    ///     entries.iter().try_for_each(|entry| writeln!(out, "{entry}"))
+    /// });
+    /// generation.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn keep_state_stream<F>(&self, name: impl Into<String>, version: u32, provider: F)
     where
         F: Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync + 'static,
@@ -249,6 +334,21 @@ impl Generation {
     ///
     /// That an upgrade was refused (one is under way, this process drains) is no failure. That the
     /// successor died after it served, while this process was still there to serve again, is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), handover::Error> {
+    /// let generation = handover::Generation::start()?;
+    /// generation.on_upgrade_failed(|error| {
+    ///     // Takes back what was prepared for it: the writes that were paused, say.
+    ///     eprintln!("serving on: {error}");
+    /// });
+    /// generation.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_upgrade_failed<F>(&self, hook: F)
     where
         F: Fn(&Error) + Send + Sync + 'static,
@@ -293,6 +393,22 @@ impl Generation {
     }
 
     /// What probes are answered with: it has started once it is [`ready`](Self::ready).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), handover::Error> {
+    /// use handover::{Generation, health::Probe};
+    ///
+    /// let generation = Generation::start()?;
+    /// let health = generation.health();
+    /// assert!(health.check(Probe::Startup).is_err());
+    /// generation.ready().await?;
+    /// assert!(health.check(Probe::Startup).is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn health(&self) -> Health {
         let shared = Arc::downgrade(self.shared());
@@ -311,6 +427,18 @@ impl Generation {
     /// # Cancel safety
     ///
     /// Once begun the upgrade goes on, even if the future is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # async fn example(generation: handover::Generation) -> Result<(), handover::Error> {
+    /// let successor = generation.upgrade().await?;
+    /// println!("process {} serves as generation {}", successor.pid(), successor.generation());
+    /// let report = generation.graceful().drained().await;
+    /// println!("{report}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn upgrade(&self) -> Result<Successor, Error> {
         upgrade(self.shared()).await
     }
@@ -320,6 +448,19 @@ impl Generation {
     /// # Cancel safety
     ///
     /// Dropping it loses nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), handover::Error> {
+    /// let generation = handover::Generation::start()?;
+    /// generation.ready().await?;
+    /// generation.graceful().drain();
+    /// generation.finished().await;
+    /// std::process::exit(0);
+    /// # }
+    /// ```
     pub fn finished(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut finished = self.shared().finished.subscribe();
         async move {

@@ -11,6 +11,8 @@ use std::{
     sync::{Arc, Weak, atomic::Ordering},
 };
 
+use tracing::Instrument;
+
 use super::shared::{Predecessor, Shared, lock};
 use crate::{
     Stays,
@@ -35,6 +37,18 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     if shared.check {
         return Err(end_check(&shared).await);
     }
+    let span = tracing::info_span!(
+        target: "handover::upgrade",
+        parent: None,
+        "ready",
+        generation = shared.number,
+        pid = std::process::id(),
+        predecessor = shared.predecessor.as_ref().map(|predecessor| predecessor.pid),
+    );
+    take_over(Arc::clone(&shared)).instrument(span).await
+}
+
+async fn take_over(shared: Arc<Shared>) -> Result<(), Error> {
     let predecessor = shared.predecessor.as_ref();
     // Any of them may have come back to the pid file, should one behind it have died.
     let mut before = shared.older.pids();
@@ -50,7 +64,9 @@ pub(super) async fn become_ready(shared: Arc<Shared>) -> Result<(), Error> {
     let rest = match predecessor {
         Some(predecessor) => {
             let rest = take_over_stderr(predecessor);
-            wait_for_commit(&shared, predecessor).await?;
+            let span = tracing::info_span!(target: "handover::upgrade", "wait_for_commit");
+            let committed = wait_for_commit(&shared, predecessor);
+            committed.instrument(span).await?;
             fault::comes_to("commit-received").await;
             rest
         }

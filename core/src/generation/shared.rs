@@ -37,7 +37,9 @@ use crate::{
     status::journal::Journal,
     systemd::{Manager, store::Kept},
     testing::Seat,
-    upgrade::{aside::aside, channel::Channel, check::Inquiry, frame::Message, spawn::Program},
+    upgrade::{
+        aside::in_any_case, channel::Channel, check::Inquiry, frame::Message, spawn::Program,
+    },
 };
 
 /// Told of a failed upgrade.
@@ -161,14 +163,8 @@ impl Shared {
         // If this process is to stop, not before it has undone what is to be undone.
         let guard = self.graceful.guard();
         tokio::spawn(async move {
-            let run = move || hooks.iter().for_each(|hook| hook(&err));
             // The user's code may block, and may panic.
-            match aside(run.clone()) {
-                // Held: also where the runtime ends first.
-                Ok(running) => drop(running.held().done().await),
-                // Then it blocks the runtime, which is better than that nothing is undone.
-                Err(_) => run(),
-            }
+            in_any_case(move || hooks.iter().for_each(|hook| hook(&err))).await;
             drop(guard);
         })
     }

@@ -48,6 +48,21 @@ impl Generation {
     /// # Cancel safety
     ///
     /// If it is dropped, nothing has happened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use handover::{Address, Generation};
+    ///
+    /// let generation = Generation::start()?;
+    /// let web = generation.listen("web=127.0.0.1:0").await?;
+    /// assert_eq!(web.name(), "web");
+    /// assert!(matches!(web.local_addr()?, Address::Tcp(addr) if addr.port() != 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn listen(&self, address: impl AsRef<str>) -> Result<Listener, Error> {
         self.listen_with(address, &SocketOptions::new()).await
     }
@@ -64,6 +79,25 @@ impl Generation {
     /// # Cancel safety
     ///
     /// If it is dropped, nothing has happened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), handover::Error> {
+    /// use std::time::Duration;
+    ///
+    /// use handover::{Generation, SocketOptions};
+    ///
+    /// let generation = Generation::start()?;
+    /// let options = SocketOptions::new().backlog(1024).keepalive(Duration::from_secs(60));
+    /// let listener = generation.listen_with("127.0.0.1:0", &options).await?;
+    /// for difference in listener.differences() {
+    ///     println!("{difference}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn listen_with(
         &self,
         address: impl AsRef<str>,
@@ -88,6 +122,21 @@ impl Generation {
     /// # Cancel safety
     ///
     /// If it is dropped, nothing has happened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("app.sock");
+    /// let generation = handover::Generation::start()?;
+    /// let listener = generation.listen_seqpacket(format!("unix:{}", path.display())).await?;
+    /// assert!(path.exists());
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn listen_seqpacket(
         &self,
         address: impl AsRef<str>,
@@ -106,6 +155,27 @@ impl Generation {
     /// # Cancel safety
     ///
     /// If it is dropped, nothing has happened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use handover::{Generation, SocketOptions};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("app.sock");
+    /// let generation = Generation::start()?;
+    /// let address = format!("control=unix:{}", path.display());
+    /// let listener = generation
+    ///     .listen_seqpacket_with(&address, &SocketOptions::new().mode(0o600))
+    ///     .await?;
+    /// assert_eq!(listener.name(), "control");
+    /// assert_eq!(listener.local_addr()?.as_path(), Some(path.as_path()));
+    /// assert!(listener.differences().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn listen_seqpacket_with(
         &self,
         address: impl AsRef<str>,
@@ -133,6 +203,36 @@ impl Generation {
     /// # Cancel safety
     ///
     /// If it is dropped, nothing has happened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use handover::Generation;
+    ///
+    /// let generation = Generation::start()?;
+    /// let socket = generation.bind_udp("dns=127.0.0.1:0").await?;
+    /// generation.ready().await?;
+    ///
+    /// let graceful = generation.graceful();
+    /// # let to = socket.local_addr()?;
+    /// # tokio::net::UdpSocket::bind("127.0.0.1:0").await?.send_to(b"?", to).await?;
+    /// # let token = graceful.clone();
+    /// # tokio::spawn(async move { tokio::time::sleep(std::time::Duration::from_millis(20)).await; token.drain() });
+    /// let mut datagram = [0; 1500];
+    /// loop {
+    ///     tokio::select! {
+    ///         received = socket.recv_from(&mut datagram) => {
+    ///             let (length, peer) = received?;
+    ///             socket.send_to(&datagram[..length], peer).await?;
+    ///         }
+    ///         () = graceful.draining() => break,
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn bind_udp(&self, address: impl AsRef<str>) -> Result<UdpSocket, Error> {
         self.bind_udp_with(address, &SocketOptions::new()).await
     }
@@ -147,6 +247,21 @@ impl Generation {
     /// # Cancel safety
     ///
     /// If it is dropped, nothing has happened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), handover::Error> {
+    /// use handover::{Generation, SocketOptions};
+    ///
+    /// let generation = Generation::start()?;
+    /// let options = SocketOptions::new().receive_buffer(64 * 1024);
+    /// let socket = generation.bind_udp_with("127.0.0.1:0", &options).await?;
+    /// # drop(socket);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn bind_udp_with(
         &self,
         address: impl AsRef<str>,
@@ -171,6 +286,28 @@ impl Generation {
     /// # Cancel safety
     ///
     /// If it is dropped, nothing has happened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("log.sock");
+    /// use handover::Generation;
+    /// use tokio::net::UnixDatagram;
+    ///
+    /// let generation = Generation::start()?;
+    /// let socket = generation.bind_unix_datagram(format!("unix:{}", path.display())).await?;
+    /// generation.ready().await?;
+    ///
+    /// UnixDatagram::unbound()?.send_to(b"hello", &path).await?;
+    /// let mut datagram = [0; 1500];
+    /// let length = socket.recv(&mut datagram).await?;
+    /// assert_eq!(&datagram[..length], b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn bind_unix_datagram(
         &self,
         address: impl AsRef<str>,
@@ -189,6 +326,27 @@ impl Generation {
     /// # Cancel safety
     ///
     /// If it is dropped, nothing has happened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("log.sock");
+    /// use std::os::unix::fs::PermissionsExt;
+    ///
+    /// use handover::{Generation, SocketOptions};
+    ///
+    /// let generation = Generation::start()?;
+    /// let address = format!("unix:{}", path.display());
+    /// let options = SocketOptions::new().mode(0o620);
+    /// let socket = generation.bind_unix_datagram_with(address, &options).await?;
+    /// assert_eq!(std::fs::metadata(&path)?.permissions().mode() & 0o777, 0o620);
+    /// # drop(socket);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn bind_unix_datagram_with(
         &self,
         address: impl AsRef<str>,

@@ -13,6 +13,20 @@ use super::{InFlight, Watch};
 pin_project! {
     /// Response body of [`GracefulService`](super::GracefulService): its request is in flight
     /// until it has ended or is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::layer::ResponseBody;
+    /// use http::Response;
+    ///
+    /// /// The type of an answer in a middleware that stands around the layer.
+    /// type Answer = Response<ResponseBody<http_body_util::Full<bytes::Bytes>>>;
+    ///
+    /// fn size(answer: &Answer) -> Option<u64> {
+    ///     http_body::Body::size_hint(answer.body()).exact()
+    /// }
+    /// ```
     pub struct ResponseBody<B, W = Watch> {
         // Before what sees the request through, which may end the drain.
         #[pin]
@@ -96,6 +110,32 @@ impl<B, W: fmt::Debug> fmt::Debug for ResponseBody<B, W> {
 /// The error of a [`ResponseBody`] that the drain's deadline cut off.
 ///
 /// An error and not an end, because an end would tell the client that it has received everything.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::{convert::Infallible, pin::pin};
+///
+/// use handover::{Graceful, GracefulLayer, layer::Cut};
+/// use http::{Request, Response};
+/// use http_body_util::{BodyExt, StreamBody};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+///
+/// let graceful = Graceful::new();
+/// let service = ServiceBuilder::new()
+///     .layer(GracefulLayer::new(graceful.clone()))
+///     .service(service_fn(async |_: Request<()>| {
+///         let never = futures_util::stream::pending::<Result<http_body::Frame<&[u8]>, Infallible>>();
+///         Ok::<_, Infallible>(Response::new(StreamBody::new(never)))
+///     }));
+/// let response = service.oneshot(Request::new(())).await.unwrap();
+/// graceful.cut();
+/// let error = pin!(response.into_body()).frame().await.unwrap().unwrap_err();
+/// assert!(error.is::<Cut>());
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Cut;

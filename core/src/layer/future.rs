@@ -18,6 +18,51 @@ use super::{InFlight, ResponseBody, Watch};
 pin_project! {
     /// Response future of [`GracefulService`](super::GracefulService), and of serve loops, which see
     /// their requests through themselves.
+    ///
+    /// # Examples
+    ///
+    /// A serve loop that makes one of a service's future and of what it knows of the request:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::{convert::Infallible, task::{Context, Poll}};
+    ///
+    /// use handover::{Guard, Graceful, layer::{InFlight, ResponseFuture}};
+    /// use http::{HeaderValue, Response, header::CONNECTION};
+    ///
+    /// /// A request of a loop whose connection is woken at the cut, and polls it then.
+    /// struct Request(Guard);
+    ///
+    /// impl InFlight for Request {
+    ///     fn poll_cut(&mut self, _: &mut Context<'_>) -> Poll<()> {
+    ///         match self.0.phase() >= handover::Phase::Cutting {
+    ///             true => Poll::Ready(()),
+    ///             false => Poll::Pending,
+    ///         }
+    ///     }
+    ///
+    ///     fn answer<B>(&mut self, response: &mut Response<B>) {
+    ///         if self.0.phase() != handover::Phase::Running {
+    ///             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    ///         }
+    ///     }
+    ///
+    ///     fn end(&mut self) {}
+    /// }
+    ///
+    /// let graceful = Graceful::new();
+    /// let guard = graceful.guard().expect("the drain is not over");
+    /// graceful.drain();
+    /// let handler = async { Ok::<_, Infallible>(Response::new(String::from("hello"))) };
+    /// let request = ResponseFuture::new(handler, Request(guard)).for_events(false);
+    /// let response = request.await.unwrap();
+    /// assert_eq!(response.headers()[CONNECTION], "close");
+    /// assert!(graceful.report().is_none(), "the body is to come");
+    /// drop(response);
+    /// assert!(graceful.report().is_some());
+    /// # }
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, W = Watch> {
         #[pin]
@@ -122,6 +167,18 @@ impl<F, W: fmt::Debug> fmt::Debug for ResponseFuture<F, W> {
 const EVENTS: &str = "text/event-stream";
 
 /// Whether a request that accepts this comes from an `EventSource`, or from who wants what one gets.
+///
+/// # Examples
+///
+/// ```
+/// use handover::layer::asks_for_events;
+/// use http::{HeaderValue, Request, header::ACCEPT};
+///
+/// let mut request = Request::new(());
+/// assert!(!asks_for_events(request.headers().get(ACCEPT)));
+/// request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+/// assert!(asks_for_events(request.headers().get(ACCEPT)));
+/// ```
 #[must_use]
 pub fn asks_for_events(accept: Option<&HeaderValue>) -> bool {
     let Some(accepted) = accept.map(HeaderValue::as_bytes) else {

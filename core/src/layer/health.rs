@@ -65,6 +65,20 @@ impl<S> Layer<S> for HealthLayer {
 }
 
 /// Answers probes in front of the inner service. Made by [`HealthLayer`].
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Graceful, HealthLayer, HealthService, health::Health};
+/// use tower::Layer;
+///
+/// /// What answers in a program's tests.
+/// struct Application;
+///
+/// let layer = HealthLayer::new(Health::new(Graceful::new()));
+/// let with_probes: HealthService<Application> = layer.layer(Application);
+/// # drop(with_probes);
+/// ```
 #[derive(Clone, Debug)]
 pub struct HealthService<S> {
     inner: S,
@@ -103,6 +117,19 @@ where
 
 impl Health {
     /// The answer to a probe: 200 with `ok`, or 503 with the reason.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::{Graceful, health::{Health, Probe}};
+    /// use http::StatusCode;
+    ///
+    /// let graceful = Graceful::new();
+    /// let health = Health::new(graceful.clone());
+    /// assert_eq!(health.respond(Probe::Ready).body(), "ok\n");
+    /// graceful.drain();
+    /// assert_eq!(health.respond(Probe::Ready).status(), StatusCode::SERVICE_UNAVAILABLE);
+    /// ```
     #[must_use]
     pub fn respond(&self, probe: Probe) -> Response<String> {
         let (status, text) = match self.check(probe) {
@@ -123,6 +150,23 @@ impl Health {
 
 pin_project! {
     /// Response future of [`HealthService`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use handover::layer::HealthFuture;
+    /// use http::Response;
+    ///
+    /// /// What a middleware around [`HealthLayer`](handover::HealthLayer) awaits, to log the answer.
+    /// async fn logged<F, B, E>(future: HealthFuture<F, B>) -> Result<Response<B>, E>
+    /// where
+    ///     F: Future<Output = Result<Response<B>, E>>,
+    /// {
+    ///     let answer = future.await?;
+    ///     println!("{}", answer.status());
+    ///     Ok(answer)
+    /// }
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct HealthFuture<F, B> {
         #[pin]

@@ -2,13 +2,29 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use super::GracefulService;
+use super::{GracefulService, tokens::Tokens};
 use crate::Graceful;
 
 /// Layer that applies [`GracefulService`]. See the [module](super) for what it does.
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Graceful, GracefulLayer};
+/// use tower::{Layer, ServiceBuilder};
+///
+/// let graceful = Graceful::new();
+/// let layer = GracefulLayer::new(graceful.clone());
+///
+/// // Around a service by itself, or among the other layers of a stack.
+/// let service = layer.layer("the application");
+/// assert_eq!(service.into_inner(), "the application");
+/// let stack = ServiceBuilder::new().layer(layer.without_token()).service("the application");
+/// assert_eq!(stack.get_ref(), &"the application");
+/// ```
 #[derive(Clone, Debug)]
 pub struct GracefulLayer {
-    graceful: Graceful,
+    tokens: Tokens,
     options: Options,
 }
 
@@ -23,7 +39,7 @@ impl GracefulLayer {
     #[must_use]
     pub fn new(graceful: Graceful) -> Self {
         Self {
-            graceful,
+            tokens: Tokens::of(graceful),
             options: Options {
                 refuse: None,
                 token: true,
@@ -36,6 +52,31 @@ impl GracefulLayer {
     ///
     /// Off by default: a request that has come this far is cheaper served than sent away. Turn it
     /// on where clients retry elsewhere and serving would take longer than the deadline.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::{convert::Infallible, time::Duration};
+    ///
+    /// use handover::{Graceful, GracefulLayer};
+    /// use http::{Request, Response, StatusCode, header::RETRY_AFTER};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// let graceful = Graceful::new();
+    /// let _work = graceful.guard();
+    /// let service = GracefulLayer::new(graceful.clone())
+    ///     .refuse_while_draining(Duration::from_secs(2))
+    ///     .layer(service_fn(async |_: Request<()>| {
+    ///         Ok::<_, Infallible>(Response::new(String::from("hello")))
+    ///     }));
+    /// graceful.drain();
+    /// let answer = service.oneshot(Request::new(())).await.unwrap();
+    /// assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    /// assert_eq!(answer.headers()[RETRY_AFTER], "2");
+    /// # }
+    /// ```
     #[must_use]
     pub fn refuse_while_draining(mut self, retry_after: Duration) -> Self {
         self.options.refuse = Some(retry_after);
@@ -59,6 +100,6 @@ impl<S> Layer<S> for GracefulLayer {
     type Service = GracefulService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GracefulService::new(inner, self.graceful.clone(), self.options)
+        GracefulService::new(inner, self.tokens.clone(), self.options)
     }
 }

@@ -48,6 +48,7 @@ mod future;
 mod health;
 mod make;
 mod service;
+mod tokens;
 mod watch;
 
 use self::future::announce;

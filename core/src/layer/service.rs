@@ -4,22 +4,35 @@ use http::{Request, Response, header::ACCEPT};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{ResponseBody, ResponseFuture, Watch, asks_for_events, make::Options};
+use super::{ResponseBody, ResponseFuture, Watch, asks_for_events, make::Options, tokens::Tokens};
 use crate::{Graceful, Phase};
 
 /// Makes a drain wait for the requests of the inner service. See the [module](super).
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Graceful, GracefulLayer, GracefulService};
+/// use tower::Layer;
+///
+/// let layer = GracefulLayer::new(Graceful::new());
+/// let mut service: GracefulService<String> = layer.layer("the application".to_owned());
+/// assert_eq!(service.get_ref(), "the application");
+/// service.get_mut().push_str(", changed");
+/// assert_eq!(service.into_inner(), "the application, changed");
+/// ```
 #[derive(Clone, Debug)]
 pub struct GracefulService<S> {
     inner: S,
-    graceful: Graceful,
+    tokens: Tokens,
     options: Options,
 }
 
 impl<S> GracefulService<S> {
-    pub(super) fn new(inner: S, graceful: Graceful, options: Options) -> Self {
+    pub(super) fn new(inner: S, tokens: Tokens, options: Options) -> Self {
         Self {
             inner,
-            graceful,
+            tokens,
             options,
         }
     }
@@ -55,12 +68,12 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let outer = request.extensions().get::<Graceful>();
-        if outer.is_some_and(|outer| outer.is_same_drain(&self.graceful)) {
+        if outer.is_some_and(|outer| outer.is_same_drain(self.tokens.shared())) {
             return ResponseFuture::new(self.inner.call(request), Watch::elsewhere());
         }
         // Now or never: the handler takes the request along, and may be cut off much later.
         let asks_for_events = asks_for_events(request.headers().get(ACCEPT));
-        let Some(guard) = self.graceful.guard() else {
+        let Some(guard) = self.tokens.shared().guard() else {
             return ResponseFuture::refuse(None).for_events(asks_for_events);
         };
         if let Some(retry_after) = self.options.refuse
@@ -70,7 +83,9 @@ where
         }
         let watch = Watch::of(guard, request.method(), request.uri(), request.version());
         if self.options.token {
-            request.extensions_mut().insert(self.graceful.clone());
+            request
+                .extensions_mut()
+                .insert(self.tokens.of_this_thread());
         }
         ResponseFuture::new(self.inner.call(request), watch).for_events(asks_for_events)
     }

@@ -20,6 +20,34 @@ use crate::{
 /// the answer is out, and its [`ResponseBody`](super::ResponseBody) from then on.
 ///
 /// The request is in flight until it is dropped, or says otherwise at the end of the body.
+///
+/// # Examples
+///
+/// For a server that ends its requests itself at the cut, and announces nothing:
+///
+/// ```
+/// use std::task::{Context, Poll};
+///
+/// use handover::{Graceful, Guard, layer::{InFlight, ResponseFuture}};
+/// use http::Response;
+///
+/// struct Counted(Guard);
+///
+/// impl InFlight for Counted {
+///     fn poll_cut(&mut self, _: &mut Context<'_>) -> Poll<()> {
+///         Poll::Pending
+///     }
+///
+///     fn answer<B>(&mut self, _: &mut Response<B>) {}
+/// }
+///
+/// let graceful = Graceful::new();
+/// let guard = graceful.guard().expect("the drain is not over");
+/// let request = ResponseFuture::new(std::future::pending::<()>(), Counted(guard));
+/// assert_eq!(graceful.guards(), 1);
+/// drop(request);
+/// assert_eq!(graceful.guards(), 0);
+/// ```
 pub trait InFlight {
     /// Ready at the cut. Polled when somebody has to wait; it wakes the task, or sees to it that the
     /// task is polled.
@@ -35,6 +63,27 @@ pub trait InFlight {
 /// A request's guard, which becomes a listed holder the first time that somebody has to wait.
 ///
 /// A request that is answered at once is never listed: it takes a guard and nothing else.
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Connection, Graceful, layer::{InFlight, Watch}};
+/// use http::{Method, Response, Uri};
+///
+/// let graceful = Graceful::new();
+/// let connection = Connection::new("10.0.0.3:51234".parse()?);
+/// let guard = graceful.guard().expect("the drain is not over");
+/// let uri = Uri::from_static("/export");
+/// let mut stream = Watch::of_stream(guard, &Method::GET, &uri, &connection);
+///
+/// // The head is out, and the body is to come: the drain waits for this to be dropped.
+/// stream.answer(&mut Response::new(()));
+/// graceful.drain();
+/// assert!(graceful.report().is_none());
+/// drop(stream);
+/// assert!(graceful.report().is_some());
+/// # Ok::<_, std::net::AddrParseError>(())
+/// ```
 pub struct Watch {
     state: State,
     announces: bool,

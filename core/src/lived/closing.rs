@@ -120,6 +120,24 @@ impl ClosePolicy {
 }
 
 /// What goes into a close frame.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::future::poll_fn;
+///
+/// use handover::{Close, ClosePolicy, Draining, Graceful};
+///
+/// let graceful = Graceful::new();
+/// let policy = ClosePolicy::default().without_retry_hint();
+/// let mut closing = Draining::new(graceful.clone()).closing(policy);
+/// graceful.drain();
+/// let Close { code, reason, .. } = poll_fn(|cx| closing.poll_due(cx)).await;
+/// assert_eq!((code, reason.as_str()), (1001, "server draining"));
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Close {
@@ -139,7 +157,46 @@ pub struct Close {
 ///    [`touch`](Self::touch) when it has.
 /// 2. Send the [`Close`] that comes of it, as the last frame.
 /// 3. Read on, and hand out what comes, until the peer's own close, or until
-///    [`poll_limit`](Self::poll_limit) is ready; then drop the connection.
+///    [`poll_limit`](Self::poll_limit) is ready; then [`end_well`](Self::end_well), if the close was
+///    sent, and drop the connection.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::{future::poll_fn, time::Duration};
+///
+/// use handover::{ClosePolicy, Draining, Graceful};
+/// use tokio::sync::mpsc;
+///
+/// /// A socket of messages, whose client answers nothing.
+/// async fn serve(mut messages: mpsc::Receiver<String>, draining: Draining) -> u16 {
+///     let policy = ClosePolicy::default().with_limit(Duration::from_millis(20));
+///     let mut closing = draining.closing(policy);
+///     let mut code = 0;
+///     while !closing.is_told() {
+///         tokio::select! {
+///             message = messages.recv() => match message {
+///                 Some(_) => closing.touch(),
+///                 None => return code,
+///             },
+///             close = poll_fn(|cx| closing.poll_due(cx)) => code = close.code, // and send it
+///         }
+///     }
+///     assert!(closing.take_due().is_none(), "it is told once");
+///     poll_fn(|cx| closing.poll_limit(cx)).await; // and read on meanwhile
+///     closing.end_well();
+///     code
+/// }
+///
+/// let graceful = Graceful::new();
+/// let (_client, messages) = mpsc::channel(8);
+/// let served = tokio::spawn(serve(messages, Draining::new(graceful.clone())));
+/// graceful.drain();
+/// assert_eq!(served.await.unwrap(), 1001);
+/// # }
+/// ```
 #[must_use = "a WebSocket that nobody closes holds the drain open to its deadline"]
 pub struct Closing {
     draining: Draining,
@@ -192,6 +249,12 @@ impl Closing {
     fn begin(&mut self) -> Close {
         self.state = State::Told(Box::pin(sleep(self.policy.limit)));
         self.policy.close(&self.draining)
+    }
+
+    /// Says that all has been sent, the close included, so that the end of the connection is none
+    /// that comes too early: over TLS the client is told so.
+    pub fn end_well(&self) {
+        self.draining.end_well();
     }
 
     /// Whether the client has been told.

@@ -71,6 +71,25 @@ impl Draining {
 
     /// The view of a request, by what serve loops and [`GracefulLayer`](crate::GracefulLayer) have
     /// put into its extensions.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use handover::{Draining, Graceful};
+    /// use http::Request;
+    ///
+    /// let graceful = Graceful::new();
+    /// // A serve loop or a `GracefulLayer` has put its token there.
+    /// let request = Request::get("/news").extension(graceful.clone()).body(()).unwrap();
+    /// let draining = Draining::of_parts(&request.into_parts().0);
+    /// assert!(draining.graceful().is_same_drain(&graceful));
+    /// assert!(!draining.is_begun());
+    /// graceful.drain();
+    /// draining.begun().await;
+    /// # }
+    /// ```
     #[cfg(feature = "layer")]
     #[must_use]
     pub fn of_parts(parts: &http::request::Parts) -> Self {
@@ -85,6 +104,27 @@ impl Draining {
     }
 
     /// Names the request, for lists of what holds the drain open.
+    ///
+    /// # Examples
+    ///
+    /// For an adaptor of a framework whose requests are not those of `http`:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), std::net::AddrParseError> {
+    /// use handover::{ClosePolicy, Connection, Draining, Graceful};
+    ///
+    /// let graceful = Graceful::new();
+    /// let draining = Draining::new(graceful.clone())
+    ///     .with_request("GET", "/chat")
+    ///     .with_peer("10.0.0.3:51234")
+    ///     .with_connection(&Connection::new("10.0.0.3:51234".parse()?), true);
+    /// let closing = draining.closing(ClosePolicy::default());
+    /// assert_eq!(graceful.holders()[0].what.as_deref(), Some("GET /chat"));
+    /// # drop(closing);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_request(mut self, method: &str, path: &str) -> Self {
         self.client.what = Some(format!("{method} {path}").into());
@@ -122,6 +162,21 @@ impl Draining {
     }
 
     /// A place in the order in which clients are told to go.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use handover::{Draining, Graceful};
+    ///
+    /// let graceful = Graceful::new();
+    /// let draining = Draining::new(graceful.clone());
+    /// graceful.drain();
+    /// draining.turn().comes().await;
+    /// println!("goodbye, come back in {:?}", draining.retry());
+    /// # }
+    /// ```
     pub fn turn(&self) -> Turn {
         self.graceful.turn()
     }
@@ -145,6 +200,18 @@ impl Draining {
     }
 
     /// A stream, or a body, that ends cleanly when it is this client's turn to go.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_util::stream;
+    /// use handover::{Draining, Graceful};
+    ///
+    /// let draining = Draining::new(Graceful::new());
+    /// let lines = draining.until(stream::iter(["one", "two"]));
+    /// let events = draining.events(stream::iter(["data: one\n\n"]));
+    /// # drop((lines, events));
+    /// ```
     #[cfg(feature = "layer")]
     pub fn until<T>(&self, inner: T) -> super::UntilDrain<T> {
         super::UntilDrain::new(inner, self.turn())
@@ -174,6 +241,14 @@ impl Draining {
     #[must_use]
     pub fn graceful(&self) -> &Graceful {
         &self.graceful
+    }
+
+    /// All has been said on a connection that this client has to itself.
+    pub(super) fn end_well(&self) {
+        #[cfg(feature = "accept")]
+        if let Some(connection) = &self.client.connection {
+            connection.end_well();
+        }
     }
 
     /// Lists this client as a WebSocket, while the holder lives. A connection that it has to itself

@@ -116,6 +116,25 @@ impl<T> EventsUntilDrain<T> {
     }
 
     /// After which time the client is to come back. By default as the policy says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::{convert::Infallible, time::Duration};
+    ///
+    /// use futures_util::{StreamExt, stream};
+    /// use handover::{Draining, Graceful};
+    ///
+    /// let graceful = Graceful::new();
+    /// let events = stream::pending::<Result<&[u8], Infallible>>();
+    /// let mut events = Draining::new(graceful.clone()).events(events).retry(Duration::from_secs(30));
+    /// graceful.drain();
+    /// let last = events.next().await.unwrap().unwrap();
+    /// assert!(last.starts_with(b"retry: 30000\n"));
+    /// # }
+    /// ```
     pub fn retry(mut self, time: Duration) -> Self {
         self.retry = time;
         self

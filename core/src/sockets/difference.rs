@@ -6,6 +6,24 @@ use std::fmt;
 ///
 /// Either the kernel has a limit of its own, or the socket was inherited and the option is fixed
 /// since it was opened: it takes a stop and a start to change that.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), handover::Error> {
+/// use handover::{Generation, SocketOptions};
+///
+/// let generation = Generation::start()?;
+/// let options = SocketOptions::new().receive_buffer(1 << 30); // more than the kernel gives
+/// let listener = generation.listen_with("127.0.0.1:0", &options).await?;
+/// for difference in listener.differences() {
+///     let (option, asked, found) = (difference.option(), difference.asked(), difference.found());
+///     println!("{option}: {asked} was asked for, it is {found}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     option: &'static str,

@@ -106,6 +106,21 @@ impl Listener {
     }
 
     /// The name under which the next generation finds this socket.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use handover::{Generation, Listener};
+    ///
+    /// let generation = Generation::start()?;
+    /// let listener: Listener = generation.listen("web=127.0.0.1:0").await?;
+    /// println!("{} is {}", listener.name(), listener.local_addr()?);
+    /// assert!(listener.differences().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -160,6 +175,40 @@ impl Listener {
     /// # Cancel safety
     ///
     /// A connection is either returned or still in the kernel's queue.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use handover::{Generation, Listener, Graceful};
+    ///
+    /// /// An accept loop of a program's own, to the end of its drain.
+    /// async fn accept(mut listener: Listener, graceful: Graceful) -> std::io::Result<()> {
+    ///     let _guard = graceful.guard();
+    ///     loop {
+    ///         tokio::select! {
+    ///             accepted = listener.accept() => println!("a connection from {}", accepted?.1),
+    ///             () = graceful.draining() => break,
+    ///         }
+    ///     }
+    ///     while let Some(accepted) = listener.accept_leftover().await {
+    ///         println!("one more, from {}", accepted?.1);
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// let generation = Generation::start()?;
+    /// let listener = generation.listen("127.0.0.1:0").await?;
+    /// let graceful = generation.graceful();
+    /// let accepting = tokio::spawn(accept(listener, graceful.clone()));
+    /// generation.ready().await?;
+    /// graceful.drain();
+    /// accepting.await??;
+    /// assert!(graceful.drained().await.is_complete());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn accept_leftover(&mut self) -> Option<io::Result<(Stream, Address)>> {
         std::future::poll_fn(|cx| self.poll_leftover(cx)).await
     }
@@ -167,6 +216,31 @@ impl Listener {
     /// Waits until this generation may accept.
     ///
     /// For who takes the bare listener out and has to wait by other means. Cancel safe.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let unix = format!("unix:{}", directory.path().join("app.sock").display());
+    /// let generation = handover::Generation::start()?;
+    /// let mut tcp = generation.listen("127.0.0.1:0").await?;
+    /// let mut local = generation.listen(&unix).await?;
+    /// let mut bare = generation.listen("127.0.0.1:0").await?;
+    /// generation.ready().await?;
+    ///
+    /// // For a framework that asks for tokio's listener, or for the standard library's.
+    /// tcp.opened().await;
+    /// let tcp: tokio::net::TcpListener = tcp.into_tokio_tcp().map_err(|_| "it is of TCP")?;
+    /// local.opened().await;
+    /// let local: tokio::net::UnixListener = local.into_tokio_unix().map_err(|_| "it is Unix's")?;
+    /// bare.opened().await;
+    /// let bare = std::net::TcpListener::from(bare.into_fd()?);
+    /// println!("{:?}, {:?}, {:?}", tcp.local_addr()?, local.local_addr()?, bare.local_addr()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn opened(&mut self) {
         self.entrance.opened().await;
     }

@@ -57,6 +57,25 @@ pub struct SocketOptions {
 impl SocketOptions {
     /// The defaults: a backlog of 4096, `TCP_NODELAY` on connections, all else as the kernel has
     /// it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::SocketOptions;
+    ///
+    /// let for_tcp = SocketOptions::new()
+    ///     .backlog(1024)
+    ///     .v6_only(false)
+    ///     .keepalive(Duration::from_secs(60))
+    ///     .no_delay(true)
+    ///     .receive_buffer(256 * 1024)
+    ///     .send_buffer(256 * 1024);
+    /// // Of user 33 and any group it has by default.
+    /// let for_a_file = SocketOptions::new().mode(0o660).owner(Some(33), None);
+    /// println!("{for_tcp:?}, {for_a_file:?}");
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }

@@ -54,6 +54,22 @@ impl SeqpacketListener {
     }
 
     /// The name under which the next generation finds this socket.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("app.sock");
+    /// let generation = handover::Generation::start()?;
+    /// let listener = generation.listen_seqpacket(format!("control=unix:{}", path.display())).await?;
+    /// assert_eq!(listener.name(), "control");
+    /// assert_eq!(listener.local_addr()?.as_path(), Some(path.as_path()));
+    /// assert!(listener.differences().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -98,6 +114,28 @@ impl SeqpacketListener {
     /// # Cancel safety
     ///
     /// A connection is either returned or still in the kernel's queue.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # async fn serve(_: handover::Seqpacket) {}
+    /// # async fn example(
+    /// #     mut listener: handover::SeqpacketListener,
+    /// #     graceful: handover::Graceful,
+    /// # ) -> std::io::Result<()> {
+    /// let _guard = graceful.guard();
+    /// loop {
+    ///     tokio::select! {
+    ///         accepted = listener.accept() => tokio::spawn(serve(accepted?.0)),
+    ///         () = graceful.draining() => break,
+    ///     };
+    /// }
+    /// while let Some(accepted) = listener.accept_leftover().await {
+    ///     tokio::spawn(serve(accepted?.0));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn accept_leftover(&mut self) -> Option<io::Result<(Seqpacket, Address)>> {
         poll_fn(|cx| self.poll_leftover(cx)).await
     }
@@ -153,6 +191,29 @@ impl fmt::Debug for SeqpacketListener {
 }
 
 /// A connection of a [`SeqpacketListener`]. Each message arrives whole and by itself, in order.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::Seqpacket;
+/// # let flags = rustix::net::SocketFlags::CLOEXEC;
+/// # let (one, other) = rustix::net::socketpair(
+/// #     rustix::net::AddressFamily::UNIX, rustix::net::SocketType::SEQPACKET, flags, None)?;
+///
+/// // Two ends of one connection, that somebody else has made.
+/// let (one, other) = (Seqpacket::from_fd(one)?, Seqpacket::from_fd(other)?);
+/// one.send(b"whole").await?;
+/// one.send(b"messages").await?;
+/// let mut message = [0; 64];
+/// assert_eq!(other.recv(&mut message).await?, 5);
+/// assert_eq!(other.recv(&mut message).await?, 8);
+/// let fd = one.into_fd()?;
+/// # drop(fd);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 //
 // Of the datagram socket only its readiness is used.

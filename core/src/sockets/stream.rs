@@ -15,6 +15,33 @@ use tokio::{
 use crate::Address;
 
 /// A connection that a [`Listener`](super::Listener) accepted.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::{Generation, Stream};
+/// use tokio::io::AsyncWriteExt;
+///
+/// let generation = Generation::start()?;
+/// let mut listener = generation.listen("127.0.0.1:0").await?;
+/// generation.ready().await?;
+/// # let address = listener.local_addr()?.to_string();
+/// # let _client = tokio::net::TcpStream::connect(address).await?;
+/// let (mut stream, peer) = listener.accept().await?;
+/// assert_eq!(stream.local_addr()?, listener.local_addr()?);
+/// match &stream {
+///     Stream::Tcp(tcp) => assert!(tcp.nodelay()?),
+///     _ => println!("over a Unix socket, from {peer}"),
+/// }
+/// stream.write_all(b"hello").await?;
+/// // For a library that wants the descriptor.
+/// let stream = std::net::TcpStream::from(stream.into_fd()?);
+/// # drop(stream);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Stream {

@@ -26,6 +26,30 @@ use crate::Graceful;
 /// begin it again where it was. So the turns of the connection's own token come when it was told.
 ///
 /// A connection that is dropped untold counts as told: nobody is there any more.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::future::poll_fn;
+///
+/// use handover::Graceful;
+///
+/// let graceful = Graceful::new();
+/// let (token, mut announcer) = graceful.connection();
+/// let told = token.told_to_go().expect("it is a connection's");
+/// announcer.touch(); // whenever the client has sent something
+///
+/// let _connection = graceful.guard();
+/// graceful.drain();
+/// poll_fn(|cx| announcer.poll(cx)).await;
+/// // Here goes GOAWAY.
+/// announcer.tell();
+/// assert!(announcer.has_told());
+/// told.await;
+/// # }
+/// ```
 pub struct Announcer {
     // Gives up its place once the client has been told.
     turn: Option<Turn>,

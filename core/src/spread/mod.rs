@@ -42,6 +42,27 @@ pub use self::{announcer::Announcer, turn::Turn};
 use crate::{Phase, Policy, sync::lock};
 
 /// How clients were told to go, and come back: see [`Turn`].
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use handover::Graceful;
+///
+/// let graceful = Graceful::new();
+/// let mut turns = [graceful.turn(), graceful.turn()];
+/// let guard = graceful.guard();
+/// graceful.drain();
+/// for turn in &mut turns {
+///     turn.comes().await;
+/// }
+/// drop((turns, guard));
+/// let reconnects = graceful.drained().await.reconnects;
+/// println!("{} told, {} in one second", reconnects.told, reconnects.peak_per_second);
+/// assert_eq!(reconnects.unanswered, 0);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Reconnects {
@@ -76,8 +97,8 @@ struct State {
 struct Member {
     /// When it was last active, in milliseconds.
     active: Arc<AtomicU64>,
-    /// Its time, in this round.
-    time: Option<((u64, Phase), Instant)>,
+    /// Its time in this round; a new round gives all another.
+    time: Option<Instant>,
 }
 
 /// The turns of one drain: its number, and where it stood.
@@ -132,14 +153,9 @@ impl Turns {
                 old.insert(Round::begin(members, start, window, usable(remaining), of))
             }
         };
-        match &mut members[key].time {
-            Some((in_round, time)) if *in_round == of => *time,
-            // It came after the order was settled.
-            late => {
-                late.insert((of, round.schedule.next_after(Instant::now())))
-                    .1
-            }
-        }
+        // None: it came after the order was settled.
+        let late = || round.schedule.next_after(Instant::now());
+        *members[key].time.get_or_insert_with(late)
     }
 
     /// Whether one whose time it was may be told now; if not, its new time.
@@ -196,7 +212,7 @@ impl Round {
             .collect();
         order.sort_unstable();
         for (_, key) in order {
-            members[key].time = Some((of, schedule.next()));
+            members[key].time = Some(schedule.next());
         }
         tracing::debug!(clients = members.len(), ?window, "clients are told to go");
         Self {
@@ -294,6 +310,45 @@ mod tests {
         let time = turns.time(keys[0], &policy, round, start + 25 * SECOND);
         assert!(time - start <= slot(SECOND, 100), "{:?}", time - start);
         assert_eq!(lock(&turns.state).members.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_is_kept_in_its_round_and_given_anew_in_the_next() {
+        let turns = Turns::new(Policy::close_spread);
+        let keys: Vec<_> = (0..200).map(|_| turns.join().0).collect();
+        let policy = Policy::default();
+        let deadline = Instant::now() + 25 * SECOND;
+        let (first, second) = ((1, Phase::Draining), (2, Phase::Draining));
+        let times = |round| {
+            keys.iter()
+                .map(|key| turns.time(*key, &policy, round, deadline))
+                .collect::<Vec<_>>()
+        };
+        let before = times(first);
+        tokio::time::advance(SECOND).await;
+        assert_eq!(
+            times(first),
+            before,
+            "it has another time in the same round"
+        );
+        let after = times(second);
+        assert!(
+            after.iter().all(|time| *time >= Instant::now()),
+            "{after:?}"
+        );
+        let mut distinct = after.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), keys.len(), "two have one time");
+        // Late, one of a round that is over waits for nobody of this one.
+        tokio::time::advance(10 * SECOND).await;
+        assert_eq!(
+            turns.admit(second, after[0], false),
+            None,
+            "nobody before it"
+        );
+        assert_eq!(turns.admit(first, before[0], false), None);
+        assert!(turns.admit(second, after[1], false).is_some());
     }
 
     #[test]

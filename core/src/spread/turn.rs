@@ -182,6 +182,21 @@ impl Turn {
     }
 
     /// What [`comes`](Self::comes) awaits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::future::poll_fn;
+    ///
+    /// let graceful = handover::Graceful::new();
+    /// let mut turn = graceful.turn();
+    /// let _guard = graceful.guard();
+    /// graceful.drain();
+    /// poll_fn(|cx| turn.poll(cx)).await;
+    /// # }
+    /// ```
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Poll::Ready(phase) = self.phases.poll_next(cx) {
             self.phase = phase;

@@ -65,6 +65,26 @@ pub(crate) fn collect(providers: Providers) -> Result<Vec<Kept>, (String, io::Er
 /// The predecessor may be of an older release, or, when a release is taken back, of a newer one. A
 /// program that cannot use what it got returns with an error before it is
 /// [`ready`](crate::Generation::ready): then the upgrade has failed, and the predecessor serves on.
+///
+/// # Examples
+///
+/// ```
+/// use handover::State;
+///
+/// /// A program that writes the second form of its counters, and can still read the first.
+/// fn counters(kept: Option<State>) -> Result<Vec<u64>, String> {
+///     let Some(kept) = kept else { return Ok(Vec::new()) };
+///     match kept.version() {
+///         1 => Ok(kept.bytes().iter().map(|byte| u64::from(*byte)).collect()),
+///         2 => Ok(kept.bytes().as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect()),
+///         other => Err(format!("cannot read counters of the form {other}")),
+///     }
+/// }
+///
+/// assert_eq!(counters(None), Ok(Vec::new()));
+/// assert!(counters(Some(State::default())).is_err());
+/// assert!(State::default().into_bytes().is_empty());
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct State {
     version: u32,

@@ -115,6 +115,23 @@ impl io::Write for Chunks {
 /// # Cancel safety
 ///
 /// That of [`AsyncRead`]: nothing is lost between two reads.
+///
+/// # Examples
+///
+/// ```
+/// use handover::StateReader;
+/// use tokio::io::AsyncReadExt;
+///
+/// /// Reads what the predecessor writes, in a form that this release knows.
+/// async fn read(mut kept: StateReader) -> std::io::Result<Vec<u8>> {
+///     if kept.version() != 1 {
+///         return Err(std::io::Error::other("the cache has another form"));
+///     }
+///     let mut bytes = Vec::new();
+///     kept.read_to_end(&mut bytes).await?;
+///     Ok(bytes)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct StateReader {
     version: u32,

@@ -17,6 +17,22 @@ const NAMED: usize = 16;
 /// What holds a drain open at one moment, or would, if one began.
 ///
 /// Its text is for people: `12 connections, 3 requests, 0 tasks, the longest for 8.0 s`.
+///
+/// # Examples
+///
+/// ```
+/// use handover::status::Held;
+///
+/// fn is_quiet(held: &Held) -> bool {
+///     for holding in &held.oldest {
+///         println!("{holding}");
+///     }
+///     held.requests == 0 && held.tasks == 0
+/// }
+///
+/// assert!(is_quiet(&Held::default()));
+/// assert_eq!(Held::default().to_string(), "0 connections, 0 requests, 0 tasks");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -41,6 +57,19 @@ pub struct Held {
 }
 
 /// How many holders of one kind there are.
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Kind, status::{Held, HeldKind}};
+///
+/// fn websockets(held: &Held) -> usize {
+///     let of_kind = |kind: &&HeldKind| kind.kind == Kind::WebSocket;
+///     held.kinds.iter().find(of_kind).map_or(0, |kind| kind.count)
+/// }
+///
+/// assert_eq!(websockets(&Held::default()), 0);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HeldKind {

@@ -79,6 +79,16 @@ pub struct Status {
 }
 
 /// Where a generation stands.
+///
+/// # Examples
+///
+/// ```
+/// use handover::status::Standing;
+///
+/// let names: Vec<_> = Standing::all().map(Standing::name).collect();
+/// assert_eq!(names[..2], ["starting", "running"]);
+/// assert_eq!(Standing::default(), Standing::Starting);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -144,6 +154,21 @@ impl std::fmt::Display for Standing {
 }
 
 /// A generation before this one that is still there.
+///
+/// # Examples
+///
+/// ```
+/// use handover::status::{Older, Status};
+///
+/// /// The process that has drained for longest, and what it waits for.
+/// fn oldest(status: &Status) -> Option<String> {
+///     let Older { pid, generation, held, .. } = status.older.first()?;
+///     let held = held.as_ref().map_or("it has not said".to_owned(), ToString::to_string);
+///     Some(format!("process {pid} of generation {generation}: {held}"))
+/// }
+///
+/// assert_eq!(oldest(&Status::default()), None);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -174,6 +199,19 @@ pub struct Older {
 }
 
 /// A process that a supervisor has started.
+///
+/// # Examples
+///
+/// ```
+/// use handover::status::{Standing, Status, Worker};
+///
+/// fn serving(status: &Status) -> Vec<u32> {
+///     let serves = |worker: &&Worker| worker.standing == Standing::Running;
+///     status.workers.iter().filter(serves).map(|worker| worker.pid).collect()
+/// }
+///
+/// assert!(serving(&Status::default()).is_empty());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -194,6 +232,24 @@ pub struct Worker {
 }
 
 /// An upgrade under way.
+///
+/// # Examples
+///
+/// ```
+/// use handover::status::{Status, Step, Upgrade};
+///
+/// fn describe(upgrade: &Upgrade) -> String {
+///     let what = match upgrade.step {
+///         Step::Initialising => upgrade.progress.as_deref().unwrap_or("starting up"),
+///         Step::Draining => "the successor serves",
+///         _ => "starting",
+///     };
+///     format!("{what}, for {:.1} s now", upgrade.age.as_secs_f64())
+/// }
+///
+/// assert_eq!(describe(&Upgrade::default()), "starting, for 0.0 s now");
+/// assert_eq!(Status::default().upgrade, None);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -210,6 +266,19 @@ pub struct Upgrade {
 }
 
 /// How far an upgrade has come.
+///
+/// # Examples
+///
+/// ```
+/// use handover::status::{Status, Step};
+///
+/// /// Whether the next release has taken over.
+/// fn has_taken_over(status: &Status) -> bool {
+///     status.upgrade.as_ref().is_some_and(|upgrade| upgrade.step == Step::Draining)
+/// }
+///
+/// assert!(!has_taken_over(&Status::default()));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -231,6 +300,19 @@ pub enum Step {
 }
 
 /// How an upgrade ended.
+///
+/// # Examples
+///
+/// ```
+/// use handover::status::{LastUpgrade, Status};
+///
+/// fn complaint(status: &Status) -> Option<String> {
+///     let LastUpgrade { error, ago, .. } = status.last_upgrade.as_ref()?;
+///     error.as_ref().map(|error| format!("failed {} s ago: {error}", ago.as_secs()))
+/// }
+///
+/// assert_eq!(complaint(&Status::default()), None);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -243,6 +325,19 @@ pub struct LastUpgrade {
 }
 
 /// An upgrade that has ended, of this generation or an earlier one.
+///
+/// # Examples
+///
+/// ```
+/// use handover::status::{PastUpgrade, Status};
+///
+/// fn failed(status: &Status) -> Vec<u64> {
+///     let failed = |past: &&PastUpgrade| past.error.is_some();
+///     status.recent_upgrades.iter().filter(failed).map(|past| past.generation).collect()
+/// }
+///
+/// assert!(failed(&Status::default()).is_empty());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -257,6 +352,23 @@ pub struct PastUpgrade {
 }
 
 /// A socket that a generation uses.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), handover::Error> {
+/// use handover::{Generation, status::Socket};
+///
+/// let generation = Generation::start()?;
+/// let _listener = generation.listen("web=127.0.0.1:0").await?;
+/// let status = generation.status();
+/// let Socket { name, address, kind, .. } = &status.listeners[0];
+/// assert_eq!((name.as_str(), kind.as_str()), ("web", "tcp"));
+/// println!("{address}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

@@ -19,6 +19,26 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// Descriptors that are not closed by an `exec`, as long as this lives.
 ///
 /// Nothing else may be started meanwhile, or it gets them too.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{net::TcpListener, os::fd::{AsFd, AsRawFd}, os::unix::process::CommandExt, process::Command};
+///
+/// use handover::supervise::Keeping;
+///
+/// let socket = TcpListener::bind("127.0.0.1:0")?;
+/// let keeping = Keeping::new([socket.as_fd()])?;
+/// let value = keeping.value();
+/// assert!(value.ends_with(&format!(":{}", socket.as_raw_fd())));
+/// // The new program gives the variable to `kept`. This returns only if there is none.
+/// let failed = Command::new("/no/such/program").env("APP_KEPT", value).exec();
+/// println!("{failed}");
+/// drop(keeping);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "they are close-on-exec again once it is dropped"]
 pub struct Keeping<'a> {
@@ -65,6 +85,15 @@ impl Drop for Keeping<'_> {
 /// # Errors
 ///
 /// If the value is garbage, names what is not there, or is used a second time.
+///
+/// # Examples
+///
+/// ```
+/// use handover::supervise::kept;
+///
+/// assert!(kept("1:1:3".as_ref()).is_ok_and(|kept| kept.is_none()), "another process's");
+/// assert!(kept("three".as_ref()).is_err());
+/// ```
 pub fn kept(value: &OsStr) -> Result<Option<Vec<OwnedFd>>, Error> {
     let bad = |why: &str| {
         let message = format!("cannot take what was kept over an exec: {value:?}: {why}");

@@ -116,6 +116,26 @@ impl ServiceSocket {
     /// # Errors
     ///
     /// If it cannot be opened there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::{fs, os::unix::fs::PermissionsExt};
+    ///
+    /// use handover::supervise::ServiceSocket;
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("app.control");
+    /// let socket = ServiceSocket::control(&path)?;
+    /// assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o600);
+    /// assert_eq!(socket.local_addr()?.as_path(), Some(path.as_path()));
+    /// socket.remove_file();
+    /// assert!(!path.exists());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn control(path: &Path) -> Result<Self, Error> {
         let (record, fd) = control_socket::open_recorded(path)?;
         let label = Label {
@@ -133,6 +153,19 @@ impl ServiceSocket {
     /// # Errors
     ///
     /// If the environment names what is not there, or is no socket.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), handover::Error> {
+    /// use handover::supervise::ServiceSocket;
+    ///
+    /// for socket in ServiceSocket::inherited()? {
+    ///     println!("{} {} at {}", socket.kind(), socket.asked(), socket.address());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn inherited() -> Result<Vec<Self>, Error> {
         let (pid, parent) = (std::process::id(), std::os::unix::process::parent_id());
         let found = foreign::parse(|name| std::env::var_os(name), pid, parent)?;
@@ -180,6 +213,28 @@ impl ServiceSocket {
     }
 
     /// What is to be known of it in another process, as text, beside its descriptor.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::{os::fd::AsFd, path::Path};
+    ///
+    /// use handover::{SocketOptions, supervise::ServiceSocket};
+    ///
+    /// let here = Path::new(".");
+    /// let before = ServiceSocket::open("web=127.0.0.1:0", &SocketOptions::new(), here).await?;
+    /// let (label, fd) = (before.label(), before.as_fd().try_clone_to_owned()?);
+    ///
+    /// // In another process, or after an `exec` of this one.
+    /// let after = ServiceSocket::restore(&label, fd)?;
+    /// assert_eq!(after.address(), before.address());
+    /// assert!(after.is("web=127.0.0.1:0", here).await);
+    /// assert_eq!(after.asked(), "127.0.0.1:0");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn label(&self) -> String {
         // Strings, numbers and lists of them: JSON has a form for each.

@@ -30,6 +30,25 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) const BARRIER: Duration = Duration::from_secs(5);
 
 /// The service manager of this process, as `sd_notify` knows it.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::os::unix::net::UnixDatagram;
+///
+/// use handover::supervise::Notifier;
+///
+/// let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("notify");
+/// let manager = UnixDatagram::bind(&path)?;
+/// Notifier::new(path.as_os_str())?.send("READY=1\nSTATUS=serving", &[])?;
+/// let mut message = [0; 64];
+/// let length = manager.recv(&mut message)?;
+/// assert_eq!(&message[..length], b"READY=1\nSTATUS=serving");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Notifier {
     address: SocketAddrUnix,

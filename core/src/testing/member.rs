@@ -6,6 +6,38 @@ use super::seat::Seat;
 use crate::{Graceful, Phase, accept::Address};
 
 /// One generation of a [`Service`](super::Service) under test. All clones are the same.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::error::Error;
+///
+/// use handover::{GenerationBuilder, testing::Service};
+///
+/// async fn program(builder: GenerationBuilder) -> Result<(), Box<dyn Error + Send + Sync>> {
+///     let generation = builder.start()?;
+///     let _listener = generation.listen("web=127.0.0.1:0").await?;
+///     generation.ready().await?;
+///     generation.graceful().drained().await;
+///     Ok(())
+/// }
+///
+/// let service = Service::start(program).await?;
+/// let member = service.current();
+/// assert!(member.is_serving() && member.number() == 0);
+/// println!("it listens on {}", member.address("web").ok_or("it has no such listener")?);
+///
+/// let successor = service.upgrade().await?;
+/// successor.kill();
+/// member.serving().await; // again
+///
+/// member.graceful().drain();
+/// assert!(member.ended().await.is_success());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Member(pub(super) Arc<Seat>);
 
@@ -85,6 +117,30 @@ impl fmt::Debug for Member {
 }
 
 /// How a generation ended.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), handover::Error> {
+/// use std::error::Error;
+///
+/// use handover::{GenerationBuilder, testing::{Outcome, Service}};
+///
+/// async fn program(builder: GenerationBuilder) -> Result<(), Box<dyn Error + Send + Sync>> {
+///     let generation = builder.start()?;
+///     generation.ready().await?;
+///     generation.graceful().draining().await;
+///     Err("the disk is full".into())
+/// }
+///
+/// let service = Service::start(program).await?;
+/// service.current().graceful().drain();
+/// let outcome = service.current().ended().await;
+/// assert_eq!(outcome, Outcome::Failed("the disk is full".to_owned()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {

@@ -19,6 +19,43 @@ use crate::{
 type Returned = Result<(), Box<dyn StdError + Send + Sync>>;
 
 /// A program: from a builder to the end of its drain. Any async function of that form is one.
+///
+/// # Examples
+///
+/// With something to configure, which an async function has not:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), handover::Error> {
+/// use std::{error::Error, future::Future, pin::Pin};
+///
+/// use handover::{GenerationBuilder, testing::{Program, Service}};
+///
+/// struct Configured {
+///     address: String,
+/// }
+///
+/// impl Program for Configured {
+///     fn run(
+///         &self,
+///         builder: GenerationBuilder,
+///     ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send>> {
+///         let address = self.address.clone();
+///         Box::pin(async move {
+///             let generation = builder.start()?;
+///             let _listener = generation.listen(address).await?;
+///             generation.ready().await?;
+///             generation.graceful().drained().await;
+///             Ok(())
+///         })
+///     }
+/// }
+///
+/// let service = Service::start(Configured { address: "web=127.0.0.1:0".to_owned() }).await?;
+/// assert!(service.current().address("web").is_some());
+/// # Ok(())
+/// # }
+/// ```
 pub trait Program: Send + Sync + 'static {
     /// Runs one generation of it.
     fn run(&self, builder: GenerationBuilder) -> Pin<Box<dyn Future<Output = Returned> + Send>>;
@@ -59,6 +96,30 @@ impl Inner {
 /// A program whose generations run in threads of this process: see the [module](super).
 ///
 /// When it is dropped, what still runs is killed.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), handover::Error> {
+/// use std::error::Error;
+///
+/// use handover::{GenerationBuilder, testing::Service};
+///
+/// async fn program(builder: GenerationBuilder) -> Result<(), Box<dyn Error + Send + Sync>> {
+///     let generation = builder.start()?;
+///     generation.ready().await?;
+///     generation.graceful().drained().await;
+///     Ok(())
+/// }
+///
+/// let service = Service::start(program).await?;
+/// let successor = service.upgrade().await?;
+/// assert_eq!(service.current().number(), successor.number());
+/// assert_eq!(service.members().len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Service(Arc<Inner>);
 
 impl Service {

@@ -45,6 +45,19 @@ pub(crate) fn aside<T: Send + 'static>(
     })
 }
 
+/// Does it to its end, also where the runtime ends first; and where no thread can be started, here.
+/// That blocks the runtime, which is better than that it is not done.
+///
+/// # Panics
+///
+/// As [`aside`].
+pub(crate) async fn in_any_case(work: impl FnOnce() + Clone + Send + 'static) {
+    match aside(work.clone()) {
+        Ok(done) => drop(done.held().done().await),
+        Err(_) => work(),
+    }
+}
+
 impl<T> Aside<T> {
     /// Its drop waits until the work has ended: for what is short, and must not go on alone.
     pub(crate) fn held(mut self) -> Self {

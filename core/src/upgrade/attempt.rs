@@ -21,6 +21,7 @@ use std::{
 };
 
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument, Span};
 
 use super::{
     Successor,
@@ -126,12 +127,18 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let relay = duplicate().and_then(|read| read.map(Relay::start).transpose());
     let (relay, read) = (relay.map_err(failed)?, duplicate().map_err(failed)?);
     let course = Arc::clone(&offer.course);
+    let span = tracing::info_span!(target: "handover::upgrade", "spawn");
     let candidate = match &offer.seat {
-        Some(seat) => seat
-            .launch(theirs)
-            .map(|thread| Candidate::new(Process::Thread(thread), course)),
-        None => spawn::spawn(offer.program.clone(), theirs, ends, course).await,
+        Some(seat) => span.in_scope(|| {
+            seat.launch(theirs)
+                .map(|thread| Candidate::new(Process::Thread(thread), course))
+        }),
+        None => {
+            let spawned = spawn::spawn(offer.program.clone(), theirs, ends, course);
+            spawned.instrument(span.clone()).await
+        }
     };
+    drop(span);
     let mut candidate = candidate.map_err(|err| {
         let name = offer.program.name.display();
         let message = format!("cannot start a successor, {name}");
@@ -141,6 +148,7 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         .process()
         .and_then(|process| process.id())
         .unwrap_or_default();
+    Span::current().record("successor", pid);
     tracing::info!(
         successor = pid,
         generation = offer.generation,
@@ -165,8 +173,13 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
         journal: Some(Arc::clone(&offer.journal)),
     };
     let ready = attempt.until(begun + limit, limit, |channel| async move {
-        send_all(channel, &offer, pid, read).await?;
-        wait_for(channel, pid, &offer.sockets, &[Message::Ready], told).await?;
+        let span = tracing::info_span!(target: "handover::upgrade", "send");
+        send_all(channel, &offer, pid, read)
+            .instrument(span)
+            .await?;
+        let span = tracing::info_span!(target: "handover::upgrade", "start");
+        let ready = wait_for(channel, pid, &offer.sockets, &[Message::Ready], told);
+        ready.instrument(span).await?;
         fault::comes_to("ready-heard").await;
         // From here on it may accept: what happens to the attempt is no longer ours alone.
         offer.course.committed.store(true, Ordering::Release);
@@ -190,7 +203,8 @@ pub(crate) async fn run(offer: Offer) -> Result<Link, Error> {
     let serving = attempt.until(Instant::now() + SERVING, SERVING, |channel| {
         wait_for(channel, pid, &passing, &taken_over, told)
     });
-    let said = match serving.await {
+    let span = tracing::info_span!(target: "handover::upgrade", "commit");
+    let said = match serving.instrument(span).await {
         Ok(said) => said,
         // What it said before it ended counts: it had taken over, and what is to follow from its end
         // is for who watches over it from now on.

@@ -83,6 +83,17 @@ impl Check {
     }
 
     /// The directory in which it is started, and from which its path is taken. Ours by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use handover::Check;
+    ///
+    /// let check = Check::new("./app").dir("/opt/app/next").timeout(Duration::from_secs(20));
+    /// println!("{check:?}");
+    /// ```
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
         self

@@ -4,6 +4,15 @@ use serde::{Deserialize, Serialize};
 
 /// What a program has shown in a [check](crate::Check): it came as far as
 /// [`ready`](crate::Generation::ready).
+///
+/// # Examples
+///
+/// ```
+/// use handover::Checked;
+///
+/// let checked = Checked::default();
+/// println!("it speaks version {} and asked for {} sockets", checked.version, checked.sockets.len());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -15,6 +24,19 @@ pub struct Checked {
 }
 
 /// A socket that a program asked for in a check.
+///
+/// # Examples
+///
+/// ```
+/// use handover::{Checked, CheckedSocket};
+///
+/// /// What the next release would listen on, and the present one does not.
+/// fn added(checked: &Checked) -> Vec<&CheckedSocket> {
+///     checked.sockets.iter().filter(|socket| !socket.in_use).collect()
+/// }
+///
+/// assert!(added(&Checked::default()).is_empty());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

@@ -3,6 +3,17 @@
 use std::fmt;
 
 /// The process that has taken over.
+///
+/// # Examples
+///
+/// ```
+/// # async fn example(generation: handover::Generation) -> Result<(), handover::Error> {
+/// let successor: handover::Successor = generation.upgrade().await?;
+/// assert_eq!(successor.generation(), generation.number() + 1);
+/// println!("{successor}, process {}", successor.pid());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Successor {
     pid: u32,

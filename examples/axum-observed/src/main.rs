@@ -47,9 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tracing::info!(addr = %listener.local_addr()?, "listening");
     let server = handover_axum::serve(listener, app).with_graceful(generation.graceful());
     generation.ready().await?;
-    // Not within the macro: that evaluates nothing where its level is off.
-    let report = server.await?;
-    tracing::info!("{report}");
+    server.await?;
     generation.finished().await;
     Ok(())
 }

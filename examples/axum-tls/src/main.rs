@@ -43,8 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         handover_axum::serve(tls.accept(listener), app).with_graceful(generation.graceful());
     tracing::info!(%addr, generation = generation.number(), "listening");
     generation.ready().await?;
-    let report = server.await?;
-    tracing::info!("{report}");
+    server.await?;
     // ANCHOR_END: serve
     Ok(())
 }

@@ -70,7 +70,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // ANCHOR: drain
     // Ends when a signal or a successor has begun a drain, and the drain is over.
     let report = server.await?;
-    tracing::info!("{report}");
     if !report.is_complete() {
         return Err("something was cut at the deadline".into());
     }

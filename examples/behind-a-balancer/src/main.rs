@@ -31,8 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // ANCHOR_END: listen
     generation.ready().await?;
     tracing::info!(%local, "ready");
-    let report = server.await?;
-    tracing::info!("{report}");
+    server.await?;
     Ok(())
 }
 

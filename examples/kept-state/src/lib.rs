@@ -55,9 +55,7 @@ pub async fn program(
     let server = handover_axum::serve(listener, app).with_graceful(generation.graceful());
     tracing::info!(%addr, "listening");
     generation.ready().await?;
-    // Not within the macro: that evaluates nothing where its level is off.
-    let report = server.await?;
-    tracing::info!("{report}");
+    server.await?;
     generation.finished().await;
     Ok(())
 }

@@ -44,8 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
         });
     }
-    let report = graceful.drained().await;
-    tracing::info!("{report}");
+    graceful.drained().await;
     Ok(())
 }
 // ANCHOR_END: main

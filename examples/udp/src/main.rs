@@ -28,9 +28,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // From here on this process reads, and its predecessor does not: a datagram goes to one of them.
     serve(&socket, &generation).await?;
-    if let Some(report) = generation.graceful().report() {
-        tracing::info!("{report}");
-    }
     generation.finished().await;
     Ok(())
     // ANCHOR_END: main

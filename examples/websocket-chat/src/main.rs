@@ -57,8 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .adopt(CHAT, move |connection| adopt(connection, log.clone()));
     generation.ready().await?;
     tracing::info!(%local, "ready");
-    let report = server.await?;
-    tracing::info!("{report}");
+    server.await?;
     Ok(())
 }
 // ANCHOR_END: main

@@ -75,6 +75,21 @@ impl Args {
         clients
     }
 
+    /// About how long all of it takes.
+    fn takes(&self) -> Duration {
+        // The load before the first restart, and the last answers after the last one.
+        let around = Duration::from_secs(5);
+        let restarts = u32::try_from(self.restarts).unwrap_or(u32::MAX);
+        let one = self
+            .seconds_between
+            .saturating_mul(restarts)
+            .saturating_add(around);
+        match self.against {
+            Some(_) if !self.only_against => one.saturating_mul(2),
+            _ => one,
+        }
+    }
+
     /// The storm that was asked for.
     pub(crate) fn storm(&self, target: Target) -> Config {
         let mut config = Config::new(target).with_clients(self.mix());
@@ -90,7 +105,7 @@ impl fmt::Display for Args {
             f,
             "{} restarts, one every {} s, under {} idle and {} busy connections, {} clients that \
              connect for each request, {} that send heads in pieces, {} slow answers, {} streams, \
-             {} uploads; round trip {} ms; nobody retries",
+             {} uploads; round trip {} ms; nobody retries; it takes about {:.0} s",
             self.restarts,
             self.seconds_between.as_secs_f64(),
             clients.idle,
@@ -100,7 +115,8 @@ impl fmt::Display for Args {
             clients.slow,
             clients.stream,
             clients.upload,
-            self.rtt_ms
+            self.rtt_ms,
+            self.takes().as_secs_f64(),
         )
     }
 }

@@ -16,25 +16,28 @@ use swansong::Swansong;
 use tokio::{runtime::Runtime, sync::Barrier, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// How often so many are told as criterion would take too long for.
+const FEW: usize = 3;
+
 fn main() {
     let mut criterion = support::criterion();
     let given = env::var("HANDOVER_TASKS").ok().and_then(|n| n.parse().ok());
     let counts = given.map_or(vec![1_000, 10_000, 100_000], |n: usize| vec![n]);
     for n in counts {
         let title = format!("broadcast to {n}");
-        support::compare_once(
-            &mut criterion,
-            &title,
-            &[
-                ("floor/waker list", &|| waker_list(n)),
-                ("handover/Holder::poll_phase", &|| handover(n)),
-                ("tokio-util/TaskTracker + CancellationToken", &|| {
-                    tokio_util(n)
-                }),
-                ("swansong/guard + shutting_down", &|| swansong(n)),
-                ("drain/Watch", &|| drain(n)),
-            ],
-        );
+        let rows: [(_, &dyn Fn() -> Duration); 5] = [
+            ("floor/waker list", &|| waker_list(n)),
+            ("handover/Holder::poll_phase", &|| handover(n)),
+            ("tokio-util/TaskTracker + CancellationToken", &|| {
+                tokio_util(n)
+            }),
+            ("swansong/guard + shutting_down", &|| swansong(n)),
+            ("drain/Watch", &|| drain(n)),
+        ];
+        match given {
+            Some(_) => support::compare_few(&title, FEW, &rows),
+            None => support::compare_once(&mut criterion, &title, &rows),
+        }
     }
     criterion.final_summary();
 }

@@ -7,7 +7,7 @@ use std::{pin::pin, time::Duration};
 
 use axum::{Router, routing::get};
 use handover::{Graceful, Policy};
-use handover_costs::memory_io::{Client, MemoryListener, listen};
+use handover_costs::memory_io::{Client, MemoryListener, Protocol, listen};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use tokio::{runtime::Runtime, sync::oneshot};
@@ -43,7 +43,7 @@ where
 {
     let runtime = Runtime::new().expect("a runtime can be made");
     runtime.block_on(async {
-        let (listener, connector) = listen();
+        let (listener, connector) = listen(Protocol::Http1);
         let (tell, told) = oneshot::channel();
         let server = tokio::spawn(serve(listener, told));
         let mut clients: Vec<Client> = Vec::with_capacity(n);

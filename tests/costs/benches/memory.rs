@@ -11,6 +11,7 @@ use handover::{Address, Connection, Graceful, Phase};
 use handover_costs::{
     memory::{Allocator, Cost, idle_connection, parked_task},
     rows,
+    table::Table,
 };
 use stats_alloc::INSTRUMENTED_SYSTEM;
 use swansong::Swansong;
@@ -19,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[global_allocator]
 static ALLOCATOR: &Allocator = &INSTRUMENTED_SYSTEM;
 
-fn main() {
+fn main() -> std::io::Result<()> {
     let mut rows = vec![("floor/untracked", parked(pending))];
     let graceful = Graceful::new();
     rows.push((
@@ -61,14 +62,14 @@ fn main() {
             async move { drop(watch.signaled().await) }
         }),
     ));
-    print("a parked task", &rows);
+    publish("a parked task", &rows)?;
 
-    let servers = rows::servers();
+    let servers = rows::http1_servers();
     let rows: Vec<_> = servers
         .iter()
         .map(|server| (server.name(), idle_connection(server, ALLOCATOR)))
         .collect();
-    print("an idle HTTP/1 connection", &rows);
+    publish("an idle HTTP/1 connection", &rows)
 }
 
 fn parked<F>(waits: impl Fn() -> F) -> Cost
@@ -78,20 +79,13 @@ where
     parked_task(waits, ALLOCATOR)
 }
 
-fn print(title: &str, rows: &[(&str, Cost)]) {
-    println!(
-        "\n{title:<56} {:>10} {:>10} {:>12}",
-        "bytes", "more", "allocations"
-    );
-    let first = rows.first().map_or(0.0, |(_, cost)| cost.bytes);
-    for (
-        name,
-        Cost {
-            bytes, allocations, ..
-        },
-    ) in rows
-    {
-        let more = bytes - first;
-        println!("{name:<56} {bytes:>10.0} {more:>+10.0} {allocations:>12.2}");
+fn publish(title: &str, rows: &[(&str, Cost)]) -> std::io::Result<()> {
+    let mut bytes = Table::new(title, "bytes");
+    let mut allocations = Table::new(format!("{title}, allocations"), "allocations");
+    for (name, cost) in rows {
+        bytes.push(*name, cost.bytes);
+        allocations.push(*name, cost.allocations);
     }
+    bytes.publish()?;
+    allocations.publish()
 }

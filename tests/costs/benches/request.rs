@@ -1,4 +1,5 @@
-//! A whole HTTP/1 request on an open connection, without a kernel between client and server.
+//! Whole requests, without a kernel between client and server: HTTP/1 on an open connection and with a
+//! connection for each, HTTP/2, and unary calls of gRPC.
 
 mod support;
 
@@ -6,6 +7,13 @@ use handover_costs::rows;
 
 fn main() {
     let mut criterion = support::criterion();
-    support::compare(&mut criterion, "request", 1, &rows::request());
+    for (title, rows) in [
+        ("request", rows::request()),
+        ("new connection", rows::new_connection()),
+        ("http2", rows::http2()),
+        ("grpc", rows::grpc()),
+    ] {
+        support::compare(&mut criterion, title, 1, &rows);
+    }
     criterion.final_summary();
 }

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::{Row, Run, rows::Question};
+use crate::{Row, Run, rows::Question, table::Table};
 
 /// The last argument but one of a program that is counted; the last one is the row's number.
 const COUNTED: &str = "--counted";
@@ -100,12 +100,12 @@ pub fn count_row(program: &Path, nth: usize) -> anyhow::Result<f64> {
     Ok(total as f64 / TIMES as f64)
 }
 
-/// Counts all rows, and prints a table for each question; with words as arguments of the program, of
+/// Counts all rows, and publishes a table for each question; with words as arguments of the program, of
 /// the rows with one of them in their names, and of the first of each, which they stand beside.
 ///
 /// # Errors
 ///
-/// As [`count`].
+/// As [`count`] and [`Table::publish`].
 pub fn tables(mut questions: Vec<Question>) -> anyhow::Result<()> {
     let args = env::args().skip(1).take_while(|arg| arg != COUNTED);
     // `cargo bench` adds options of its own.
@@ -120,16 +120,11 @@ pub fn tables(mut questions: Vec<Question>) -> anyhow::Result<()> {
     let rows: Vec<_> = questions.iter().flat_map(|q| &q.rows).collect();
     let mut counts = count(&rows)?.into_iter();
     for Question { title, rows } in &questions {
-        println!(
-            "\n{title:<52} {:>12} {:>10} {:>8}",
-            "instructions", "more", "ratio"
-        );
-        let counts: Vec<_> = counts.by_ref().take(rows.len()).collect();
-        for count in &counts {
-            let (all, first) = (count.instructions, counts[0].instructions);
-            let (more, ratio) = (all - first, all / first);
-            println!("{:<52} {all:>12.1} {more:>+10.1} {ratio:>8.3}", count.name);
+        let mut table = Table::new(*title, "instructions");
+        for count in counts.by_ref().take(rows.len()) {
+            table.push(count.name, count.instructions);
         }
+        table.publish()?;
     }
     Ok(())
 }

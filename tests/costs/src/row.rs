@@ -24,13 +24,23 @@ impl Row {
         state: impl Fn() -> S + 'static,
         operation: impl Fn(&mut S) + Copy + Send + 'static,
     ) -> Self {
+        Self::each(name, state, S::clone, operation)
+    }
+
+    /// An operation on what `own` makes for each thread of what they share, which `shared` makes.
+    pub fn each<S, T: Send + 'static>(
+        name: &'static str,
+        shared: impl Fn() -> S + 'static,
+        own: impl Fn(&S) -> T + 'static,
+        operation: impl Fn(&mut T) + Copy + Send + 'static,
+    ) -> Self {
         Self::new(name, move |threads| {
-            let state = state();
+            let shared = shared();
             let runs = (0..threads).map(|_| -> Run {
-                let mut state = state.clone();
+                let mut own = own(&shared);
                 Box::new(move |times| {
                     for _ in 0..times {
-                        operation(black_box(&mut state));
+                        operation(black_box(&mut own));
                     }
                 })
             });

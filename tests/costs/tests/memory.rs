@@ -12,7 +12,7 @@ static ALLOCATOR: &Allocator = &INSTRUMENTED_SYSTEM;
 
 #[test]
 fn an_idle_connection_takes_less_than_one_of_axum() {
-    let servers = rows::servers();
+    let servers = rows::http1_servers();
     let idle = |name: &str| {
         let server = servers.iter().find(|server| server.name() == name);
         let cost = idle_connection(server.expect("it is among them"), ALLOCATOR);

@@ -24,6 +24,10 @@ async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         !flags.proxy_protocol,
         "actix-web's own server knows no PROXY protocol"
     );
+    ensure!(
+        flags.tls.is_none(),
+        "actix-web's own server would need its TLS, which is not built in here"
+    );
     Setup::start(flags)
         .await?
         .serve_with(async |listeners, graceful, info| {

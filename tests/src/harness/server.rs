@@ -168,7 +168,8 @@ impl Server {
         within: Duration,
     ) -> anyhow::Result<T> {
         let line = self.stderr_line(text, within).await?;
-        let mut words = line.split_whitespace();
+        // What the line itself says comes behind what it happened in.
+        let mut words = line.split_whitespace().rev();
         words
             .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
             .and_then(|value| value.parse().ok())

@@ -317,10 +317,9 @@ where
     Ok(last)
 }
 
-/// Writes the report, one line on standard error; 0 after a complete drain, 3 if something was cut.
+/// 0 after a complete drain, 3 if something was cut. What it came to is in the log.
 async fn finish(generation: &Generation, report: &Report) -> ExitCode {
     generation.finished().await;
-    eprintln!("{report}");
     match report.is_complete() {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(3),

@@ -23,8 +23,9 @@ use crate::{
     load::Target,
 };
 
-/// For what must happen and has no time of its own: long, since machines are busy.
-pub(super) const BOUND: Duration = Duration::from_secs(40);
+/// For what must happen and has no time of its own: long, since a busy machine may take half a minute to
+/// start a process, when others write to its disk.
+pub(super) const BOUND: Duration = Duration::from_secs(120);
 /// For how long a process is stopped that goes on afterwards.
 const STOPPED: Duration = Duration::from_millis(100);
 /// How often a service is looked at that is to settle. A look goes through all processes of the machine.
@@ -323,7 +324,7 @@ async fn start(
         .arg(directory.path().join("app.pid"))
         // So that there is a progress to report, and a state of more than one piece.
         .args(["--ready-delay", "0.02", "--keep-state", "100000"])
-        .args(["--ready-timeout", "10", "--probation", "2"])
+        .args(["--ready-timeout", "30", "--probation", "2"])
         .env(faults::VARIABLE, directory.path().join("faults"))
         .env("RUST_LOG", "info")
         .start()

@@ -25,6 +25,27 @@ use super::{
 };
 
 /// An application that a [`Server`](super::Server) gives to `HttpServer`: the outermost middleware.
+///
+/// # Examples
+///
+/// ```
+/// use actix_http::Request;
+/// use actix_service::ServiceFactory;
+/// use actix_web::dev::AppConfig;
+/// use handover_actix_web::foreign::{Application, NotStarted};
+///
+/// /// Makes the service of one worker, as `HttpServer` does.
+/// async fn make<S, B, Made>(
+///     application: &Application<S, B>,
+///     config: AppConfig,
+/// ) -> Result<Made, NotStarted>
+/// where
+///     Application<S, B>:
+///         ServiceFactory<Request, Config = AppConfig, InitError = NotStarted, Service = Made>,
+/// {
+///     application.new_service(config).await
+/// }
+/// ```
 pub struct Application<S, B> {
     inner: S,
     shared: Arc<Shared>,
@@ -88,11 +109,45 @@ impl<S, B> fmt::Debug for Application<S, B> {
 }
 
 /// An application could not be made, or is not wanted any more.
+///
+/// # Examples
+///
+/// ```
+/// use handover_actix_web::foreign::NotStarted;
+///
+/// /// What became of an application that a worker was to make.
+/// fn describe<S>(made: Result<S, NotStarted>) -> &'static str {
+///     match made {
+///         Ok(_) => "it serves",
+///         Err(_) => "it could not be made; the log says why",
+///     }
+/// }
+///
+/// assert_eq!(describe(Ok(())), "it serves");
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct NotStarted;
 
 /// The service of an [`Application`].
+///
+/// # Examples
+///
+/// ```
+/// use actix_http::{Request, Response, StatusCode};
+/// use actix_web::Error;
+/// use handover_actix_web::foreign::{ResponseBody, Service};
+///
+/// /// Has one request answered, as a dispatcher of actix's does.
+/// async fn answer<S, B>(service: &Service<S, B>, request: Request) -> Result<StatusCode, Error>
+/// where
+///     Service<S, B>:
+///         actix_service::Service<Request, Response = Response<ResponseBody<B>>, Error = Error>,
+/// {
+///     let answer = actix_service::Service::call(service, request).await?;
+///     Ok(answer.status())
+/// }
+/// ```
 pub struct Service<S, B> {
     inner: S,
     shared: Arc<Shared>,
@@ -147,6 +202,24 @@ impl<S, B> fmt::Debug for Service<S, B> {
 
 pin_project! {
     /// Response future of a [`Service`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use actix_http::Response;
+    /// use actix_web::Error;
+    /// use handover_actix_web::foreign::{Responding, ResponseBody};
+    ///
+    /// /// What a service around an application awaits.
+    /// async fn logged<F, B>(answer: Responding<F, B>) -> Result<Response<ResponseBody<B>>, Error>
+    /// where
+    ///     Responding<F, B>: Future<Output = Result<Response<ResponseBody<B>>, Error>>,
+    /// {
+    ///     let answer = answer.await?;
+    ///     println!("{}", answer.status());
+    ///     Ok(answer)
+    /// }
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct Responding<F, B> {
         #[pin]

@@ -16,6 +16,18 @@ use super::{connection::InFlight, cut::Cut};
 
 pin_project! {
     /// The body of an answer of an [`Application`](super::Application).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use actix_web::body::{BodySize, MessageBody};
+    /// use handover_actix_web::foreign::ResponseBody;
+    ///
+    /// /// Whether an answer says how long it is.
+    /// fn is_sized<B: MessageBody>(body: &ResponseBody<B>) -> bool {
+    ///     matches!(body.size(), BodySize::None | BodySize::Sized(_))
+    /// }
+    /// ```
     pub struct ResponseBody<B> {
         #[pin]
         inner: Inner<B>,

@@ -23,6 +23,13 @@ use super::{connection::Open, cut::last_words};
 /// For how long a connection that was accepted just before a pause may take to reach its worker.
 const SETTLE: Duration = Duration::from_millis(2);
 
+/// For how long after it was accepted a client is given to say what it wants, where the window ends
+/// meanwhile: half of a head would not keep actix from closing its connection.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
+
+/// How often to look whether it has.
+const LISTEN: Duration = Duration::from_millis(20);
+
 /// How often to look who has not taken an answer, once idle connections have been closed.
 const STUCK: Duration = Duration::from_millis(100);
 
@@ -119,6 +126,7 @@ impl Conductor {
                 announced = &mut announced => {
                     if announced {
                         self.settle(upgrades).await;
+                        self.newcomers().await;
                     }
                     return announced;
                 }
@@ -145,6 +153,18 @@ impl Conductor {
             self.handle.pause().await;
         }
         sleep(SETTLE).await;
+    }
+
+    /// Waits for the first requests of those who came last, for half of the time that is left at most.
+    async fn newcomers(&self) {
+        let left = self.graceful.remaining().unwrap_or_default() / 2;
+        let heard = async {
+            while self.open.has_newcomers(FIRST_WORDS) {
+                sleep(LISTEN).await;
+            }
+        };
+        // An error: the others have to be answered, too.
+        let _ = timeout(left, heard).await;
     }
 
     /// Whether the kernel has a connection that nobody has accepted.

@@ -10,6 +10,7 @@
 use std::{
     any::Any,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use actix_http::Extensions;
@@ -47,6 +48,13 @@ impl Open {
                 connection.set_kind(Kind::Request);
             }
         }
+    }
+
+    /// Whether one was accepted within this time, and has not asked for anything yet.
+    pub(super) fn has_newcomers(&self, within: Duration) -> bool {
+        let connections = self.lock();
+        let mut open = connections.iter().map(|(_, connection)| connection);
+        open.any(|open| open.kind() == Kind::Fresh && open.since().elapsed() < within)
     }
 
     /// Whether one has left HTTP, and may have something to say at the cut.

@@ -50,6 +50,40 @@ impl Shared {
 /// Serves an actix-web application with actix's own `HttpServer`, until its drain is over.
 ///
 /// `factory` makes an `App`, once for each worker and listener. See the [module](super).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use actix_web::{App, web};
+/// use handover::Generation;
+/// use handover_actix_web::foreign;
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::TcpStream};
+///
+/// let generation = Generation::start()?;
+/// let listener = generation.listen("127.0.0.1:0").await?;
+/// let address = listener.local_addr()?.to_string();
+/// let server = foreign::serve(|| App::new().route("/", web::get().to(async || "hello")))
+///     .listen(listener)
+///     .with_graceful(generation.graceful())
+///     .workers(1)
+///     .start()
+///     .await?;
+/// generation.ready().await?;
+/// let server = tokio::spawn(server);
+///
+/// let mut client = TcpStream::connect(address).await?;
+/// client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer).await?;
+/// assert!(answer.ends_with("hello"), "{answer}");
+///
+/// generation.graceful().drain();
+/// assert!(server.await??.is_complete());
+/// # Ok(())
+/// # }
+/// ```
 pub fn serve<F, I, S, B>(
     factory: F,
 ) -> Server<impl Fn() -> Application<S, B> + Send + Clone + 'static, S, B>
@@ -85,6 +119,29 @@ where
 ///
 /// Await it, or [`start`](Self::start) it first to see its application made before the service is
 /// ready. It ends, with the report, when the drain of its [`Graceful`] is over.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use actix_web::{App, web};
+/// use handover::{Graceful, Listener};
+/// use handover_actix_web::{Running, foreign};
+///
+/// async fn start(listener: Listener, graceful: Graceful) -> std::io::Result<Running> {
+///     foreign::serve(|| App::new().route("/", web::get().to(async || "hello")))
+///         .listen(listener)
+///         .with_graceful(graceful)
+///         .workers(4)
+///         .on_connect(|_io, data| {
+///             data.insert("known to the handlers of this connection");
+///         })
+///         .http(|http| http.keep_alive(Duration::from_secs(75)).max_connections(10_000))
+///         .start()
+///         .await
+/// }
+/// ```
 #[must_use = "servers do nothing unless awaited"]
 pub struct Server<F, S, B>
 where

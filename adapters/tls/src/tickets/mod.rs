@@ -55,6 +55,23 @@ const LABEL: &[u8] = b"handover-tls ticket 1";
 /// more; then its bytes are overwritten. The one that comes next is made a period ahead, and goes to
 /// the successor with the others. No key is ever shown or logged; on its way to the successor it is
 /// in the memory of two processes of one user and in the socket between them.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), handover_tls::Error> {
+/// use handover_tls::TicketKeys;
+///
+/// let keys = TicketKeys::new()?;
+/// let open = keys.ticketer(b"for everybody");
+/// let sealed = open.encrypt(b"a session").expect("there is a key");
+/// assert_eq!(open.decrypt(&sealed).as_deref(), Some(&b"a session"[..]));
+///
+/// // Nobody gets in with it where a certificate is asked for.
+/// assert_eq!(keys.ticketer(b"for clients of ours").decrypt(&sealed), None);
+/// # Ok(())
+/// # }
+/// ```
 pub struct TicketKeys(Arc<Inner>);
 
 struct Inner {
@@ -105,6 +122,28 @@ impl TicketKeys {
     /// # Errors
     ///
     /// As for [`new`](Self::new).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use handover::Generation;
+    /// use handover_tls::TicketKeys;
+    ///
+    /// let generation = Generation::start()?;
+    /// let keys = TicketKeys::with_period(Duration::from_secs(3600))?;
+    /// keys.hand_over(&generation)?;
+    ///
+    /// // Or, with keys that last as long as they do by default:
+    /// # let generation = Generation::start()?;
+    /// let keys = TicketKeys::of(&generation)?;
+    /// # drop(keys);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg_attr(not(unix), allow(unused_variables, reason = "there is no predecessor"))]
     pub fn hand_over(&self, generation: &Generation) -> Result<(), Error> {
         #[cfg(unix)]

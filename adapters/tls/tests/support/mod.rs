@@ -125,9 +125,20 @@ pub struct Server {
 
 impl Server {
     pub async fn start(tls: Tls, graceful: Graceful) -> Self {
+        Self::start_with(tls, graceful, facts).await
+    }
+
+    pub async fn start_with<F>(
+        tls: Tls,
+        graceful: Graceful,
+        answers: fn(Request<RequestBody>) -> F,
+    ) -> Self
+    where
+        F: Future<Output = Result<Response<String>, Infallible>> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let server = handover_hyper::serve(tls.accept(listener), tower::service_fn(facts))
+        let server = handover_hyper::serve(tls.accept(listener), tower::service_fn(answers))
             .with_graceful(graceful.clone());
         Self {
             addr,

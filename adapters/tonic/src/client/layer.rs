@@ -5,6 +5,28 @@ use tower_layer::Layer;
 use super::Retry;
 
 /// Repeats calls that the server did not process. See the [module](super).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::time::Duration;
+///
+/// use handover_tonic::client::RetryLayer;
+/// use tonic::transport::Endpoint;
+/// use tonic_health::pb::health_client::HealthClient;
+/// use tower::Layer;
+///
+/// let channel = Endpoint::from_static("http://127.0.0.1:50051").connect_lazy();
+/// let retry = RetryLayer::new()
+///     .buffer(1024 * 1024)
+///     // Its calls may be done twice.
+///     .retry_unavailable(4, Duration::from_millis(50));
+/// let client = HealthClient::new(retry.layer(channel));
+/// # drop(client);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RetryLayer {
     options: Options,

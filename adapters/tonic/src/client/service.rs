@@ -25,6 +25,24 @@ const ATTEMPTS: u32 = 8;
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A channel that repeats calls. Made by [`RetryLayer`](super::RetryLayer).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use handover_tonic::client::{Retry, RetryLayer};
+/// use tonic::transport::{Channel, Endpoint};
+/// use tower::Layer;
+///
+/// let channel = Endpoint::from_static("http://127.0.0.1:50051").connect_lazy();
+/// let mut channel: Retry<Channel> = RetryLayer::new().layer(channel);
+/// println!("{:?}", channel.get_ref());
+/// println!("{:?}", channel.get_mut());
+/// let without: Channel = channel.into_inner();
+/// # drop(without);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Retry<S> {
     inner: S,
@@ -134,6 +152,23 @@ fn pause(verdict: Verdict, attempt: u32, options: &Options) -> Option<Duration> 
 }
 
 /// Response future of [`Retry`].
+///
+/// # Examples
+///
+/// ```
+/// use handover_tonic::client::CallFuture;
+/// use http::Response;
+/// use tonic::Status;
+///
+/// /// What a middleware around a channel that repeats calls awaits.
+/// async fn logged<B>(call: CallFuture<B>) -> Result<Response<B>, Status> {
+///     let answer = call.await;
+///     if let Err(status) = &answer {
+///         println!("after all attempts: {status}");
+///     }
+///     answer
+/// }
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct CallFuture<B>(
     Pin<Box<dyn Future<Output = Result<Response<B>, Status>> + Send + 'static>>,

@@ -51,6 +51,24 @@ const AT_ONCE: usize = 1024;
 const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// Whether a connection begins with a header.
+///
+/// # Examples
+///
+/// ```
+/// use handover::accept::ProxyPolicy;
+///
+/// /// What the program's configuration may say.
+/// fn policy(text: &str) -> Option<ProxyPolicy> {
+///     match text {
+///         "require" => Some(ProxyPolicy::Require),
+///         "optional" => Some(ProxyPolicy::Optional),
+///         "off" => Some(ProxyPolicy::Off),
+///         _ => None,
+///     }
+/// }
+///
+/// assert_eq!(policy("require"), Some(ProxyPolicy::default()));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProxyPolicy {
@@ -127,6 +145,30 @@ impl<A: Accept> ProxyProtocol<A> {
     }
 
     /// Whether connections begin with a header. They do by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// use handover::{Graceful, accept::{ProxyPolicy, ProxyProtocol}};
+    /// use tokio::net::TcpListener;
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let listener = ProxyProtocol::new(listener, &Graceful::new())
+    ///     // Behind the balancer, but also asked by a probe that knows nothing of it.
+    ///     .policy(ProxyPolicy::Optional)
+    ///     .trusting([[10, 1, 0, 7].into()].map(|ip: std::net::IpAddr| ip.into()))
+    ///     .time_limit(Duration::from_secs(2))
+    ///     .longest_header(1024);
+    /// assert!(listener.get_ref().is_some());
+    /// let below = listener.into_inner();
+    /// assert!(below.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn policy(mut self, policy: ProxyPolicy) -> Self {
         self.rules.policy = policy;

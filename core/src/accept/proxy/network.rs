@@ -84,6 +84,15 @@ impl From<IpAddr> for Network {
 }
 
 /// A text is not a network.
+///
+/// # Examples
+///
+/// ```
+/// use handover::accept::{Network, NotANetwork};
+///
+/// let wrong: Result<Network, NotANetwork> = "10.0.0.0/33".parse();
+/// println!("trusted_proxies: {}", wrong.unwrap_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotANetwork(String);
 

@@ -12,6 +12,41 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::accept::{Departures, Giving, Mover, Parcel, Proxied, replay::Replay};
 
 /// A connection of [`ProxyProtocol`](super::ProxyProtocol): after its header, if it had one.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use std::{future::poll_fn, io};
+///
+/// use handover::{Accept, Graceful, accept::ProxyProtocol};
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let mut balancer = TcpStream::connect(listener.local_addr()?).await?;
+/// let mut listener = ProxyProtocol::new(listener, &Graceful::new());
+/// balancer.write_all(b"PROXY TCP4 203.0.113.7 10.0.0.1 51234 443\r\nhello").await?;
+///
+/// let (mut io, peer) = poll_fn(|cx| listener.poll_accept(cx)).await?;
+/// assert_eq!(peer.to_string(), "203.0.113.7:51234");
+/// let said = io.proxied().expect("there was a header");
+/// assert_eq!(said.balancer(), &balancer.local_addr()?.into());
+///
+/// // It reads on after the header.
+/// io.get_mut().set_nodelay(true)?;
+/// assert!(io.get_ref().nodelay()?);
+/// let mut hello = [0; 5];
+/// io.read_exact(&mut hello).await?;
+/// assert_eq!(&hello, b"hello");
+///
+/// // As the standard library's, say.
+/// let (io, unread) = io.try_map(TcpStream::into_std)?.into_parts();
+/// assert!(unread.is_empty());
+/// # drop(io);
+/// # io::Result::Ok(())
+/// # }
+/// ```
 pub struct ProxyStream<Io> {
     io: Io,
     // Read while a header was looked for, and not of one.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use criterion::{BenchmarkId, Criterion, SamplingMode};
-use handover_costs::{Row, Run};
+use handover_costs::{
+    Row, Run,
+    table::{Table, median},
+};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Many short samples: a busy machine spoils some, and the median does not mind.
@@ -39,7 +42,7 @@ pub(crate) fn compare(criterion: &mut Criterion, title: &str, threads: usize, ro
         medians.push((row.name(), median(samples)));
     }
     group.finish();
-    print(&format!("{title}, threads: {threads}"), "ns", &medians);
+    publish(&format!("{title}, threads: {threads}"), "ns", &medians);
 }
 
 /// Times something that is set up anew each time, and says itself how long it took.
@@ -67,7 +70,25 @@ pub(crate) fn compare_once(
         medians.push((*name, median(samples)));
     }
     group.finish();
-    print(title, "ms", &medians);
+    publish(title, "ms", &medians);
+}
+
+/// The same a few times, without criterion, which wants ten at least.
+pub(crate) fn compare_few(
+    title: &str,
+    times: usize,
+    rows: &[(&'static str, &dyn Fn() -> Duration)],
+) {
+    // By turns, so that what else the machine does meanwhile is shared among them.
+    let mut samples = vec![Vec::new(); rows.len()];
+    for _ in 0..times {
+        for ((_, run), samples) in rows.iter().zip(&mut samples) {
+            samples.push(run().as_secs_f64() * 1e3);
+        }
+    }
+    let names = rows.iter().map(|(name, _)| *name);
+    let medians: Vec<_> = names.zip(samples.into_iter().map(median)).collect();
+    publish(title, "ms", &medians);
 }
 
 fn at_once(runs: &mut [Run], times: u64) -> Duration {
@@ -109,21 +130,13 @@ pub(crate) async fn clocked(future: impl Future<Output = ()>) -> Duration {
     began.elapsed()
 }
 
-fn median(mut samples: Vec<f64>) -> Option<f64> {
-    samples.sort_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied()
-}
-
-/// A table of what was measured; a row that was filtered out has no figure.
-pub(crate) fn print(title: &str, unit: &str, rows: &[(&str, Option<f64>)]) {
-    let Some(first) = rows.iter().find_map(|(_, figure)| *figure) else {
-        return;
-    };
-    println!("\n{title:<56} {unit:>10} {:>8}", "ratio");
+/// A table of what was measured; a row that was filtered out is not in it.
+pub(crate) fn publish(title: &str, unit: &str, rows: &[(&str, Option<f64>)]) {
+    let mut table = Table::new(title, unit);
     for (name, figure) in rows {
         if let Some(figure) = figure {
-            println!("{name:<56} {figure:>10.2} {:>8.2}", figure / first);
+            table.push(*name, *figure);
         }
     }
-    println!();
+    table.publish().expect("the table can be kept");
 }

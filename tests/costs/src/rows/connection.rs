@@ -38,9 +38,9 @@ fn peers() -> Vec<Row> {
     use std::sync::Arc;
 
     use swansong::Swansong;
-    use tokio::runtime;
-    use tokio_graceful::Shutdown;
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+    use super::tokio_graceful;
 
     vec![
         Row::of(
@@ -53,18 +53,9 @@ fn peers() -> Vec<Row> {
         ),
         Row::of(
             "tokio-graceful/ShutdownGuard",
-            || {
-                let runtime = runtime::Builder::new_current_thread().build();
-                let runtime = Arc::new(runtime.expect("a runtime can be made"));
-                // It spawns what waits for the signal; dropped, it tells everybody.
-                let shutdown = {
-                    let _entered = runtime.enter();
-                    Arc::new(Shutdown::new(pending::<()>()))
-                };
-                (shutdown.guard(), shutdown, runtime)
-            },
-            |(guard, ..)| {
-                let guard = guard.clone();
+            tokio_graceful::never_told,
+            |told| {
+                let guard = told.guard.clone();
                 wait(async move { guard.cancelled().await });
             },
         ),

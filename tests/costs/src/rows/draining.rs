@@ -28,18 +28,14 @@ pub fn draining() -> Vec<Row> {
                 black_box(graceful.is_draining());
             },
         ),
-        Row::new("handover/Guard::phase", |threads| {
-            let graceful = Graceful::new();
-            let runs = (0..threads).map(|_| -> crate::Run {
-                let guard = graceful.guard().expect("not drained");
-                Box::new(move |times| {
-                    for _ in 0..times {
-                        black_box(black_box(&guard).phase());
-                    }
-                })
-            });
-            runs.collect()
-        }),
+        Row::each(
+            "handover/Guard::phase",
+            Graceful::new,
+            |graceful| graceful.guard().expect("not drained"),
+            |guard| {
+                black_box(guard.phase());
+            },
+        ),
     ];
     #[cfg(feature = "peers")]
     rows.extend(peers());

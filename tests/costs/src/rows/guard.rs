@@ -23,14 +23,12 @@ pub fn guard() -> Vec<Row> {
         Row::of("handover/guard", Graceful::new, |graceful| {
             drop(graceful.guard());
         }),
-        Row::new("handover/guard clone", |threads| {
-            let graceful = Graceful::new();
-            let runs = (0..threads).map(|_| -> crate::Run {
-                let guard = graceful.guard().expect("not drained");
-                Box::new(move |times| (0..times).for_each(|_| drop(guard.clone())))
-            });
-            runs.collect()
-        }),
+        Row::each(
+            "handover/guard clone",
+            Graceful::new,
+            |graceful| graceful.guard().expect("not drained"),
+            |guard| drop(guard.clone()),
+        ),
         Row::of("handover/hold", Graceful::new, |graceful| {
             drop(graceful.hold("job"));
         }),
@@ -44,8 +42,9 @@ pub fn guard() -> Vec<Row> {
 fn peers() -> Vec<Row> {
     use hyper_util::server::graceful::GracefulShutdown;
     use swansong::Swansong;
-    use tokio_graceful::Shutdown;
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+    use super::tokio_graceful;
 
     vec![
         Row::of(
@@ -65,8 +64,8 @@ fn peers() -> Vec<Row> {
         ),
         Row::of(
             "tokio-graceful/ShutdownGuard clone",
-            || Shutdown::no_signal().guard(),
-            |guard| drop(guard.clone()),
+            tokio_graceful::never_told,
+            |told| drop(told.guard.clone()),
         ),
         Row::of(
             "drain/Watch clone",

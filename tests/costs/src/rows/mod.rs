@@ -5,13 +5,17 @@ mod draining;
 mod guard;
 mod layer;
 mod request;
+mod servers;
+#[cfg(feature = "peers")]
+mod tokio_graceful;
 
 pub use self::{
     connection::connection,
     draining::draining,
     guard::guard,
     layer::layer,
-    request::{Server, request, servers},
+    request::{grpc, http2, new_connection, request},
+    servers::{Server, grpc_servers, http1_servers, http2_servers},
 };
 
 use crate::Row;
@@ -37,6 +41,9 @@ pub fn questions() -> Vec<Question> {
         ),
         ("call a service that answers at once", layer()),
         ("an HTTP/1 request on an open connection", request()),
+        ("an HTTP/1 connection with one request", new_connection()),
+        ("an HTTP/2 request on an open connection", http2()),
+        ("a unary call of gRPC on an open connection", grpc()),
     ]
     .map(|(title, rows)| Question { title, rows })
     .into()
