@@ -12,7 +12,9 @@ use std::{
 use crate::accept::proxy::{self, Scan};
 use crate::{
     Address,
+    control::{Event, Request},
     sockets::{foreign, spec::Spec},
+    systemd::name,
     upgrade::{
         frame::{self, Decoded},
         heritage,
@@ -95,6 +97,56 @@ pub fn address(bytes: &[u8]) {
     }
 }
 
+/// A line of a request at the control socket: what is understood is said again in the same words, and
+/// who sends anything else reads why not.
+pub fn control_request(bytes: &[u8]) {
+    match Request::from_line(bytes) {
+        Ok(request) => {
+            let line = request.to_line();
+            assert_eq!(Request::from_line(line.as_bytes()), Ok(request));
+        }
+        Err(refused) => {
+            let answer = Event::from(refused);
+            assert!(answer.is_last());
+            let line = answer.to_line();
+            assert_eq!(line.find('\n'), Some(line.len() - 1));
+            assert_eq!(Event::from_line(&line), Ok(answer));
+        }
+    }
+}
+
+/// A line of an answer: what is understood is one line again, and stays the same from then on.
+pub fn control_event(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(event) = Event::from_line(text) {
+        let line = event.to_line();
+        assert_eq!(line.find('\n'), Some(line.len() - 1));
+        let again = Event::from_line(&line).expect("it was said here");
+        assert_eq!(again.is_last(), event.is_last());
+        // Not the event: a time is rounded to nanoseconds once.
+        assert_eq!(again.to_line(), line);
+    }
+}
+
+/// A name under which a service manager keeps a socket.
+pub fn store_name(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Some((name, file)) = name::decode(text) {
+        let again = name::encode(&name, file);
+        // What a longer spelling says may be too long for ours.
+        if let Some(again) = again {
+            assert_eq!(name::decode(&again), Some((name, file)));
+        }
+    }
+    if let Some(encoded) = name::encode(text, None) {
+        assert_eq!(name::decode(&encoded), Some((text.to_owned(), None)));
+    }
+}
+
 /// A connection that may begin with a header of the PROXY protocol: the header is the same, and no
 /// more is taken, whether it comes at once or byte by byte.
 #[cfg(feature = "proxy-protocol")]
@@ -126,22 +178,12 @@ pub fn proxy_header(bytes: &[u8]) {
 }
 
 #[cfg(test)]
+#[path = "../../tests/fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use super::*;
-
-    fn run(target: &str, test: fn(&[u8])) {
-        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/corpus");
-        let mut inputs = 0;
-        for entry in fs::read_dir(format!("{corpus}/{target}")).unwrap() {
-            let path = entry.unwrap().path();
-            println!("{}", path.display());
-            test(&fs::read(path).unwrap());
-            inputs += 1;
-        }
-        assert!(inputs > 2, "{target} has {inputs} inputs");
-    }
+    use super::{replay::run, *};
 
     #[test]
     fn kept_inputs_of_fuzzers_pass() {
@@ -150,6 +192,9 @@ mod tests {
         run("environment", environment);
         run("listen", listen);
         run("address", address);
+        run("control_request", control_request);
+        run("control_event", control_event);
+        run("store_name", store_name);
         #[cfg(feature = "proxy-protocol")]
         run("proxy_header", proxy_header);
     }

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+/// The longest that a time is taken for. Every clock can be asked for a moment that far away, and for
+/// that of several such times in a row.
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// How a drain goes: one total deadline, and what happens within it.
 ///
 /// The deadline runs from the call to [`drain`](crate::Graceful::drain); the lame duck and the
-/// announce window lie inside it, so that no two clocks need be added up.
+/// announce window lie inside it, so that no two clocks need be added up. A time of more than a year
+/// counts as a year: so [`Duration::MAX`] may stand for "as long as it takes".
 ///
 /// ```
 /// use std::time::Duration;
@@ -142,21 +147,21 @@ impl Policy {
     /// ```
     #[must_use]
     pub fn with_lame_duck(mut self, time: Duration) -> Self {
-        self.lame_duck = time;
+        self.lame_duck = time.min(LONGEST);
         self
     }
 
     /// When a drain is over, whatever still runs. Default 25 s.
     #[must_use]
     pub fn with_deadline(mut self, time: Duration) -> Self {
-        self.deadline = time;
+        self.deadline = time.min(LONGEST);
         self
     }
 
     /// The same for a drain after an upgrade. Default 60 s.
     #[must_use]
     pub fn with_upgrade_deadline(mut self, time: Duration) -> Self {
-        self.upgrade_deadline = time;
+        self.upgrade_deadline = time.min(LONGEST);
         self
     }
 
@@ -171,7 +176,7 @@ impl Policy {
     /// more than a hundred.
     #[must_use]
     pub fn with_announce(mut self, time: Duration) -> Self {
-        self.announce = time;
+        self.announce = time.min(LONGEST);
         self
     }
 
@@ -182,7 +187,7 @@ impl Policy {
     /// little time left, whose last tenth is kept free.
     #[must_use]
     pub fn with_close_spread(mut self, time: Duration) -> Self {
-        self.close_spread = time;
+        self.close_spread = time.min(LONGEST);
         self
     }
 
@@ -194,14 +199,14 @@ impl Policy {
     /// drain at a time.
     #[must_use]
     pub fn with_retry(mut self, time: Duration) -> Self {
-        self.retry = time;
+        self.retry = time.min(LONGEST);
         self
     }
 
     /// For how long what was cut may take to end before the drain ends without it. Default 60 ms.
     #[must_use]
     pub fn with_cut_grace(mut self, time: Duration) -> Self {
-        self.cut_grace = time;
+        self.cut_grace = time.min(LONGEST);
         self
     }
 
@@ -212,7 +217,7 @@ impl Policy {
     /// all that is left, if the work is done before.
     #[must_use]
     pub fn with_last_stage(mut self, time: Duration) -> Self {
-        self.last_stage = time;
+        self.last_stage = time.min(LONGEST);
         self
     }
 
@@ -223,7 +228,7 @@ impl Policy {
     /// warning; after an upgrade, when nobody waits for the end, it is but told.
     #[must_use]
     pub fn with_log_after(mut self, time: Duration) -> Self {
-        self.log_after = time;
+        self.log_after = time.min(LONGEST);
         self
     }
 
@@ -246,7 +251,8 @@ impl Policy {
     /// The announce window when `remaining` is left until the deadline.
     #[must_use]
     pub fn announce(&self, remaining: Duration) -> Duration {
-        self.announce.min(remaining * 4 / 5)
+        // Divided first: whoever asks may name any time.
+        self.announce.min(remaining / 5 * 4)
     }
 
     /// The time over which so many clients are told to go when `remaining` is left until the

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::AsFd as _,
     path::Path,
     process::{Child, Command, Stdio},
@@ -180,5 +180,52 @@ impl End {
     pub fn enter(&self) -> anyhow::Result<()> {
         move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Network))
             .context("enter the network namespace")
+    }
+}
+
+/// A flood of half-open connections: SYNs of which no sender answers. Ends when this is dropped, or
+/// after a few minutes.
+///
+/// Needs root; `tests/network/syn_flood.py` is what sends them.
+#[derive(Debug)]
+pub struct SynFlood {
+    sender: Child,
+}
+
+impl SynFlood {
+    /// Floods a server of a [`DelayLine`], from the side that the calling thread has
+    /// [entered](End::enter). Returns once the first SYN is sent.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn start(server: SocketAddr) -> anyhow::Result<Self> {
+        // More than a short queue holds until it forgets, and little for who carries the packets.
+        let (per_second, count) = (100, 30_000);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("network/syn_flood.py");
+        let mut sender = Command::new("python3")
+            .arg(script)
+            .arg(server.ip().to_string())
+            .args([server.port().into(), per_second, count].map(|n: u32| n.to_string()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .context("start python3 for the flood")?;
+        let mut line = String::new();
+        let stdout = sender.stdout.take().context("stdout is no pipe")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        if line.is_empty() {
+            bail!("there is no flood ({}): it needs root", sender.wait()?);
+        }
+        Ok(Self { sender })
+    }
+}
+
+impl Drop for SynFlood {
+    fn drop(&mut self) {
+        // The end of its stdin is what it waits for.
+        drop(self.sender.stdin.take());
+        let _ = self.sender.wait();
     }
 }

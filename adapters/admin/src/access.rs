@@ -106,3 +106,47 @@ impl fmt::Debug for Access {
             .finish()
     }
 }
+
+/// For fuzzers: the lines are the token, if one is set, and what a request has for `Authorization`,
+/// `Origin` and `Host`. Nobody presses a button over TCP, or from another site, without the token.
+#[cfg(any(fuzzing, test))]
+pub fn fuzz(bytes: &[u8]) {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let token = line();
+    let mut request = Request::new(());
+    for name in [header::AUTHORIZATION, header::ORIGIN, header::HOST] {
+        match http::HeaderValue::from_bytes(line()) {
+            Ok(value) if !value.is_empty() => drop(request.headers_mut().insert(name, value)),
+            _ => {}
+        }
+    }
+    let header = |name| request.headers().get(name).map(http::HeaderValue::as_bytes);
+    let token = std::str::from_utf8(token).unwrap_or_default();
+    let with = Access::by_token(token);
+    let without = Access::default();
+    if with.check(&request).is_ok() {
+        let given = header(header::AUTHORIZATION).expect("there is no other way");
+        assert!(!token.is_empty() && given.ends_with(token.as_bytes()));
+    }
+    assert_eq!(without.check(&request), Err(Denied::Closed));
+    if let Some(origin) = header(header::ORIGIN)
+        && !is_of_another_site(&request)
+    {
+        let host = header(header::HOST).expect("the address has none");
+        let scheme = origin.strip_suffix(host).expect("another host");
+        assert!(scheme.ends_with(b"://"));
+    }
+}
+
+#[cfg(test)]
+#[path = "../../../tests/fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn kept_inputs_of_fuzzers_pass() {
+        super::replay::run("access", super::fuzz);
+    }
+}

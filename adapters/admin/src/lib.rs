@@ -48,3 +48,10 @@ pub use self::{
     serve::{Admin, serve},
     snapshot::Snapshot,
 };
+
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing {
+    //! What fuzzers call. Not for programs.
+    pub use crate::access::fuzz as access;
+}

@@ -76,6 +76,9 @@ mod body;
 mod connection;
 mod facts;
 mod frames;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod goaway_gate;
 mod http1;
 mod http2;

@@ -109,3 +109,25 @@ fn error() -> io::Error {
         "connection cut at the drain's deadline",
     )
 }
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Policy;
+
+    proptest! {
+        /// Fails if what was cut may speak for longer than three quarters of any grace, or for less, or
+        /// if more grace gives it less.
+        #[test]
+        fn last_words_are_three_quarters_of_the_grace(seconds: u64, nanos: u32, more: u32) {
+            let time = Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into()));
+            let grace = Policy::default().with_cut_grace(time).cut_grace();
+            let words = last_words(grace);
+            prop_assert!(words.as_nanos() * 4 <= grace.as_nanos() * 3);
+            prop_assert!((words.as_nanos() + 1) * 4 > grace.as_nanos() * 3);
+            prop_assert!(words <= last_words(grace + Duration::from_nanos(more.into())));
+        }
+    }
+}

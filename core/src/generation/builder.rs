@@ -34,6 +34,7 @@ use crate::{
         inbound::Adopters,
         outbound::{PATIENCE, Route},
     },
+    policy::LONGEST,
     signals::Signals,
     sockets::{foreign, gate::Gate, registry::Registry},
     state::StateReader,
@@ -219,9 +220,10 @@ impl GenerationBuilder {
         self
     }
 
-    /// How long a successor may take until it is ready; then it is killed. 60 seconds by default.
+    /// How long a successor may take until it is ready; then it is killed. 60 seconds by default, and
+    /// at most a year.
     pub fn ready_timeout(mut self, time: Duration) -> Self {
-        self.ready_timeout = time;
+        self.ready_timeout = time.min(LONGEST);
         self
     }
 
@@ -231,7 +233,7 @@ impl GenerationBuilder {
     ///
     /// It holds the drain open, and so ends at the drain's deadline at the latest.
     pub fn probation(mut self, time: Duration) -> Self {
-        self.probation = time;
+        self.probation = time.min(LONGEST);
         self
     }
 
@@ -255,7 +257,7 @@ impl GenerationBuilder {
     /// Nobody serves the connection meanwhile: it cannot be taken back from a process that may
     /// still take it.
     pub fn move_timeout(mut self, time: Duration) -> Self {
-        self.move_timeout = time;
+        self.move_timeout = time.min(LONGEST);
         self
     }
 

@@ -19,6 +19,8 @@
 //! 4. No turn of a connection's own token comes before that connection was told, the cut apart.
 
 mod announcer;
+#[cfg(all(test, not(miri)))]
+mod properties;
 mod schedule;
 mod turn;
 
@@ -246,7 +248,7 @@ pub(crate) fn window(most: Duration, clients: usize, remaining: Duration) -> Dur
 
 /// The part of a drain in which clients are told: what is told at the end still has to go.
 fn usable(remaining: Duration) -> Duration {
-    remaining * 9 / 10
+    remaining / 10 * 9
 }
 
 /// The time between two clients; where there are none when the drain begins, some may still come.

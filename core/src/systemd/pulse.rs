@@ -68,7 +68,19 @@ pub(super) fn drain(message: Message, graceful: &Graceful, said: &mut String) ->
         said.clone_from(&status);
         message.status(status)
     };
-    message.extend(ask(left + graceful.policy().cut_grace()))
+    message.extend(ask(to_the_end(graceful)))
+}
+
+/// How long the drain may still take, the grace after its cut included.
+fn to_the_end(graceful: &Graceful) -> Duration {
+    let grace = graceful.policy().cut_grace();
+    match graceful.drain_ref().entered() {
+        // Whenever that was: what the deadline leaves does not matter any more.
+        Some(cut_at) if graceful.phase() == Phase::Cutting => {
+            grace.saturating_sub(cut_at.elapsed())
+        }
+        _ => graceful.remaining().unwrap_or_default() + grace,
+    }
 }
 
 /// `draining: 12 connections, 1 task, longest 8 s, 17 s left`
@@ -145,7 +157,49 @@ fn ask(left: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::Policy;
+
+    /// What the manager hears.
+    fn asked(graceful: &Graceful) -> Duration {
+        let message = drain(Message::default(), graceful, &mut String::new());
+        let (_, usec) = message.0.split_once("EXTEND_TIMEOUT_USEC=").unwrap();
+        Duration::from_micros(usec.trim().parse().unwrap())
+    }
+
+    proptest! {
+        /// Fails if the manager is asked to wait for longer than a step and the margin, or beyond the end
+        /// of the grace and the margin; or if it would lose patience before we do.
+        #[test]
+        fn what_is_asked_for_ends_after_us_and_not_much(
+            deadline in prop_oneof![Just(Duration::MAX), (0..200_000u64).prop_map(Duration::from_millis)],
+            grace in prop_oneof![Just(Duration::MAX), (0..20_000u64).prop_map(Duration::from_millis)],
+            passed in 0..200_000u64
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let policy = Policy::default().with_deadline(deadline).with_cut_grace(grace);
+                let end = policy.deadline(false) + policy.cut_grace();
+                let graceful = Graceful::with_policy(policy);
+                let _guard = graceful.guard();
+                graceful.drain();
+                let began = Instant::now();
+                sleep(Duration::from_millis(passed)).await;
+                let passed = began.elapsed();
+                let asked = asked(&graceful);
+                assert!(asked <= STEP + GRACE, "{asked:?}");
+                assert!(passed >= end || asked <= end - passed + GRACE, "{asked:?} after {passed:?}");
+                // Either to the end, or long enough to hear the next word.
+                assert!(passed + asked >= end.min(passed + 2 * TICK), "{asked:?} after {passed:?}");
+            });
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_in_words() {
@@ -177,9 +231,7 @@ mod tests {
         graceful.drain();
         let cut_grace = graceful.policy().cut_grace();
         for after in 0..30 {
-            let message = drain(Message::default(), &graceful, &mut String::new());
-            let (_, usec) = message.0.split_once("EXTEND_TIMEOUT_USEC=").unwrap();
-            let asked = Duration::from_micros(usec.trim().parse().unwrap());
+            let asked = asked(&graceful);
             let left = Duration::from_secs(25).saturating_sub(Duration::from_secs(after));
             assert!(asked <= left + cut_grace + GRACE, "{asked:?} of {left:?}");
             assert!(asked >= left.min(STEP) + GRACE, "{asked:?} of {left:?}");

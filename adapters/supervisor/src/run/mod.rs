@@ -29,6 +29,7 @@ mod notify;
 mod output;
 pub(crate) mod plan;
 pub(crate) mod reexec;
+mod said;
 pub(crate) mod shim;
 mod signals;
 mod status_file;

@@ -8,15 +8,16 @@ use std::{
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::Duration,
 };
 
-use handover::supervise::{SUCCESSOR, UPGRADE_SIGNAL};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, recvmsg, sockopt,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::{io::Interest, net::UnixDatagram};
+
+pub(crate) use super::said::Said;
+use super::said::read;
 
 /// The longest message.
 const LONGEST: usize = 4096;
@@ -30,22 +31,6 @@ pub(crate) struct Mailbox {
     name: String,
     /// Who may be heard, beside us and root.
     uid: u32,
-}
-
-/// What a message says that matters here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
-    Ready,
-    Extend(Duration),
-    Status(String),
-    /// The process with this number is the main one.
-    Main(u32),
-    /// The sender has started this one, which is to be the main one.
-    Successor(u32),
-    /// The sender replaces itself at this signal, or at none.
-    Upgradable(Option<i32>),
-    Reloading,
-    Stopping,
 }
 
 /// What one process has said at once.
@@ -149,50 +134,9 @@ impl AsFd for Mailbox {
     }
 }
 
-/// Reads a message. What is not known is left alone.
-fn read(text: &str) -> Vec<Said> {
-    let said = |line: &str| match line.split_once('=')? {
-        ("READY", "1") => Some(Said::Ready),
-        ("STATUS", status) => Some(Said::Status(status.trim_end().to_owned())),
-        ("RELOADING", "1") => Some(Said::Reloading),
-        ("STOPPING", "1") => Some(Said::Stopping),
-        ("MAINPID", pid) => Some(Said::Main(pid.trim().parse().ok()?)),
-        (SUCCESSOR, pid) => Some(Said::Successor(pid.trim().parse().ok()?)),
-        (UPGRADE_SIGNAL, signal) => {
-            let signal = signal.trim().parse().ok()?;
-            Some(Said::Upgradable(Some(signal).filter(|signal| *signal > 0)))
-        }
-        ("EXTEND_TIMEOUT_USEC", usec) => Some(Said::Extend(Duration::from_micros(
-            usec.trim().parse().ok()?,
-        ))),
-        _ => None,
-    };
-    text.lines().filter_map(said).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn messages_are_lines_and_what_is_strange_is_left() {
-        let text = "READY=1\nSTATUS=warm\nX=1\nEXTEND_TIMEOUT_USEC=5000000\nEXTEND_TIMEOUT_USEC=x\nREADY=2\nrubbish\n\
-            MAINPID=7\nMAINPID=-7\nRELOADING=1\nSTOPPING=1\nX_HANDOVER_SUCCESSOR=8\n\
-            X_HANDOVER_UPGRADE_SIGNAL=1\nX_HANDOVER_UPGRADE_SIGNAL=0\nX_HANDOVER_UPGRADE_SIGNAL=HUP";
-        let expected = [
-            Said::Ready,
-            Said::Status("warm".to_owned()),
-            Said::Extend(Duration::from_secs(5)),
-            Said::Main(7),
-            Said::Reloading,
-            Said::Stopping,
-            Said::Successor(8),
-            Said::Upgradable(Some(1)),
-            Said::Upgradable(None),
-        ];
-        assert_eq!(read(text), expected);
-        assert_eq!(read(""), []);
-    }
 
     #[tokio::test]
     async fn what_is_sent_to_the_address_or_the_descriptor_arrives() {
