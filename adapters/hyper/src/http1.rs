@@ -32,6 +32,8 @@ type Hyper<Io, S> = UpgradeableConnection<TokioIo<ConnIo<Io>>, ConnService<S>>;
 enum End {
     /// hyper is done: closed, failed or upgraded.
     Done,
+    /// The service has failed within an answer, which is not to look like a whole one.
+    Broken,
     /// Nothing is owed, and the connection is to be moved.
     Move,
     /// Nothing is owed, and the connection is to be closed.
@@ -62,7 +64,7 @@ where
         let conn_io = TokioIo::new(ConnIo::new(io, read, link.clone(), mover.clone()));
         let mut hyper = builder.serve_connection(conn_io, service).with_upgrades();
         let end = poll_fn(|cx| poll_turn(&mut hyper, &mut pace, &link, &mut wants, cx)).await;
-        if matches!(end, End::GivenUp) {
+        if matches!(end, End::GivenUp | End::Broken) {
             return;
         }
         let Some(parts) = hyper.into_parts() else {
@@ -73,7 +75,7 @@ where
         io = rest;
         read = join(parts.read_buf, replay);
         match end {
-            End::Done | End::GivenUp => break,
+            End::Done | End::GivenUp | End::Broken => break,
             End::Move => {
                 wants.moves = false;
                 let parcel = Parcel::new(io, read.into(), link.connection.clone());
@@ -143,6 +145,9 @@ where
         if let Poll::Ready(result) = Pin::new(&mut *hyper).poll(cx) {
             if let Err(error) = result {
                 tracing::debug!(peer = %link.connection.peer(), %error, "connection failed");
+                if error.is_user() {
+                    return Poll::Ready(End::Broken);
+                }
             }
             return Poll::Ready(End::Done);
         }

@@ -2,9 +2,14 @@
 
 mod support;
 
-use std::{convert::Infallible, io::ErrorKind, time::Duration};
+use std::{
+    convert::Infallible,
+    io::{self, ErrorKind},
+    time::Duration,
+};
 
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use handover::{ClosePolicy, Draining, Graceful, Kind};
 use handover_hyper::{RequestBody, websocket::WebSocket};
 use handover_tests::tls::Certificates;
@@ -12,8 +17,10 @@ use http::{
     Request, Response, StatusCode,
     header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE},
 };
+use http_body::Frame;
+use http_body_util::{StreamBody, combinators::BoxBody};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error, Message, handshake::derive_accept_key, protocol::Role},
@@ -111,5 +118,29 @@ async fn an_idle_connection_is_told_that_all_has_come() {
         server.graceful.drain();
         assert_eq!(end(&mut io).await.unwrap(), b"", "{version:?}");
         assert!(server.ended().await.is_complete());
+    }
+}
+
+/// Its length is told by nothing but the end of the connection, and it fails before it is there.
+async fn fails(_: Request<RequestBody>) -> Result<Response<BoxBody<Bytes, io::Error>>, Infallible> {
+    let frames = [
+        Ok(Frame::data(Bytes::from_static(b"half of it"))),
+        Err(io::Error::other("the rest is not to be had")),
+    ];
+    let body = StreamBody::new(stream::iter(frames));
+    Ok(Response::new(BoxBody::new(body)))
+}
+
+#[tokio::test]
+async fn a_body_that_fails_is_not_taken_for_a_whole_one() {
+    for version in VERSIONS {
+        let certificates = Certificates::new().unwrap();
+        let tls = tls(&certificates).load().unwrap();
+        let server = Server::start_with(tls, Graceful::new(), fails).await;
+        let client = client_of(&certificates, version);
+        let mut io = client.connect(server.addr).await.unwrap();
+        io.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let ended = end(&mut io).await;
+        assert!(ended.is_err(), "{version:?}: {ended:?}");
     }
 }

@@ -7,7 +7,7 @@
 )]
 //! A server that says what it knows of a connection, and clients of all kinds.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use handover::{Connection, Graceful, Kind, Report};
 use handover_hyper::RequestBody;
@@ -20,6 +20,7 @@ use handover_tls::{
     },
 };
 use http::{Request, Response};
+use http_body::Body;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::{TcpListener, TcpStream},
@@ -128,13 +129,14 @@ impl Server {
         Self::start_with(tls, graceful, facts).await
     }
 
-    pub async fn start_with<F>(
+    pub async fn start_with<F, B>(
         tls: Tls,
         graceful: Graceful,
         answers: fn(Request<RequestBody>) -> F,
     ) -> Self
     where
-        F: Future<Output = Result<Response<String>, Infallible>> + Send + 'static,
+        F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
