@@ -70,7 +70,7 @@ pub use handover_hyper::{FrameGate, NotMovable, movable};
 pub fn serve<A, S>(listener: A, app: S) -> Serve<A, App<S>>
 where
     A: Accept,
-    S: Service<Request<Body>>,
+    S: Service<Request<Body>> + 'static,
 {
     handover_hyper::serve(listener, App::new(app)).with_connection_extensions(service::connect_info)
 }

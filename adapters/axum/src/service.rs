@@ -1,11 +1,13 @@
 //! The step from the serve loop's requests to axum's.
 
 use std::{
+    any::Any,
+    mem,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use axum::{body::Body, extract::ConnectInfo};
+use axum::{Router, body::Body, extract::ConnectInfo, routing::MethodRouter};
 use handover::{Address, Connection};
 use handover_hyper::RequestBody;
 use http::{Extensions, Request};
@@ -37,8 +39,15 @@ pub struct App<S> {
     inner: S,
 }
 
-impl<S> App<S> {
-    pub(crate) fn new(inner: S) -> Self {
+impl<S: 'static> App<S> {
+    pub(crate) fn new(mut inner: S) -> Self {
+        // Until it has its state, a router makes a service of the handler with each request.
+        let any: &mut dyn Any = &mut inner;
+        if let Some(router) = any.downcast_mut::<Router>() {
+            *router = mem::take(router).with_state(());
+        } else if let Some(router) = any.downcast_mut::<MethodRouter>() {
+            *router = mem::take(router).with_state(());
+        }
         Self { inner }
     }
 }
