@@ -150,7 +150,7 @@ pub fn frame_gate(input: &[u8]) {
         assert!(got.len() <= end, "{} of {end}", got.len());
         let is_whole = got.len() == end && frame_is_whole(bytes, end);
         assert!(!gate.is_at_boundary() || got.len() == end);
-        assert!(!is_whole || gate.is_at_boundary() == !goes_on);
+        assert!(!is_whole || gate.is_at_boundary() != goes_on);
     }
     assert!(got == bytes);
 }

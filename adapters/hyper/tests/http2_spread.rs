@@ -132,7 +132,7 @@ async fn are_spread(drain: impl FnOnce(&Generation) -> Option<Generation>) {
     assert!(tenths.iter().all(|told| *told <= 75), "{tenths:?}");
     let sum = |tenths: &[usize]| tenths.iter().sum::<usize>();
     assert!(sum(&tenths[..10]) <= 170, "{tenths:?}");
-    assert!(sum(&tenths[..28]) == CONNECTIONS, "{tenths:?}");
+    assert!(sum(&tenths[..36]) == CONNECTIONS, "{tenths:?}");
     // Who is idle goes first.
     let told = |is_busy| {
         let of_kind = seen.iter().filter(|seen| seen.is_busy == is_busy);
