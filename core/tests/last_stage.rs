@@ -1,11 +1,20 @@
 //! The stage behind the report, which is what the report itself goes through.
 
-use std::{future::pending, time::Duration};
+use std::{
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use handover::{Graceful, Phase, Policy};
 use tokio::{
     task::yield_now,
     time::{Instant, sleep},
+};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::{
+    Layer, Registry,
+    layer::{Context, SubscriberExt},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,6 +59,38 @@ async fn it_drains_when_there_is_a_report() {
     );
     assert!(last.guard().is_none());
     assert_eq!(graceful.last_stage().phase(), Phase::Drained);
+}
+
+/// Where the last stage was each time that something was logged, but for debugging.
+struct Logged {
+    last: Graceful,
+    phases: Arc<Mutex<Vec<Phase>>>,
+}
+
+impl<S: Subscriber> Layer<S> for Logged {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() <= Level::INFO {
+            self.phases.lock().unwrap().push(self.last.phase());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_drains_when_the_report_has_been_logged() {
+    let (graceful, last) = service();
+    let guard = last.guard();
+    let phases = Arc::default();
+    let logged = Logged {
+        last: last.clone(),
+        phases: Arc::clone(&phases),
+    };
+    let _logs = tracing::subscriber::set_default(Registry::default().with(logged));
+    graceful.drain();
+    assert_eq!(last.phase(), Phase::Draining);
+    // Its beginning, and the report.
+    assert_eq!(*phases.lock().unwrap(), [Phase::Running, Phase::Running]);
+    drop(guard);
+    graceful.drained().await;
 }
 
 #[tokio::test(start_paused = true)]
