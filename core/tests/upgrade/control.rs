@@ -401,7 +401,7 @@ fn the_end_of_a_successor_in_its_probation_is_heard() {
     let mut call = Call::new(&service, &upgrade());
     call.until("serving", |event| matches!(event, Event::Serving { .. }));
     let second = service.ready();
-    assert_eq!(who(&first.addresses[0]), second.pid);
+    service.served_by(&first.addresses[0], second.pid);
 }
 
 #[test]
