@@ -30,8 +30,17 @@ fn admin(server: &Server) -> SocketAddr {
 }
 
 /// One request on a connection of its own: the status, and all that came.
-async fn ask_over(mut io: impl AsyncReadExt + AsyncWriteExt + Unpin, head: &str) -> (u16, String) {
-    let head = format!("{head}\r\nhost: handover.test\r\nconnection: close\r\n\r\n");
+async fn ask_over(io: impl AsyncReadExt + AsyncWriteExt + Unpin, head: &str) -> (u16, String) {
+    ask_by(io, "handover.test", head).await
+}
+
+/// The same by this name.
+async fn ask_by(
+    mut io: impl AsyncReadExt + AsyncWriteExt + Unpin,
+    host: &str,
+    head: &str,
+) -> (u16, String) {
+    let head = format!("{head}\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     io.write_all(head.as_bytes()).await.unwrap();
     let mut all = String::new();
     timeout(BOUND, io.read_to_string(&mut all))
@@ -235,15 +244,25 @@ async fn without_a_token_only_a_unix_socket_has_buttons() {
     let program = Way::Axum.program().args(["--admin", &unix(&socket)]);
     let server = program.start().await.unwrap();
     // What a browser sends for a page of another site, through a port that is forwarded to the socket.
-    for origin in ["https://elsewhere.test", "http://handover.test:81", "null"] {
+    for (origin, host) in [
+        ("https://elsewhere.test", "localhost:9000"),
+        ("http://localhost:81", "localhost:9000"),
+        ("null", "localhost:9000"),
+        // Of a name that leads here.
+        ("http://elsewhere.test:9000", "elsewhere.test:9000"),
+        (
+            "http://127.0.0.1.elsewhere.test",
+            "127.0.0.1.elsewhere.test",
+        ),
+    ] {
         let io = UnixStream::connect(&socket).await.unwrap();
         let head = format!("POST /drain HTTP/1.1\r\norigin: {origin}");
-        let (code, answer) = ask_over(io, &head).await;
+        let (code, answer) = ask_by(io, host, &head).await;
         assert_eq!(code, 403, "{origin}: {answer}");
     }
     let io = UnixStream::connect(&socket).await.unwrap();
-    let head = "POST /drain HTTP/1.1\r\norigin: http://handover.test";
-    let (code, answer) = ask_over(io, head).await;
+    let head = "POST /drain HTTP/1.1\r\norigin: http://localhost";
+    let (code, answer) = ask_by(io, "localhost", head).await;
     assert_eq!(code, 202, "{answer}");
     let exit = server.newest().process.exit(BOUND).await.unwrap();
     assert_eq!(exit, Exit::Status(0));

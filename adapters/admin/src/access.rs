@@ -1,6 +1,6 @@
 //! Who may press a button.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use handover::Connection;
 use http::{HeaderMap, Request, header, uri::Authority};
@@ -88,6 +88,10 @@ fn came_by_unix_socket<B>(request: &Request<B>) -> bool {
 /// No browser comes to a Unix socket by itself, but it does through a port that is forwarded to one;
 /// and then so does each page that is open in it. Browsers say by `Origin` whose page asks to change
 /// something; other programs say nothing.
+///
+/// Whoever owns a name may have it lead to this machine, and be of the same site then by what the browser
+/// says (DNS rebinding). So only who came by an address, or by `localhost`, is of this one: as one does
+/// through a forwarded port. Behind a proxy with a name of its own it takes a token.
 fn is_of_another_site<B>(request: &Request<B>) -> bool {
     let Some(origin) = request.headers().get(header::ORIGIN) else {
         return false;
@@ -96,7 +100,18 @@ fn is_of_another_site<B>(request: &Request<B>) -> bool {
     let named = request.headers().get(header::HOST);
     let named = named.and_then(|host| host.to_str().ok());
     let host = named.or_else(|| request.uri().authority().map(Authority::as_str));
-    origin.is_none_or(|(_, origin)| Some(origin) != host)
+    origin.is_none_or(|(_, origin)| Some(origin) != host) || !host.is_some_and(is_of_nobody_else)
+}
+
+/// Whether nobody can make this lead elsewhere than where it leads to here.
+fn is_of_nobody_else(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    // RFC 6761, section 6.3.
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 impl fmt::Debug for Access {
@@ -145,6 +160,33 @@ mod replay;
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_of_this_site() {
+        let is_of_another = |origin: &str, host: &str| {
+            let request = Request::post("/drain").header("origin", origin);
+            is_of_another_site(&request.header("host", host).body(()).unwrap())
+        };
+        for host in [
+            "localhost",
+            "localhost:9000",
+            "127.0.0.1:9000",
+            "[::1]:9000",
+        ] {
+            assert!(!is_of_another(&format!("http://{host}"), host), "{host}");
+            assert!(is_of_another("http://elsewhere.test", host), "{host}");
+        }
+        for host in [
+            "elsewhere.test",
+            "127.0.0.1.elsewhere.test:9000",
+            "[::1",
+            "",
+        ] {
+            assert!(is_of_another(&format!("http://{host}"), host), "{host}");
+        }
+    }
+
     #[test]
     fn kept_inputs_of_fuzzers_pass() {
         super::replay::run("access", super::fuzz);
