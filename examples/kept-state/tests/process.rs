@@ -24,7 +24,9 @@ async fn logged(log: &mut Log, line: &str, key: &str) -> Result<String, Box<dyn 
         let next = timeout(BOUND, log.next_line()).await??;
         let next = next.ok_or_else(|| format!("it has ended; waited for {line:?}"))?;
         println!("{next}");
-        if let (true, Some((_, value))) = (next.contains(line), next.split_once(key)) {
+        // What stands before the line is the spans it belongs to, which have fields of their own.
+        let from = next.find(line).map(|at| &next[at..]);
+        if let Some((_, value)) = from.and_then(|said| said.split_once(key)) {
             let end = value.find(' ').unwrap_or(value.len());
             return Ok(value[..end].to_owned());
         }
