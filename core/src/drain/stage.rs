@@ -1,13 +1,10 @@
 //! One stage of a service, as its guards and its tasks see it.
 
-use std::{
-    sync::{Arc, OnceLock, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::Drain;
 use crate::{
-    Phase, Stays,
+    Phase,
     gate::{Gate, Owner},
     signal::Signal,
 };
@@ -43,16 +40,16 @@ impl Stage {
     }
 
     #[cfg(feature = "accept")]
-    pub(crate) fn count_stayed(&self, why: Stays) -> bool {
+    pub(crate) fn count_stayed(&self, why: crate::Stays) -> bool {
         let drain = self.drain.upgrade();
         drain.is_some_and(|drain| drain.count_stayed(why))
     }
 
     #[cfg(feature = "accept")]
-    pub(crate) fn cut_grace(&self) -> Duration {
+    pub(crate) fn cut_grace(&self) -> std::time::Duration {
         // Without a drain there is no cut, and so no grace.
         let drain = self.drain.upgrade();
-        drain.map_or(Duration::ZERO, |drain| drain.policy.cut_grace())
+        drain.map_or_else(Default::default, |drain| drain.policy.cut_grace())
     }
 }
 
