@@ -123,6 +123,7 @@ impl Body for RequestBody {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     link: Arc<Link>,
+    version: Version,
     stream: Option<Box<Stream>>,
 }
 
@@ -149,6 +150,7 @@ impl InFlight {
         };
         Self {
             link: link.clone(),
+            version: request.version(),
             stream,
         }
     }
@@ -171,7 +173,7 @@ impl layer::InFlight for InFlight {
         match &self.stream {
             Some(stream) if stream.tunnels && response.status().is_success() => self.link.tunnel(),
             Some(_) => {}
-            None => self.link.answer(response),
+            None => self.link.answer(response, self.version),
         }
     }
 

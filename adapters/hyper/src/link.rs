@@ -28,7 +28,7 @@ use std::sync::{
 
 use atomic_waker::AtomicWaker;
 use handover::{Connection, Graceful, Holder, Kind, Phase, Stays};
-use http::{HeaderValue, Response, StatusCode, header::CONNECTION};
+use http::{HeaderValue, Response, StatusCode, Version, header::CONNECTION};
 
 /// In place of the number of a body.
 pub(crate) const NO_BODY: u32 = 0;
@@ -226,11 +226,15 @@ impl Link {
     }
 
     /// Tells the client, over HTTP/1, whether this answer is the last one.
-    pub(crate) fn answer<B>(&self, response: &mut Response<B>) {
+    pub(crate) fn answer<B>(&self, response: &mut Response<B>, version: Version) {
         // A 101 keeps its `Connection: upgrade`.
         if self.announces() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
+            if version < Version::HTTP_11 {
+                // To one of 1.1 hyper would add "keep-alive" for such a client, and close all the same.
+                *response.version_mut() = Version::HTTP_10;
+            }
         }
     }
 
@@ -402,7 +406,7 @@ mod tests {
 
     /// What a client is told of its connection in this answer.
     fn told(link: &Link, mut response: Response<()>) -> Option<HeaderValue> {
-        link.answer(&mut response);
+        link.answer(&mut response, Version::HTTP_11);
         response.headers_mut().remove(CONNECTION)
     }
 

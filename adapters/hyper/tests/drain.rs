@@ -69,6 +69,31 @@ async fn an_idle_connection_is_told_by_its_next_answer() {
     assert!(report.is_complete(), "{report}");
 }
 
+/// One that keeps its connection though it speaks HTTP/1.0 is told as well, and by nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_the_older_http_is_told_to_go() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let get = "GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
+    client.send(get).await;
+    let answer = client.until("hello").await;
+    assert!(answer.contains("connection: keep-alive\r\n"), "{answer}");
+    server.until(Kind::Idle).await;
+    server.graceful.drain();
+    client.send(get).await;
+    let (answer, is_clean) = client.end().await;
+    assert!(
+        is_clean && answer.contains("connection: close\r\n"),
+        "{answer}"
+    );
+    assert!(
+        answer.ends_with("hello") && !answer.contains("keep-alive"),
+        "{answer}"
+    );
+    let (report, _) = server.drained().await;
+    assert!(report.is_complete(), "{report}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_head_is_waited_for_and_answered() {
     let mut server = Server::start().await;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderValue, Response, StatusCode, Version,
     header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body::Body;
@@ -195,7 +195,15 @@ pub fn asks_for_events(accept: Option<&HeaderValue>) -> bool {
 }
 
 /// Tells an HTTP/1 client that this is the last answer on its connection.
-pub(super) fn announce<B>(response: &mut Response<B>) {
+pub(super) fn announce_to<B>(response: &mut Response<B>, version: Version) {
+    if version < Version::HTTP_11 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // To one of 1.1 hyper would add "keep-alive" for such a client, and close all the same.
+        *response.version_mut() = Version::HTTP_10;
+    }
+    announce(response);
+}
+
+fn announce<B>(response: &mut Response<B>) {
     // A 101 keeps its `Connection: upgrade`: WebSocket clients insist on that alone.
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let headers = response.headers_mut();

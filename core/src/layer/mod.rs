@@ -51,7 +51,7 @@ mod service;
 mod tokens;
 mod watch;
 
-use self::future::announce;
+use self::future::announce_to;
 pub use self::{
     body::{Cut, ResponseBody},
     future::{ResponseFuture, asks_for_events},

@@ -9,7 +9,7 @@ use std::{
 use http::{Method, Response, Uri, Version};
 use tokio::time::Instant;
 
-use super::announce;
+use super::announce_to;
 use crate::{
     Phase,
     guard::{Guard, Holder},
@@ -90,7 +90,8 @@ pub trait InFlight {
 /// ```
 pub struct Watch {
     state: State,
-    announces: bool,
+    // The request's, if its client is told by a header.
+    announces: Option<Version>,
 }
 
 #[derive(Debug)]
@@ -105,7 +106,7 @@ impl Watch {
     pub(super) fn of(guard: Guard, method: &Method, uri: &Uri, version: Version) -> Self {
         Self {
             state: State::Counted(guard, Line::new(method, uri)),
-            announces: version <= Version::HTTP_11,
+            announces: Some(version).filter(|version| *version <= Version::HTTP_11),
         }
     }
 
@@ -128,7 +129,7 @@ impl Watch {
     pub(super) fn elsewhere() -> Self {
         Self {
             state: State::Over,
-            announces: false,
+            announces: None,
         }
     }
 
@@ -162,8 +163,10 @@ impl InFlight for Watch {
     }
 
     fn answer<B>(&mut self, response: &mut Response<B>) {
-        if self.announces && self.phase() != Phase::Running {
-            announce(response);
+        if let Some(version) = self.announces
+            && self.phase() != Phase::Running
+        {
+            announce_to(response, version);
         }
     }
 
