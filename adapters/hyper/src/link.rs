@@ -27,8 +27,8 @@ use std::sync::{
 };
 
 use atomic_waker::AtomicWaker;
-use handover::{Connection, Graceful, Holder, Kind, Phase, Stays};
-use http::{HeaderValue, Response, StatusCode, Version, header::CONNECTION};
+use handover::{Connection, Graceful, Holder, Kind, Phase, Stays, layer};
+use http::{Response, Version};
 
 /// In place of the number of a body.
 pub(crate) const NO_BODY: u32 = 0;
@@ -227,14 +227,8 @@ impl Link {
 
     /// Tells the client, over HTTP/1, whether this answer is the last one.
     pub(crate) fn answer<B>(&self, response: &mut Response<B>, version: Version) {
-        // A 101 keeps its `Connection: upgrade`.
-        if self.announces() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-            if version < Version::HTTP_11 {
-                // To one of 1.1 hyper would add "keep-alive" for such a client, and close all the same.
-                *response.version_mut() = Version::HTTP_10;
-            }
+        if self.announces() {
+            layer::announce_to(response, version);
         }
     }
 
@@ -393,6 +387,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use handover::{Address, Reason};
+    use http::{HeaderValue, StatusCode, header::CONNECTION};
 
     use super::*;
 

@@ -194,8 +194,20 @@ pub fn asks_for_events(accept: Option<&HeaderValue>) -> bool {
         })
 }
 
-/// Tells an HTTP/1 client that this is the last answer on its connection.
-pub(super) fn announce_to<B>(response: &mut Response<B>, version: Version) {
+/// Tells an HTTP/1 client, whose request was of this version, that this is the last answer on its
+/// connection. For serve loops; an answer that leaves HTTP stays as it is.
+///
+/// # Examples
+///
+/// ```
+/// use handover::layer::announce_to;
+/// use http::{Response, Version};
+///
+/// let mut answer = Response::new(());
+/// announce_to(&mut answer, Version::HTTP_11);
+/// assert_eq!(answer.headers()["connection"], "close");
+/// ```
+pub fn announce_to<B>(response: &mut Response<B>, version: Version) {
     if version < Version::HTTP_11 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // To one of 1.1 hyper would add "keep-alive" for such a client, and close all the same.
         *response.version_mut() = Version::HTTP_10;

@@ -51,10 +51,9 @@ mod service;
 mod tokens;
 mod watch;
 
-use self::future::announce_to;
 pub use self::{
     body::{Cut, ResponseBody},
-    future::{ResponseFuture, asks_for_events},
+    future::{ResponseFuture, announce_to, asks_for_events},
     health::{HealthFuture, HealthLayer, HealthService},
     make::GracefulLayer,
     service::GracefulService,
