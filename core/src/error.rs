@@ -52,6 +52,17 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 /// assert_eq!(exit_code(&error), ExitCode::from(69));
 /// assert!(!error.is_stale());
 /// ```
+///
+/// A `main` that returns [`io::Result`] may use `?`:
+///
+/// ```
+/// use std::io;
+///
+/// let error = handover::Error::from(io::Error::from(io::ErrorKind::AddrInUse));
+/// let error = io::Error::from(error);
+/// assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+/// assert_eq!(error.to_string(), "cannot serve");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
@@ -270,6 +281,14 @@ impl From<io::Error> for Error {
     /// An error of the IO of a server at work.
     fn from(source: io::Error) -> Self {
         Self::io(Kind::Listen, "cannot serve", source)
+    }
+}
+
+impl From<Error> for io::Error {
+    /// Of the kind of the system's error, or [`Other`](io::ErrorKind::Other) where there is none.
+    fn from(error: Error) -> Self {
+        let kind = error.source.as_ref().map(|source| source.kind());
+        Self::new(kind.unwrap_or(io::ErrorKind::Other), error)
     }
 }
 
