@@ -12,15 +12,12 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use ecdysis::tokio_ecdysis::{SignalKind, StopOnShutdown, TokioEcdysisBuilder};
 use futures_core::Stream;
-use handover_costs::upgraded::Args;
+use handover_costs::upgraded::{self, Args};
 use handover_tests::reference::{Info, router};
 use tokio::{net::TcpStream, sync::watch, task::JoinSet};
 
 fn main() -> anyhow::Result<()> {
-    match Args::read()? {
-        Some(args) => serve(args),
-        None => Ok(()),
-    }
+    upgraded::main(serve)
 }
 
 #[tokio::main]

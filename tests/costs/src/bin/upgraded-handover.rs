@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use handover::Generation;
-use handover_costs::upgraded::Args;
+use handover_costs::upgraded::{self, Args};
 use handover_tests::reference::{Info, router};
 use tokio::task::JoinSet;
 
 fn main() -> anyhow::Result<()> {
-    match Args::read()? {
-        Some(args) => serve(args),
-        None => Ok(()),
-    }
+    upgraded::main(serve)
 }
 
 #[tokio::main]
