@@ -30,6 +30,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     };
     let info = Info::new(generation);
     let (tell, told) = watch::channel(());
+    let app = router(info);
     let mut servers = JoinSet::new();
     let mut addresses = Vec::with_capacity(args.sockets);
     for nth in 0..args.sockets {
@@ -50,7 +51,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             address,
         };
         let mut told = told.clone();
-        let server = axum::serve(incoming, router(info));
+        let server = axum::serve(incoming, app.clone());
         let server = server.with_graceful_shutdown(async move { drop(told.changed().await) });
         servers.spawn(server.into_future());
     }
