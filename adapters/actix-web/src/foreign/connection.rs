@@ -191,3 +191,42 @@ impl Drop for InFlight {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const BOUND: Duration = Duration::from_secs(20);
+
+    /// What becomes of a newcomer is heard by who waits for it already.
+    async fn is_heard<K>(becomes: impl FnOnce(Extensions) -> K) {
+        let (graceful, open) = (Graceful::new(), Arc::new(Open::default()));
+        let mut extensions = Extensions::new();
+        Tracking::begin(&(), &mut extensions, &graceful, &open);
+        let heard = open.no_newcomers(HOUR);
+        let mut heard = std::pin::pin!(heard);
+        tokio::select! {
+            biased;
+            () = &mut heard => panic!("it has said nothing yet"),
+            () = std::future::ready(()) => {}
+        }
+        let _kept = becomes(extensions);
+        timeout(BOUND, heard).await.expect("nobody is told of it");
+    }
+
+    #[tokio::test]
+    async fn the_first_request_of_a_newcomer_is_heard() {
+        is_heard(|extensions| {
+            let in_flight = extensions.get::<Tracking>().unwrap().request("GET", "/");
+            // The connection stays: its end is another event.
+            (extensions, in_flight)
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_newcomer_is_heard() {
+        is_heard(drop).await;
+    }
+}
