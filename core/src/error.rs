@@ -297,3 +297,76 @@ impl StdError for Error {
         self.source.as_ref().map(|source| source.as_ref() as _)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each kind, and what says so. There is nothing to ask where nothing can be done.
+    const KINDS: [(Kind, Option<fn(&Error) -> bool>); 19] = [
+        (Kind::NoRuntime, None),
+        (Kind::Address, Some(Error::is_address)),
+        (Kind::Listen, Some(Error::is_listen)),
+        (Kind::File, Some(Error::is_file)),
+        (Kind::Inherited, Some(Error::is_inherited)),
+        (Kind::PidFile, Some(Error::is_pid_file)),
+        (Kind::InProgress, Some(Error::is_in_progress)),
+        (Kind::NotReady, Some(Error::is_not_ready)),
+        (Kind::Draining, Some(Error::is_draining)),
+        (Kind::TimedOut, Some(Error::is_timeout)),
+        (Kind::Spawn, Some(Error::is_spawn)),
+        (Kind::Failed, Some(Error::is_failed)),
+        (Kind::Channel, None),
+        (Kind::Signal, None),
+        (Kind::State, Some(Error::is_state)),
+        (Kind::Control, Some(Error::is_control)),
+        (Kind::Check, Some(Error::is_check)),
+        (Kind::Stale, Some(Error::is_stale)),
+        (Kind::Unsupported, Some(Error::is_unsupported)),
+    ];
+
+    /// Who matches on the questions, in whatever order, comes to one arm.
+    #[test]
+    fn each_error_says_yes_to_one_question_at_most() {
+        for (kind, own) in KINDS {
+            let error = Error::new(kind, "no");
+            for (other, asks) in KINDS {
+                let Some(asks) = asks else { continue };
+                assert_eq!(asks(&error), kind == other, "{kind:?} by {other:?}'s");
+            }
+            assert_eq!(own.is_some_and(|own| own(&error)), own.is_some());
+            assert_eq!(error.kind(), kind);
+        }
+    }
+
+    #[test]
+    fn the_cause_is_the_source_and_in_the_log_but_not_said_twice() {
+        let error = Error::io(Kind::PidFile, "cannot write", io::Error::other("disk full"));
+        assert_eq!(error.to_string(), "cannot write");
+        let source = error.source().map(ToString::to_string);
+        assert_eq!(source.as_deref(), Some("disk full"));
+        #[cfg(unix)]
+        assert_eq!(error.chain(), "cannot write: disk full");
+        // A clone goes to each who waits.
+        assert_eq!(error.clone().source().unwrap().to_string(), "disk full");
+
+        let error = Error::new(Kind::Address, "no port");
+        assert!(error.source().is_none());
+        #[cfg(unix)]
+        assert_eq!(error.chain(), "no port");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_limit_that_is_reached_comes_with_what_to_do() {
+        use rustix::io::Errno;
+
+        let files = Error::io(Kind::Listen, "cannot listen", Errno::MFILE);
+        assert!(files.to_string().contains("ulimit -n"), "{files}");
+        let processes = Error::io(Kind::Spawn, "cannot start", Errno::AGAIN);
+        assert!(processes.to_string().contains("ulimit -u"), "{processes}");
+        // Of a socket it is no limit.
+        let again = Error::io(Kind::Listen, "cannot listen", Errno::AGAIN);
+        assert_eq!(again.to_string(), "cannot listen");
+    }
+}

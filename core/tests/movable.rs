@@ -9,13 +9,15 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "proxy-protocol")]
+use handover::accept::ProxyProtocol;
 use handover::{
-    GenerationBuilder, Phase, Stream,
+    Accept, Generation, GenerationBuilder, Phase,
     accept::{MAX_STATE, Movable, Movables, Protocol, Wish},
     testing::{Member, Outcome, Service},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     net::TcpStream,
     sync::Notify,
     time::timeout,
@@ -34,6 +36,10 @@ struct Script {
     adopts_nothing: bool,
     /// What is added to a session's state.
     ballast: usize,
+    /// Behind a balancer that says who its clients are.
+    #[cfg(feature = "proxy-protocol")]
+    is_proxied: bool,
+    move_timeout: Duration,
     /// A line "wait" is answered when this is told.
     go_on: Arc<Notify>,
     /// What was wished of sessions, and whether they moved.
@@ -46,6 +52,9 @@ impl Script {
             protocol: Protocol::new("lines", 1),
             adopts_nothing: false,
             ballast: 0,
+            #[cfg(feature = "proxy-protocol")]
+            is_proxied: false,
+            move_timeout: PATIENCE,
             go_on: Arc::default(),
             log: Arc::default(),
         }
@@ -69,8 +78,17 @@ impl Script {
 
 /// Answers each line with the number of the generation, that of the line, and the line.
 async fn program(builder: GenerationBuilder, script: Script) -> Result<()> {
-    let generation = builder.start()?;
+    let generation = builder.move_timeout(script.move_timeout).start()?;
     let listener = generation.listen("lines=127.0.0.1:0").await?;
+    #[cfg(feature = "proxy-protocol")]
+    if script.is_proxied {
+        let listener = ProxyProtocol::new(listener, &generation.graceful());
+        return sessions(listener, generation, script).await;
+    }
+    sessions(listener, generation, script).await
+}
+
+async fn sessions<A: Accept>(listener: A, generation: Generation, script: Script) -> Result<()> {
     let (number, graceful) = (generation.number(), generation.graceful());
     let mut sessions = Movables::new(listener, script.protocol, &graceful);
     generation.ready().await?;
@@ -91,7 +109,10 @@ async fn program(builder: GenerationBuilder, script: Script) -> Result<()> {
     Ok(())
 }
 
-async fn serve(mut session: Movable<Stream>, number: u64, script: &Script) -> io::Result<()> {
+async fn serve<Io>(mut session: Movable<Io>, number: u64, script: &Script) -> io::Result<()>
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut count = match session.take_state() {
         Some(state) => u64::from_le_bytes(state[..8].try_into().unwrap()),
         None => 0,
@@ -126,6 +147,11 @@ async fn serve(mut session: Movable<Stream>, number: u64, script: &Script) -> io
                     script.go_on.notified().await;
                 }
                 count += 1;
+                if line == b"who\n" {
+                    let connection = reader.get_ref().connection();
+                    let said = connection.proxied().map(|said| said.balancer().to_string());
+                    line = format!("{} by {said:?}\n", connection.peer()).into_bytes();
+                }
                 let text = String::from_utf8_lossy(&line);
                 reader.write_all(format!("{number}:{count}:{text}").as_bytes()).await?;
                 line.clear();
@@ -366,4 +392,58 @@ async fn a_stop_wishes_that_sessions_close() {
     assert_eq!(client.ask("b").await, "0:2:b");
     drop(client);
     ended(&first).await;
+}
+
+/// Nobody serves a connection that lies with a successor which hangs: that one is killed, and the
+/// connection is served where it was.
+#[tokio::test]
+async fn a_successor_that_never_answers_is_killed_and_its_connections_come_back() {
+    let mut behaviour = Script::new();
+    behaviour.move_timeout = Duration::from_millis(300);
+    let script = shared(behaviour);
+    let service = start(&script).await;
+    let first = service.current();
+    let mut client = Client::connect(&first).await;
+    assert_eq!(client.ask("a").await, "0:1:a");
+    script.lock().unwrap().adopts_nothing = true;
+    let second = service.upgrade().await.unwrap();
+    assert_eq!(in_time(second.ended()).await, Outcome::Killed);
+    in_time(first.serving()).await;
+    assert_eq!(client.ask("b").await, "0:2:b");
+}
+
+/// What the balancer said of a client is known of it for as long as it is connected.
+#[cfg(feature = "proxy-protocol")]
+#[tokio::test]
+async fn who_is_behind_a_balancer_stays_who_it_is_over_upgrades() {
+    let mut behaviour = Script::new();
+    behaviour.is_proxied = true;
+    let script = shared(behaviour);
+    let service = start(&script).await;
+    let first = service.current();
+    let mut client = Client::connect(&first).await;
+    let balancer = client.0.get_ref().local_addr().unwrap().to_string();
+    client
+        .send("PROXY TCP4 203.0.113.9 192.0.2.1 51234 443\r\n")
+        .await;
+    let told = format!("203.0.113.9:51234 by Some({balancer:?})");
+    assert_eq!(client.ask("who").await, format!("0:1:{told}"));
+    let mut members = vec![first];
+    for number in 1..=3 {
+        // Half a line has come, which moves along.
+        client.send("w").await;
+        members.push(service.upgrade().await.unwrap());
+        ended(&members[number - 1]).await;
+        let answer = client.ask("ho").await;
+        assert_eq!(answer, format!("{number}:{}:{told}", number + 1));
+    }
+    assert_eq!(members[3].graceful().holders().len(), 1);
+    // A successor that dies gives back what it has not taken, behind a balancer too.
+    script.lock().unwrap().adopts_nothing = true;
+    let fifth = service.upgrade().await.unwrap();
+    let state = script.lock().unwrap().clone();
+    state.said("3: Move").await;
+    fifth.kill();
+    in_time(members[3].serving()).await;
+    assert_eq!(client.ask("who").await, format!("3:5:{told}"));
 }

@@ -2,19 +2,25 @@
 
 use std::{
     future::poll_fn,
+    io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use handover::{
-    Accept, Address, Connection, Graceful, Kind, Phase, Reason,
-    accept::{ProxyPolicy, ProxyProtocol, ProxyStream},
+    Accept, Address, Connection, Graceful, Kind, Phase, Reason, Stays,
+    accept::{
+        Arrival, Departures, Giving, Mover, Parcel, Protocol, ProxyPolicy, ProxyProtocol,
+        ProxyStream,
+    },
 };
 use proxy_header::{ProxiedAddress, ProxyHeader, Tlv};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     time::timeout,
 };
 
@@ -345,4 +351,197 @@ async fn what_is_still_half_at_the_cut_is_named() {
     assert_eq!(report.cut.len(), 1, "{text}");
     closed(half).await;
     closed(silent).await;
+}
+
+/// A listener whose connections can move: to a channel, for want of a successor.
+struct Moving {
+    below: TcpListener,
+    to: mpsc::Sender<Parcel<TcpStream>>,
+    given: mpsc::Receiver<Arrival<TcpStream>>,
+    adopts: Arc<Mutex<Vec<Protocol>>>,
+}
+
+struct ToChannel(mpsc::Sender<Parcel<TcpStream>>);
+
+impl Mover<TcpStream> for ToChannel {
+    fn is_open(&self) -> bool {
+        !self.0.is_closed()
+    }
+
+    fn departures(&self) -> Departures {
+        Departures::limited(7)
+    }
+
+    fn give(&self, parcel: Parcel<TcpStream>) -> Giving<TcpStream> {
+        let to = self.0.clone();
+        Box::pin(async move {
+            let given = to.send(parcel).await;
+            given.map_err(|back| back.0.staying(Stays::Refused))
+        })
+    }
+}
+
+impl Accept for Moving {
+    type Io = TcpStream;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, Address)>> {
+        Accept::poll_accept(&mut self.below, cx)
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        Accept::local_addr(&self.below)
+    }
+
+    fn poll_adopt(&mut self, cx: &mut Context<'_>) -> Poll<Arrival<TcpStream>> {
+        match self.given.poll_recv(cx) {
+            Poll::Ready(Some(arrival)) => Poll::Ready(arrival),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn adopts(&self, protocols: &[Protocol]) {
+        self.adopts.lock().unwrap().extend_from_slice(protocols);
+    }
+
+    fn mover(&self) -> Option<Arc<dyn Mover<TcpStream>>> {
+        Some(Arc::new(ToChannel(self.to.clone())))
+    }
+
+    fn stays(&self) -> Stays {
+        Stays::Tls
+    }
+}
+
+/// What the socket below can do, the listener around it can: moving, both ways, with every byte that
+/// was read in the search for a header, in its order.
+#[tokio::test]
+async fn what_was_read_ahead_moves_along_and_comes_back() {
+    let below = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = below.local_addr().unwrap();
+    let (to, mut moved) = mpsc::channel(8);
+    let (gives, given) = mpsc::channel(8);
+    let adopts = Arc::default();
+    let moving = Moving {
+        below,
+        to,
+        given,
+        adopts: Arc::clone(&adopts),
+    };
+    let proxy = ProxyProtocol::new(moving, &Graceful::new());
+    let mut proxy = proxy.policy(ProxyPolicy::Optional);
+    assert_eq!(proxy.stays(), Stays::Tls);
+    proxy.adopts(&[Protocol::HTTP]);
+    assert_eq!(*adopts.lock().unwrap(), [Protocol::HTTP]);
+    let mover = proxy.mover().unwrap();
+    assert!(mover.is_open());
+
+    // No header, which takes some bytes to be sure of.
+    let mut client = send(at, "PRINT it").await;
+    let accepted = timeout(BOUND, poll_fn(|cx| proxy.poll_accept(cx))).await;
+    let (mut io, peer) = accepted.unwrap().unwrap();
+    let mut first = [0; 2];
+    timeout(BOUND, io.read_exact(&mut first))
+        .await
+        .unwrap()
+        .unwrap();
+    let parcel = Parcel::new(io, first.to_vec(), Connection::new(peer.clone()));
+    assert!(mover.give(parcel).await.is_ok());
+    let parcel = moved.recv().await.unwrap();
+    let mut there = parcel.unread;
+    // The rest is still in the kernel's hands.
+    let mut rest = vec![0; 8 - there.len()];
+    let mut io = parcel.io;
+    timeout(BOUND, io.read_exact(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
+    there.extend_from_slice(&rest);
+    assert_eq!(there, b"PRINT it");
+
+    // One that is refused is as it was, in the wrapper that its server knows.
+    moved.close();
+    assert!(!mover.is_open());
+    let wrapped = Parcel::new(io, b"GET".to_vec(), Connection::new(peer));
+    let (claim, is_claimed) = tokio::sync::oneshot::channel();
+    let arrival = Arrival::new(wrapped, async move { claim.send(()).unwrap() });
+    // It comes by the listener first, as from a predecessor.
+    gives.send(arrival).await.ok().unwrap();
+    let mut arrival = timeout(BOUND, poll_fn(|cx| proxy.poll_adopt(cx)))
+        .await
+        .unwrap();
+    assert_eq!(arrival.protocol(), Protocol::HTTP);
+    arrival.due().await;
+    let parcel = arrival.claim().await;
+    is_claimed.await.unwrap();
+    let back = mover.give(parcel).await.unwrap_err();
+    assert_eq!(
+        (back.stays, &*back.unread),
+        (Some(Stays::Refused), &b"GET"[..])
+    );
+    let mut io = back.io;
+    client.write_all(b"!").await.unwrap();
+    assert_eq!(read(&mut io, 1).await, "!");
+}
+
+/// Fails if an adopted connection is claimed before it is due, or the wait reads from it.
+#[tokio::test]
+async fn an_arrival_behind_a_balancer_is_due_when_the_one_below_is() {
+    let below = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = below.local_addr().unwrap();
+    let (to, _moved) = mpsc::channel(8);
+    let (gives, given) = mpsc::channel(8);
+    let mut client = TcpStream::connect(at).await.unwrap();
+    let (io, peer) = below.accept().await.unwrap();
+    let moving = Moving {
+        below,
+        to,
+        given,
+        adopts: Arc::default(),
+    };
+    let mut proxy = ProxyProtocol::new(moving, &Graceful::new());
+    let parcel = Parcel::new(io, Vec::new(), Connection::new(peer.into()));
+    let arrival = Arrival::new(parcel, async {}).due_when(|io: &TcpStream, cx| {
+        let mut byte = [0];
+        io.poll_peek(cx, &mut ReadBuf::new(&mut byte)).map(|_| ())
+    });
+    gives.send(arrival).await.ok().unwrap();
+    let mut arrival = timeout(BOUND, poll_fn(|cx| proxy.poll_adopt(cx)))
+        .await
+        .unwrap();
+    let text = format!("{arrival:?}");
+    assert!(text.contains(&peer.to_string()), "{text}");
+    assert!(timeout(SHORT, arrival.due()).await.is_err(), "nothing came");
+    client.write_all(b"x").await.unwrap();
+    timeout(BOUND, arrival.due()).await.unwrap();
+    let mut io = arrival.claim().await.io;
+    assert_eq!(read(&mut io, 1).await, "x");
+}
+
+#[tokio::test]
+async fn the_listener_below_is_lent_and_given_back() {
+    let (mut proxy, at, graceful) = listen().await;
+    let below = proxy.get_ref().unwrap();
+    assert_eq!(below.local_addr().unwrap(), at);
+    assert_eq!(proxy.stays(), Stays::Listener);
+    assert!(proxy.mover().is_none(), "that of tokio has none");
+    let shown = format!("{proxy:?}");
+    assert!(shown.contains(&at.port().to_string()), "{shown}");
+    let below = proxy.into_inner().unwrap();
+    // It accepts by itself, header or none.
+    let mut client = send(at, LINE).await;
+    let (mut io, _) = below.accept().await.unwrap();
+    let mut line = vec![0; LINE.len()];
+    io.read_exact(&mut line).await.unwrap();
+    assert_eq!(line, LINE.as_bytes());
+    client.shutdown().await.unwrap();
+
+    // At the end of the service there is none any more, and it still says where it was.
+    proxy = ProxyProtocol::new(below, &graceful);
+    let guard = graceful.guard();
+    graceful.drain();
+    assert!(left(&mut proxy).await.is_none());
+    assert!(proxy.get_ref().is_none() && proxy.mover().is_none());
+    assert_eq!(text(&proxy.local_addr().unwrap()), at.to_string());
+    drop(guard);
+    assert!(proxy.into_inner().is_none());
 }

@@ -362,6 +362,8 @@ fn kind(text: &str) -> (Option<SocketKind>, String) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::IntoRawFd;
+
     use super::*;
 
     async fn open(text: &str, dir: &Path) -> Result<ServiceSocket, Error> {
@@ -418,5 +420,86 @@ mod tests {
             err.is_inherited() && err.to_string().contains("udp"),
             "{err}"
         );
+    }
+
+    /// What a shell has opened and names by its number.
+    #[tokio::test]
+    async fn a_socket_this_process_was_started_with_is_used_by_its_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let number = listener.into_raw_fd();
+        let socket = open(&format!("web=fd:{number}"), dir.path()).await.unwrap();
+        assert_eq!(
+            (socket.name(), socket.kind()),
+            (Some("web"), "tcp".to_owned())
+        );
+        assert_eq!((socket.asked(), socket.address()), (&*address, &*address));
+        assert!(
+            socket.is("web=127.0.0.1:1", dir.path()).await,
+            "by its name"
+        );
+        assert!(socket.is(&address, dir.path()).await, "by its address");
+        assert!(!socket.is(&format!("udp:{address}"), dir.path()).await);
+        assert!(!socket.is("nowhere", dir.path()).await);
+        // A program that inherits it would spin.
+        let flags = rustix::fs::fcntl_getfl(&socket).unwrap();
+        assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+        // Without a name it has that of its address, which nobody has chosen.
+        let unnamed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = unnamed.local_addr().unwrap().to_string();
+        let unnamed = format!("fd:{}", unnamed.into_raw_fd());
+        let socket = open(&unnamed, dir.path()).await.unwrap();
+        assert_eq!((socket.name(), socket.kind()), (None, "udp".to_owned()));
+        assert_eq!(socket.local_addr().unwrap().to_string(), address);
+    }
+
+    #[tokio::test]
+    async fn a_number_that_is_no_socket_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let number = tempfile::tempfile().unwrap().into_raw_fd();
+        let err = open(&format!("web=fd:{number}"), dir.path())
+            .await
+            .unwrap_err();
+        assert!(err.is_inherited(), "{err}");
+        let text = err.to_string();
+        assert!(text.contains(&format!("descriptor {number}")), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_label_that_is_none_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = open("127.0.0.1:0", dir.path()).await.unwrap();
+        let err = ServiceSocket::restore("{\"named\":", socket.fd).unwrap_err();
+        assert!(err.is_inherited(), "{err}");
+        assert!(err.to_string().contains("named"), "{err}");
+    }
+
+    /// Also the one that was there before: two who answer would each know half.
+    #[tokio::test]
+    async fn a_control_socket_is_for_its_owner_and_goes_when_it_is_told() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.control");
+        let socket = ServiceSocket::control(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(socket.kind(), "unix");
+        let err = ServiceSocket::control(&path).unwrap_err();
+        assert!(err.is_control(), "{err}");
+        drop(socket);
+        assert!(path.exists(), "dropped, it is for who restores it");
+        // Nobody listens there, so it may be had.
+        let socket = ServiceSocket::control(&path).unwrap();
+        socket.remove_file();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_process_that_was_left_nothing_inherits_nothing() {
+        let inherited = ServiceSocket::inherited().unwrap();
+        assert!(inherited.is_empty(), "{inherited:?}");
     }
 }
