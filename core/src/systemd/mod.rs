@@ -184,8 +184,8 @@ impl Manager {
     /// An upgrade begins.
     pub(crate) fn reloading(&self) {
         // A reload is known by its time, which the manager compares with that of its signal.
-        let time = format_args!("MONOTONIC_USEC={}", monotonic_usec());
-        self.tell(&Message::default().line("RELOADING=1").line(time));
+        let message = Message::default().line("RELOADING=1");
+        self.tell(&message.line(format_args!("MONOTONIC_USEC={}", monotonic_usec())));
     }
 
     /// The service is to stop.

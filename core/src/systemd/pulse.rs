@@ -117,7 +117,8 @@ fn drain_status(graceful: &Graceful, left: Duration) -> String {
 /// `limit` is when it is killed. Runs until it is dropped.
 pub(crate) async fn report_start(manager: Arc<Manager>, limit: Duration) -> Infallible {
     if !manager.is_listening() {
-        return std::future::pending().await;
+        // For ever.
+        std::future::pending::<()>().await;
     }
     let until = Instant::now() + limit;
     // What an attempt before this one has said is not of this one.
