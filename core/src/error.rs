@@ -303,7 +303,9 @@ mod tests {
     use super::*;
 
     /// Each kind, and what says so. There is nothing to ask where nothing can be done.
-    const KINDS: [(Kind, Option<fn(&Error) -> bool>); 19] = [
+    type Is = fn(&Error) -> bool;
+
+    const KINDS: [(Kind, Option<Is>); 19] = [
         (Kind::NoRuntime, None),
         (Kind::Address, Some(Error::is_address)),
         (Kind::Listen, Some(Error::is_listen)),

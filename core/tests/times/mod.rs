@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 /// Times of every size, those at the ends among them.
-pub fn time() -> impl Strategy<Value = Duration> {
+pub(crate) fn time() -> impl Strategy<Value = Duration> {
     prop_oneof![
         Just(Duration::ZERO),
         Just(Duration::MAX),
