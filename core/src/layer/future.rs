@@ -29,7 +29,7 @@ pin_project! {
     /// use std::{convert::Infallible, task::{Context, Poll}};
     ///
     /// use handover::{Guard, Graceful, layer::{InFlight, ResponseFuture}};
-    /// use http::{HeaderValue, Response, header::CONNECTION};
+    /// use http::{HeaderValue, Response, Version, header::CONNECTION};
     ///
     /// /// A request of a loop whose connection is woken at the cut, and polls it then.
     /// struct Request(Guard);
@@ -55,7 +55,9 @@ pin_project! {
     /// let guard = graceful.guard().expect("the drain is not over");
     /// graceful.drain();
     /// let handler = async { Ok::<_, Infallible>(Response::new(String::from("hello"))) };
-    /// let request = ResponseFuture::new(handler, Request(guard)).for_events(false);
+    /// let request = ResponseFuture::new(handler, Request(guard));
+    /// // What the request said of itself.
+    /// let request = request.for_events(false).for_version(Version::HTTP_11);
     /// let response = request.await.unwrap();
     /// assert_eq!(response.headers()[CONNECTION], "close");
     /// assert!(graceful.report().is_none(), "the body is to come");
