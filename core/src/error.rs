@@ -52,6 +52,17 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 /// assert_eq!(exit_code(&error), ExitCode::from(69));
 /// assert!(!error.is_stale());
 /// ```
+///
+/// A `main` that returns [`io::Result`] may use `?`:
+///
+/// ```
+/// use std::io;
+///
+/// let error = handover::Error::from(io::Error::from(io::ErrorKind::AddrInUse));
+/// let error = io::Error::from(error);
+/// assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+/// assert_eq!(error.to_string(), "cannot serve");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
@@ -273,6 +284,14 @@ impl From<io::Error> for Error {
     }
 }
 
+impl From<Error> for io::Error {
+    /// Of the kind of the system's error, or [`Other`](io::ErrorKind::Other) where there is none.
+    fn from(error: Error) -> Self {
+        let kind = error.source.as_ref().map(|source| source.kind());
+        Self::new(kind.unwrap_or(io::ErrorKind::Other), error)
+    }
+}
+
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_ref().map(|source| source.as_ref() as _)
@@ -284,7 +303,9 @@ mod tests {
     use super::*;
 
     /// Each kind, and what says so. There is nothing to ask where nothing can be done.
-    const KINDS: [(Kind, Option<fn(&Error) -> bool>); 19] = [
+    type Is = fn(&Error) -> bool;
+
+    const KINDS: [(Kind, Option<Is>); 19] = [
         (Kind::NoRuntime, None),
         (Kind::Address, Some(Error::is_address)),
         (Kind::Listen, Some(Error::is_listen)),

@@ -1,25 +1,18 @@
 //! What holds of a policy and of a drain that goes by it, whatever times they are given.
 
+mod times;
+
 use std::time::Duration;
 
 use handover::{Graceful, Phase, Policy, Reason};
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 
+use self::times::time;
+
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// A runtime's clock counts milliseconds, and rounds up.
 const TICK: Duration = Duration::from_millis(2);
-
-/// Times of every size, those at the ends among them.
-fn time() -> impl Strategy<Value = Duration> {
-    prop_oneof![
-        Just(Duration::ZERO),
-        Just(Duration::MAX),
-        (0..1_000u64).prop_map(Duration::from_nanos),
-        (0..100_000u64).prop_map(Duration::from_millis),
-        (any::<u64>(), 0..1_000_000_000u32).prop_map(|(s, ns)| Duration::new(s, ns)),
-    ]
-}
 
 /// Times as people choose them.
 fn usual() -> impl Strategy<Value = Duration> {

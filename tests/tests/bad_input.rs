@@ -16,7 +16,7 @@ use handover_tests::{
     load::{Clients, Config, Storm, get},
 };
 
-use self::support::{BOUND, Peer, Way, answers, directory, listening};
+use self::support::{BOUND, Peer, Way, activated, answers, directory, listening};
 
 // ===== at the start =====
 
@@ -94,16 +94,6 @@ async fn a_channel_that_is_anothers(way: Way) {
         server.ready(1, BOUND).await.unwrap();
         assert_eq!(serves(&server).await, 1, "{value}");
     }
-}
-
-/// The server, started by a shell that gives it what is its own stdin as descriptor 3.
-fn activated(way: Way, names: &str, address: &str) -> Program {
-    let script = r#"export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" "$@" 3<&0 </dev/null"#;
-    Program::new("/bin/sh")
-        .args(["-c", script])
-        .arg(way.path())
-        .args(["--workers", "2", "--listen", address])
-        .env("LISTEN_FDNAMES", names)
 }
 
 async fn a_socket_of_the_service_manager(way: Way) {

@@ -1,6 +1,6 @@
 //! Clients in other languages, with the connection pools that people use, notice no upgrade.
 //!
-//! What they ask is in `clients/`; they retry nothing.
+//! What they ask is in `clients/`; they retry nothing, or ask also what their languages retry never.
 
 mod support;
 
@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use self::support::{
     BOUND,
-    foreign::{Client, node, python},
+    foreign::{Client, go, java, node, php, python, ruby},
     listening, over_tls,
 };
 
@@ -21,6 +21,7 @@ const UPGRADES: u64 = 5;
 
 const REF_AXUM: &str = env!("CARGO_BIN_EXE_ref-axum");
 const REF_AXUM_FOREIGN: &str = env!("CARGO_BIN_EXE_ref-axum-foreign");
+const REF_ACTIX_WEB: &str = env!("CARGO_BIN_EXE_ref-actix-web");
 
 #[tokio::test]
 #[ignore = "needs Python packages; run by tests/all"]
@@ -68,6 +69,75 @@ async fn node_clients_of_our_loop_lose_nothing_over_tls() {
 #[ignore = "needs node; run by tests/all"]
 async fn node_clients_of_axums_loop_lose_nothing_over_tls() {
     over_upgrades_and_tls(REF_AXUM_FOREIGN, node("keepalive.mjs")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Go; run by tests/all"]
+async fn go_clients_of_our_loop_lose_nothing() {
+    over_upgrades(REF_AXUM, go("keepalive.go")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Go; run by tests/all"]
+async fn go_clients_of_axums_loop_lose_nothing() {
+    over_upgrades(REF_AXUM_FOREIGN, go("keepalive.go")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java; run by tests/all"]
+async fn java_clients_of_our_loop_lose_nothing() {
+    over_upgrades(REF_AXUM, java("Keepalive.java")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java; run by tests/all"]
+async fn java_clients_of_axums_loop_lose_nothing() {
+    over_upgrades(REF_AXUM_FOREIGN, java("Keepalive.java")).await;
+}
+
+/// They offer to go on in HTTP/2 in requests that have a body, too.
+#[tokio::test]
+#[ignore = "needs Java; run by tests/all"]
+async fn java_clients_of_actix_web_lose_nothing() {
+    over_upgrades(REF_ACTIX_WEB, java("Keepalive.java")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Ruby; run by tests/all"]
+async fn ruby_clients_of_our_loop_lose_nothing() {
+    over_upgrades(REF_AXUM, ruby("keepalive.rb")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Ruby; run by tests/all"]
+async fn ruby_clients_of_axums_loop_lose_nothing() {
+    over_upgrades(REF_AXUM_FOREIGN, ruby("keepalive.rb")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs PHP with curl; run by tests/all"]
+async fn php_clients_of_our_loop_lose_nothing() {
+    over_upgrades(REF_AXUM, php("keepalive.php")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs PHP with curl; run by tests/all"]
+async fn php_clients_of_axums_loop_lose_nothing() {
+    over_upgrades(REF_AXUM_FOREIGN, php("keepalive.php")).await;
+}
+
+/// In HTTP/2.
+#[tokio::test]
+#[ignore = "needs Go; run by tests/all"]
+async fn go_clients_of_our_loop_lose_nothing_over_tls() {
+    over_upgrades_and_tls(REF_AXUM, go("keepalive.go")).await;
+}
+
+/// In HTTP/2.
+#[tokio::test]
+#[ignore = "needs Go; run by tests/all"]
+async fn go_clients_of_axums_loop_lose_nothing_over_tls() {
+    over_upgrades_and_tls(REF_AXUM_FOREIGN, go("keepalive.go")).await;
 }
 
 /// What a client says at its end.

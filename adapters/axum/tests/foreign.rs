@@ -20,12 +20,16 @@ use self::{
 };
 
 async fn start() -> Server {
+    start_with(|layer| layer).await
+}
+
+async fn start_with(options: impl FnOnce(GracefulLayer) -> GracefulLayer) -> Server {
     let graceful = Graceful::builder().deadline(DEADLINE).build();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let incoming = Incoming::tcp(listener, &graceful);
     let signal = incoming.signal();
-    let app = app().layer(GracefulLayer::new(graceful.clone()));
+    let app = app().layer(options(GracefulLayer::new(graceful.clone())));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let serve = axum::serve(incoming.tap_io(|_| {}), app).with_graceful_shutdown(signal);
     let token = graceful.clone();
@@ -114,6 +118,29 @@ async fn handlers_and_bodies_that_never_end_are_cut_with_a_pipeline_unread() {
             "it must not look complete: {answer}"
         );
     }
+}
+
+/// One that keeps its connection is told to go by one word, whoever answers it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_the_older_http_that_is_refused_is_told_to_go() {
+    let get = |path| format!("GET {path} HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
+    let is_told = |answer: &str| {
+        assert!(answer.contains(" 503 "), "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert!(!answer.contains("keep-alive"), "{answer}");
+    };
+    let server = start_with(|layer| layer.refuse_while_draining(DEADLINE)).await;
+    let (mut late, mut held) = (server.connect().await, server.connect().await);
+    held.send(&get("/hold")).await;
+    server.until(Kind::Stream).await;
+    late.send(&get("/")).await;
+    late.until("hello").await;
+    server.graceful.drain();
+    late.send(&get("/")).await;
+    is_told(&late.end().await);
+    // That one is cut.
+    server.drained().await;
+    is_told(&held.end().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

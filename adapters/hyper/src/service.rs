@@ -60,11 +60,13 @@ where
         let in_flight = InFlight::begin(&self.link, &request);
         // Now or never: the service takes the request along.
         let asks_for_events = layer::asks_for_events(request.headers().get(ACCEPT));
+        let version = request.version();
         if let Some(extensions) = &self.extensions {
             request.extensions_mut().extend(extensions.clone());
         }
         let calling = Calling::new(&mut *self.service.borrow_mut(), request);
-        ResponseFuture::new(calling, in_flight).for_events(asks_for_events)
+        let response = ResponseFuture::new(calling, in_flight);
+        response.for_events(asks_for_events).for_version(version)
     }
 }
 

@@ -183,6 +183,22 @@ async fn a_handler_that_never_ends_is_answered_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_the_older_http_is_answered_for_a_handler_that_never_ends() {
+    let mut server = Server::start().await;
+    let mut client = server.connect().await;
+    let get = "GET /never HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
+    client.send(get).await;
+    server.called.recv().await.unwrap();
+    server.drained().await;
+    let (answer, clean) = client.end().await;
+    assert!(clean && answer.contains(" 503 "), "{answer}");
+    assert!(
+        answer.contains("connection: close\r\n") && !answer.contains("keep-alive"),
+        "{answer}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_never_ends_is_answered_for_with_a_pipeline_unread() {
     let mut server = Server::start().await;
     let mut client = server.connect().await;

@@ -80,6 +80,7 @@ impl Drain {
         // It may well be what cannot be written any more.
         #[cfg(not(loom))]
         tracing::warn!(
+            target: "handover::drain",
             "the stage behind the report is cut; it waits for {}",
             Waits::of(&stage)
         );

@@ -92,7 +92,7 @@ impl Spans {
     /// Logs the report, and ends all of them.
     pub(super) fn report(&self, report: &Report) {
         drop(self.end_phases());
-        self.within(|| tracing::info!("{report}"));
+        self.within(|| tracing::info!(target: "handover::drain", "{report}"));
         self.close(match report.is_complete() {
             true => "complete",
             false => "cut",

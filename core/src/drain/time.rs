@@ -103,10 +103,10 @@ fn say_what_it_waits_for(mut state: MutexGuard<'_, State>, now: Instant) {
     // After an upgrade the successor serves, and nobody waits for the end.
     spans.within(|| match reason.is_upgrade() {
         true => {
-            tracing::info!(%reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
+            tracing::info!(target: "handover::drain", %reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
         }
         false => {
-            tracing::warn!(%reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
+            tracing::warn!(target: "handover::drain", %reason, stage, "draining for {took:.1} s, at most {left:.1} s more; waits for {waits}");
         }
     });
 }

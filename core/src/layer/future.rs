@@ -72,6 +72,8 @@ pin_project! {
         in_flight: Option<W>,
         // From an `EventSource`, which no error may be told.
         asks_for_events: bool,
+        // Of the request.
+        version: Version,
     }
 }
 
@@ -90,6 +92,7 @@ impl<F, W: InFlight> ResponseFuture<F, W> {
             state: State::Called { inner },
             in_flight: Some(in_flight),
             asks_for_events: false,
+            version: Version::HTTP_11,
         }
     }
 }
@@ -100,6 +103,7 @@ impl<F> ResponseFuture<F> {
             state: State::Refused { retry_after },
             in_flight: None,
             asks_for_events: false,
+            version: Version::HTTP_11,
         }
     }
 }
@@ -110,6 +114,13 @@ impl<F, W> ResponseFuture<F, W> {
     /// come back.
     pub fn for_events(mut self, asks: bool) -> Self {
         self.asks_for_events = asks;
+        self
+    }
+
+    /// Says of which version the request is; HTTP/1.1 if nobody does. Where it has to be refused, a
+    /// client of HTTP/1.0 is then told to go [by one word](super::announce_to).
+    pub fn for_version(mut self, version: Version) -> Self {
+        self.version = version;
         self
     }
 }
@@ -126,7 +137,9 @@ where
         let mut this = self.project();
         let response = match this.state.as_mut().project() {
             StateProj::Refused { retry_after } => {
-                return Poll::Ready(Ok(unavailable(*retry_after, *this.asks_for_events, None)));
+                let response =
+                    unavailable(*retry_after, *this.asks_for_events, *this.version, None);
+                return Poll::Ready(Ok(response));
             }
             StateProj::Called { inner } => match inner.poll(cx) {
                 Poll::Ready(response) => response,
@@ -135,7 +148,8 @@ where
                     // free by the time of a retry.
                     this.state.set(State::Refused { retry_after: None });
                     let in_flight = this.in_flight.take();
-                    let response = unavailable(None, *this.asks_for_events, in_flight);
+                    let response =
+                        unavailable(None, *this.asks_for_events, *this.version, in_flight);
                     return Poll::Ready(Ok(response));
                 }
                 Poll::Pending => return Poll::Pending,
@@ -208,24 +222,22 @@ pub fn asks_for_events(accept: Option<&HeaderValue>) -> bool {
 /// assert_eq!(answer.headers()["connection"], "close");
 /// ```
 pub fn announce_to<B>(response: &mut Response<B>, version: Version) {
-    if version < Version::HTTP_11 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    // A 101 keeps its `Connection: upgrade`: WebSocket clients insist on that alone.
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    if version < Version::HTTP_11 {
         // To one of 1.1 hyper would add "keep-alive" for such a client, and close all the same.
         *response.version_mut() = Version::HTTP_10;
     }
-    announce(response);
-}
-
-fn announce<B>(response: &mut Response<B>) {
-    // A 101 keeps its `Connection: upgrade`: WebSocket clients insist on that alone.
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 fn unavailable<B: Body, W>(
     retry_after: Option<Duration>,
     asks_for_events: bool,
+    version: Version,
     in_flight: Option<W>,
 ) -> Response<ResponseBody<B, W>> {
     let mut response = Response::new(ResponseBody::empty(in_flight));
@@ -233,7 +245,7 @@ fn unavailable<B: Body, W>(
         // The end of a stream is what makes an `EventSource` come back.
         let events = HeaderValue::from_static(EVENTS);
         response.headers_mut().insert(CONTENT_TYPE, events);
-        announce(&mut response);
+        announce_to(&mut response, version);
         return response;
     }
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -241,6 +253,6 @@ fn unavailable<B: Body, W>(
         let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
-    announce(&mut response);
+    announce_to(&mut response, version);
     response
 }

@@ -73,20 +73,26 @@ where
         }
         // Now or never: the handler takes the request along, and may be cut off much later.
         let asks_for_events = asks_for_events(request.headers().get(ACCEPT));
+        let version = request.version();
+        let refused = |retry_after| {
+            let refused = ResponseFuture::refuse(retry_after);
+            refused.for_events(asks_for_events).for_version(version)
+        };
         let Some(guard) = self.tokens.shared().guard() else {
-            return ResponseFuture::refuse(None).for_events(asks_for_events);
+            return refused(None);
         };
         if let Some(retry_after) = self.options.refuse
             && guard.phase() >= Phase::Draining
         {
-            return ResponseFuture::refuse(Some(retry_after)).for_events(asks_for_events);
+            return refused(Some(retry_after));
         }
-        let watch = Watch::of(guard, request.method(), request.uri(), request.version());
+        let watch = Watch::of(guard, request.method(), request.uri(), version);
         if self.options.token {
             request
                 .extensions_mut()
                 .insert(self.tokens.of_this_thread());
         }
-        ResponseFuture::new(self.inner.call(request), watch).for_events(asks_for_events)
+        let response = ResponseFuture::new(self.inner.call(request), watch);
+        response.for_events(asks_for_events).for_version(version)
     }
 }

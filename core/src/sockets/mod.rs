@@ -29,6 +29,8 @@ pub(crate) mod gate;
 #[cfg(unix)]
 pub(crate) mod held;
 #[cfg(unix)]
+mod inherited;
+#[cfg(unix)]
 pub(crate) mod kept;
 #[cfg(unix)]
 mod leaving;

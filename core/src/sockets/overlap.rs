@@ -23,6 +23,7 @@ use socket2::SockRef;
 
 use super::{
     held::Held,
+    inherited::Inherited,
     open::{self, How, Opened, Target},
     record::{self, Record},
 };
@@ -42,7 +43,7 @@ pub(crate) struct Later {
 pub(crate) fn open(
     how: How<'_>,
     target: &Target,
-    inherited: &[(Record, OwnedFd)],
+    inherited: &Inherited,
     err: io::Error,
 ) -> io::Result<(Opened, Vec<OwnedFd>)> {
     let overlaps = |(record, fd): &&(Record, OwnedFd)| {

@@ -23,6 +23,7 @@ use std::{
 
 use super::{
     held::{Held, Passing},
+    inherited::Inherited,
     kept::Kept,
     overlap::Later,
     record::Record,
@@ -42,7 +43,7 @@ pub(crate) use self::obtain::{Obtained, Wish};
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     names: HashSet<String>,
-    inherited: Vec<(Record, OwnedFd)>,
+    inherited: Inherited,
     used: Vec<Arc<Held>>,
     later: Vec<Later>,
     /// Files and connections, which the program keeps.
@@ -90,7 +91,7 @@ impl Registry {
                 if let Some(name) = name_in_store(&record) {
                     self.ledger.note(name, store::identity(&fd));
                 }
-                self.inherited.push((record, fd));
+                self.inherited.push(record, fd);
             }
         }
     }
@@ -125,10 +126,10 @@ impl Registry {
 
     /// Finds an inherited socket: by name first, then by address.
     pub(crate) fn claim(&mut self, name: &str, wish: Wish<'_>) -> io::Result<Option<Obtained>> {
-        let Some(index) = self.find(name, wish.kind, wish.target) else {
+        let found = self.find(name, wish.kind, wish.target);
+        let Some((mut record, fd)) = found.and_then(|place| self.inherited.take(place)) else {
             return Ok(None);
         };
-        let (mut record, fd) = self.inherited.swap_remove(index);
         tracing::debug!(socket = name, address = %record.address, was = %record.name, "inherited");
         let duplicate = fd.try_clone()?;
         name.clone_into(&mut record.name);
@@ -177,7 +178,7 @@ impl Registry {
     pub(crate) fn close_unused(&mut self) -> usize {
         self.kept.close_unused();
         let unused = std::mem::take(&mut self.inherited);
-        for (record, _) in &unused {
+        for (record, _) in unused.iter() {
             if record.foreign {
                 let (name, address) = (&record.name, &record.address);
                 tracing::warn!(%name, %address, "a socket was passed to us that nothing listens on; closed");

@@ -2,21 +2,14 @@
 
 use proptest::prelude::*;
 
+use self::times::time;
 use super::*;
+
+#[path = "../../tests/times/mod.rs"]
+mod times;
 
 const SECOND: Duration = Duration::from_secs(1);
 const NS: Duration = Duration::from_nanos(1);
-
-/// Times of every size, those at the ends among them.
-fn time() -> impl Strategy<Value = Duration> {
-    prop_oneof![
-        Just(Duration::ZERO),
-        Just(Duration::MAX),
-        (0..1_000u64).prop_map(Duration::from_nanos),
-        (0..100_000u64).prop_map(Duration::from_millis),
-        (any::<u64>(), 0..1_000_000_000u32).prop_map(|(s, ns)| Duration::new(s, ns)),
-    ]
-}
 
 /// The most that lie within one second, wherever it begins.
 fn peak(times: &[Instant]) -> usize {

@@ -1,39 +1,17 @@
 //! The program is replaced by `handover run`, under clients that try nothing twice.
 
-use std::{
-    collections::HashSet,
-    env,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, ensure};
-use handover_tests::harness::{Process, Program, Signal};
+use handover_tests::harness::{Process, Program, Signal, beside};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    process::Command,
     sync::watch,
     time::timeout,
 };
 
 const BOUND: Duration = Duration::from_secs(30);
-
-/// The supervisor, which is beside this program; it is built if nobody has built it yet.
-async fn supervisor() -> anyhow::Result<PathBuf> {
-    let beside = Path::new(env!("CARGO_BIN_EXE_supervised"));
-    let program = beside.with_file_name("handover");
-    if !program.exists() {
-        let target = beside.ancestors().nth(2).context("no target directory")?;
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "-q", "-p", "handover-supervisor", "--target-dir"])
-            .arg(target)
-            .status();
-        ensure!(built.await?.success(), "the supervisor cannot be built");
-    }
-    Ok(program)
-}
 
 /// Asks over a connection of its own; returns the process that has answered.
 async fn ask(address: SocketAddr) -> anyhow::Result<u32> {
@@ -48,9 +26,11 @@ async fn ask(address: SocketAddr) -> anyhow::Result<u32> {
 
 #[tokio::test]
 async fn it_is_replaced_five_times_and_nobody_is_refused() -> anyhow::Result<()> {
-    let supervisor = Program::new(supervisor().await?)
+    let own = env!("CARGO_BIN_EXE_supervised");
+    let supervisor = beside(own, "handover-supervisor", "handover").await?;
+    let supervisor = Program::new(supervisor)
         .args(["run", "--listen", "127.0.0.1:0", "--ready-after", "0.2"])
-        .args(["--probation", "0.1", "--", env!("CARGO_BIN_EXE_supervised")])
+        .args(["--probation", "0.1", "--", own])
         .spawn()?;
     let held = supervisor.stderr_line("holds tcp ", BOUND).await?;
     let (_, address) = held.split_once("holds tcp ").context("no address")?;

@@ -31,12 +31,7 @@ pub struct Args {
 
 impl Args {
     /// Those of this program, if it is to do anything: with none it has only to say when it began.
-    /// Call it first in `main`.
-    ///
-    /// # Errors
-    ///
-    /// If they are not `SOCKETS STATE [at-once]`, or when it began cannot be said.
-    pub fn read() -> anyhow::Result<Option<Self>> {
+    fn read() -> anyhow::Result<Option<Self>> {
         let began = now();
         let args: Vec<String> = env::args().skip(1).collect();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -69,6 +64,15 @@ impl Args {
         let lines = times + &ready_line(info, [("http", first)]);
         io::stdout().write_all(lines.as_bytes())
     }
+}
+
+/// The `main` of such a program.
+///
+/// # Errors
+///
+/// If its arguments are not `SOCKETS STATE [at-once]` or none, and those of `serve`.
+pub fn main(serve: impl FnOnce(Args) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    Args::read()?.map_or(Ok(()), serve)
 }
 
 /// When a generation began and was ready.

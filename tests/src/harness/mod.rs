@@ -22,6 +22,7 @@
 pub mod proc;
 
 mod belongings;
+mod beside;
 mod process;
 mod program;
 mod ready;
@@ -32,6 +33,7 @@ mod watchdog;
 
 pub use self::{
     belongings::Belongings,
+    beside::beside,
     process::{Exit, Process},
     program::Program,
     ready::Ready,

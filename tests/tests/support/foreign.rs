@@ -51,10 +51,37 @@ pub(crate) fn python(script: &str) -> Command {
 }
 
 pub(crate) fn node(script: &str) -> Command {
-    let mut command = Command::new("node");
-    command.arg(here("clients").join(script));
+    let mut command = source("node", script);
     command.env("HANDOVER_TEST_TOOLS", tools());
     command
+}
+
+/// A program that is run from its source, by what its language has for that.
+fn source(command: &str, script: &str) -> Command {
+    let mut command = Command::new(command);
+    command.arg(here("clients").join(script));
+    command
+}
+
+pub(crate) fn go(script: &str) -> Command {
+    let mut command = Command::new("go");
+    command.arg("run").arg(here("clients").join(script));
+    // What it compiles it keeps there, and it fetches no other Go.
+    command.env("GOCACHE", tools().join("go"));
+    command.env("GOTOOLCHAIN", "local");
+    command
+}
+
+pub(crate) fn java(script: &str) -> Command {
+    source("java", script)
+}
+
+pub(crate) fn ruby(script: &str) -> Command {
+    source("ruby", script)
+}
+
+pub(crate) fn php(script: &str) -> Command {
+    source("php", script)
 }
 
 /// A client at work.

@@ -101,6 +101,16 @@ pub(crate) fn listening(path: &Path, address: &str) -> Program {
     Program::new(path).args(["--workers", "2", "--listen", address])
 }
 
+/// The server, started by a shell that gives it what is its own stdin as descriptor 3, as systemd does.
+pub(crate) fn activated(way: Way, names: &str, address: &str) -> Program {
+    let script = r#"export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" "$@" 3<&0 </dev/null"#;
+    Program::new("/bin/sh")
+        .args(["-c", script])
+        .arg(way.path())
+        .args(["--workers", "2", "--listen", address])
+        .env("LISTEN_FDNAMES", names)
+}
+
 /// It, and all its TCP listeners speak TLS.
 pub(crate) fn over_tls(program: Program, certificates: &Certificates) -> Program {
     program
@@ -152,41 +162,42 @@ pub(crate) async fn idle(to: &Target, count: usize) -> Vec<Connection> {
     connections
 }
 
-/// Makes a test for each server out of functions that take a [`Way`].
+/// Makes a test for each server out of functions that take a [`Way`]; with attributes, if need be.
 #[macro_export]
 macro_rules! for_each_server {
-    ($($name:ident),* $(,)?) => {
-        $crate::for_each_acceptor! { $($name),* }
-        $crate::for_server! { ref_actix_web_foreign ActixForeign $($name)* }
+    ($($(#[$attr:meta])* $name:ident),* $(,)?) => {
+        $crate::for_each_acceptor! { $($(#[$attr])* $name),* }
+        $crate::for_server! { ref_actix_web_foreign ActixForeign $($(#[$attr])* $name)* }
     };
 }
 
 /// The same, for those that take their connections from Handover and not only their sockets.
 #[macro_export]
 macro_rules! for_each_acceptor {
-    ($($name:ident),* $(,)?) => {
-        $crate::for_server! { ref_axum Axum $($name)* }
-        $crate::for_server! { ref_axum_foreign Foreign $($name)* }
-        $crate::for_server! { ref_warp Warp $($name)* }
-        $crate::for_server! { ref_actix_web ActixWeb $($name)* }
+    ($($(#[$attr:meta])* $name:ident),* $(,)?) => {
+        $crate::for_server! { ref_axum Axum $($(#[$attr])* $name)* }
+        $crate::for_server! { ref_axum_foreign Foreign $($(#[$attr])* $name)* }
+        $crate::for_server! { ref_warp Warp $($(#[$attr])* $name)* }
+        $crate::for_server! { ref_actix_web ActixWeb $($(#[$attr])* $name)* }
     };
 }
 
 /// The same, for what is no framework's affair: one server on our loop, one on its own.
 #[macro_export]
 macro_rules! for_either_loop {
-    ($($name:ident),* $(,)?) => {
-        $crate::for_server! { our_loop Axum $($name)* }
-        $crate::for_server! { foreign_loop Foreign $($name)* }
+    ($($(#[$attr:meta])* $name:ident),* $(,)?) => {
+        $crate::for_server! { our_loop Axum $($(#[$attr])* $name)* }
+        $crate::for_server! { foreign_loop Foreign $($(#[$attr])* $name)* }
     };
 }
 
 /// One row of [`for_each_server!`].
 #[macro_export]
 macro_rules! for_server {
-    ($server:ident $way:ident $($name:ident)*) => {
+    ($server:ident $way:ident $($(#[$attr:meta])* $name:ident)*) => {
         mod $server {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            $(#[$attr])*
             async fn $name() {
                 super::$name($crate::support::Way::$way).await;
             })*

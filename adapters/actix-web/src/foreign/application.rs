@@ -172,9 +172,8 @@ where
     fn call(&self, request: Request) -> Self::Future {
         let tracking = request.conn_data::<Tracking>();
         let connection = tracking.map(|tracking| tracking.connection().clone());
-        let in_flight = connection.clone().map(|connection| {
-            InFlight::begin(connection, request.method().as_str(), request.path())
-        });
+        let in_flight =
+            tracking.map(|tracking| tracking.request(request.method().as_str(), request.path()));
         let graceful = self.shared.graceful().clone();
         let accept = request.headers().get(header::ACCEPT).cloned();
         let mut extensions = request.extensions_mut();

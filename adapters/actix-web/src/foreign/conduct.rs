@@ -27,9 +27,6 @@ const SETTLE: Duration = Duration::from_millis(2);
 /// meanwhile: half of a head would not keep actix from closing its connection.
 const FIRST_WORDS: Duration = Duration::from_secs(1);
 
-/// How often to look whether it has.
-const LISTEN: Duration = Duration::from_millis(20);
-
 /// How often to look who has not taken an answer, once idle connections have been closed.
 const STUCK: Duration = Duration::from_millis(100);
 
@@ -158,13 +155,8 @@ impl Conductor {
     /// Waits for the first requests of those who came last, for half of the time that is left at most.
     async fn newcomers(&self) {
         let left = self.graceful.remaining().unwrap_or_default() / 2;
-        let heard = async {
-            while self.open.has_newcomers(FIRST_WORDS) {
-                sleep(LISTEN).await;
-            }
-        };
         // An error: the others have to be answered, too.
-        let _ = timeout(left, heard).await;
+        let _ = timeout(left, self.open.no_newcomers(FIRST_WORDS)).await;
     }
 
     /// Whether the kernel has a connection that nobody has accepted.

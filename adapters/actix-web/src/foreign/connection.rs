@@ -19,6 +19,7 @@ use slab::Slab;
 use tokio::{
     net::{TcpStream, UnixStream},
     sync::Notify,
+    time::timeout,
 };
 
 /// The connections that there are.
@@ -26,6 +27,8 @@ use tokio::{
 pub(super) struct Open {
     connections: Mutex<Slab<Arc<Connection>>>,
     last: Notify,
+    // One has asked for something for the first time, or has gone.
+    heard: Notify,
 }
 
 impl Open {
@@ -50,11 +53,21 @@ impl Open {
         }
     }
 
-    /// Whether one was accepted within this time, and has not asked for anything yet.
-    pub(super) fn has_newcomers(&self, within: Duration) -> bool {
+    /// Waits until each that was accepted within this time has asked for something, has gone, or is
+    /// older by now. For one task; cancel safe.
+    pub(super) async fn no_newcomers(&self, within: Duration) {
+        while let Some(left) = self.newcomers(within) {
+            let _ = timeout(left, self.heard.notified()).await;
+        }
+    }
+
+    /// For how long the youngest that has not asked for anything is one of these.
+    fn newcomers(&self, within: Duration) -> Option<Duration> {
         let connections = self.lock();
-        let mut open = connections.iter().map(|(_, connection)| connection);
-        open.any(|open| open.kind() == Kind::Fresh && open.since().elapsed() < within)
+        let open = connections.iter().map(|(_, connection)| connection);
+        let fresh = open.filter(|open| open.kind() == Kind::Fresh);
+        let age = fresh.map(|open| open.since().elapsed()).min()?;
+        within.checked_sub(age).filter(|left| !left.is_zero())
     }
 
     /// Whether one has left HTTP, and may have something to say at the cut.
@@ -74,6 +87,7 @@ impl Open {
             drop(connections.remove(key));
             connections.is_empty()
         };
+        self.heard.notify_one();
         if is_last {
             self.last.notify_one();
         }
@@ -119,6 +133,17 @@ impl Tracking {
     pub(super) fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
+
+    /// The request of this method and path begins.
+    pub(super) fn request(&self, method: &str, path: &str) -> InFlight {
+        let connection = self.connection.clone();
+        let is_first = connection.kind() == Kind::Fresh;
+        connection.begin_request(method, path);
+        if is_first {
+            self.open.heard.notify_one();
+        }
+        InFlight(connection)
+    }
 }
 
 impl Drop for Tracking {
@@ -150,11 +175,6 @@ fn peer(io: &dyn Any) -> Address {
 pub(super) struct InFlight(Arc<Connection>);
 
 impl InFlight {
-    pub(super) fn begin(connection: Arc<Connection>, method: &str, path: &str) -> Self {
-        connection.begin_request(method, path);
-        Self(connection)
-    }
-
     /// It leaves HTTP.
     pub(super) fn upgrade(&self) {
         // The application may have said already what it has become.
@@ -169,5 +189,44 @@ impl Drop for InFlight {
         if self.0.kind() == Kind::Request {
             self.0.set_kind(Kind::Idle);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const BOUND: Duration = Duration::from_secs(20);
+
+    /// What becomes of a newcomer is heard by who waits for it already.
+    async fn is_heard<K>(becomes: impl FnOnce(Extensions) -> K) {
+        let (graceful, open) = (Graceful::new(), Arc::new(Open::default()));
+        let mut extensions = Extensions::new();
+        Tracking::begin(&(), &mut extensions, &graceful, &open);
+        let heard = open.no_newcomers(HOUR);
+        let mut heard = std::pin::pin!(heard);
+        tokio::select! {
+            biased;
+            () = &mut heard => panic!("it has said nothing yet"),
+            () = std::future::ready(()) => {}
+        }
+        let _kept = becomes(extensions);
+        timeout(BOUND, heard).await.expect("nobody is told of it");
+    }
+
+    #[tokio::test]
+    async fn the_first_request_of_a_newcomer_is_heard() {
+        is_heard(|extensions| {
+            let in_flight = extensions.get::<Tracking>().unwrap().request("GET", "/");
+            // The connection stays: its end is another event.
+            (extensions, in_flight)
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_newcomer_is_heard() {
+        is_heard(drop).await;
     }
 }

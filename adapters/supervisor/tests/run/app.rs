@@ -184,7 +184,8 @@ fn response(path: &str) -> String {
         "/env" => env::vars()
             .map(|(name, value)| format!("{name}={value}\n"))
             .collect(),
-        "/status" => fs::read_to_string("/proc/self/status").unwrap(),
+        // Of this thread: the first blocks all signals while it starts another.
+        "/status" => fs::read_to_string("/proc/thread-self/status").unwrap(),
         "/sockets" => {
             let links = fs::read_dir("/proc/self/fd").unwrap();
             let links = links.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());

@@ -12,7 +12,7 @@ use super::{
 };
 
 impl Registry {
-    /// By name first, then by address.
+    /// Its place: by name first, then by address.
     pub(super) fn find(&self, name: &str, kind: SocketKind, target: &Target) -> Option<usize> {
         let fits = |(record, fd): &(Record, OwnedFd)| {
             let current = record.path.as_ref().is_none_or(OwnedPath::is_current);
@@ -20,14 +20,19 @@ impl Registry {
                 && current
                 && record::address(fd).is_ok_and(|bound| target.accepts(&bound))
         };
-        let position =
-            |test: &dyn Fn(&(Record, OwnedFd)) -> bool| self.inherited.iter().position(test);
-        let named = |record: &Record| record.name == name;
+        let named = |test: &dyn Fn(&(Record, OwnedFd)) -> bool| {
+            let mut named = self.inherited.named(name);
+            named.find_map(|(place, socket)| test(socket).then_some(place))
+        };
+        let any = |test: &dyn Fn(&(Record, OwnedFd)) -> bool| {
+            let mut all = self.inherited.all();
+            all.find_map(|(place, socket)| test(socket).then_some(place))
+        };
         // The administrator's before what the service manager kept of ours.
-        position(&|socket| named(&socket.0) && socket.0.foreign && fits(socket))
+        named(&|socket| socket.0.foreign && fits(socket))
             // The administrator named it, so its address is the administrator's too.
             .or_else(|| {
-                position(&|(record, _)| {
+                named(&|(record, _)| {
                     // Of TCP and Unix streams it may be either.
                     let alike = match kind {
                         SocketKind::Tcp | SocketKind::Unix => {
@@ -35,10 +40,10 @@ impl Registry {
                         }
                         _ => record.kind == kind,
                     };
-                    named(record) && record.foreign && alike
+                    record.foreign && alike
                 })
             })
-            .or_else(|| position(&|socket| named(&socket.0) && fits(socket)))
-            .or_else(|| position(&|socket| !target.any_port() && fits(socket)))
+            .or_else(|| named(&fits))
+            .or_else(|| any(&|socket| !target.any_port() && fits(socket)))
     }
 }

@@ -12,15 +12,12 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use ecdysis::tokio_ecdysis::{SignalKind, StopOnShutdown, TokioEcdysisBuilder};
 use futures_core::Stream;
-use handover_costs::upgraded::Args;
+use handover_costs::upgraded::{self, Args};
 use handover_tests::reference::{Info, router};
 use tokio::{net::TcpStream, sync::watch, task::JoinSet};
 
 fn main() -> anyhow::Result<()> {
-    match Args::read()? {
-        Some(args) => serve(args),
-        None => Ok(()),
-    }
+    upgraded::main(serve)
 }
 
 #[tokio::main]
@@ -33,6 +30,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     };
     let info = Info::new(generation);
     let (tell, told) = watch::channel(());
+    let app = router(info);
     let mut servers = JoinSet::new();
     let mut addresses = Vec::with_capacity(args.sockets);
     for nth in 0..args.sockets {
@@ -53,7 +51,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             address,
         };
         let mut told = told.clone();
-        let server = axum::serve(incoming, router(info));
+        let server = axum::serve(incoming, app.clone());
         let server = server.with_graceful_shutdown(async move { drop(told.changed().await) });
         servers.spawn(server.into_future());
     }

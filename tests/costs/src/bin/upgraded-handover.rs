@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use handover::Generation;
-use handover_costs::upgraded::Args;
+use handover_costs::upgraded::{self, Args};
 use handover_tests::reference::{Info, router};
 use tokio::task::JoinSet;
 
 fn main() -> anyhow::Result<()> {
-    match Args::read()? {
-        Some(args) => serve(args),
-        None => Ok(()),
-    }
+    upgraded::main(serve)
 }
 
 #[tokio::main]
@@ -24,13 +21,14 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let generation = builder.start()?;
     let info = Info::new(generation.number());
     let mut first = None;
+    let app = router(info);
     let mut servers = JoinSet::new();
     for nth in 0..args.sockets {
         let listener = generation.listen(format!("{nth}=127.0.0.1:0")).await?;
         if first.is_none() {
             first = listener.local_addr()?.as_socket_addr();
         }
-        let server = handover_axum::serve(listener, router(info));
+        let server = handover_axum::serve(listener, app.clone());
         servers.spawn(server.with_graceful(generation.graceful()).into_future());
     }
     generation.ready().await?;

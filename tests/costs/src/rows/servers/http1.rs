@@ -1,32 +1,24 @@
-use handover::Graceful;
 use hyper::{server::conn::http1, service::service_fn};
-use tower::util::service_fn as tower_fn;
 
 use super::{
     Server,
     app::answer,
     bare::{Connection, Io, alone},
     frameworks::frameworks,
+    ours::ours,
 };
 use crate::memory_io::{MemoryListener, Protocol};
 
 /// Servers of HTTP/1, bare hyper first.
 pub fn http1_servers() -> Vec<Server> {
-    let mut rows = vec![
-        server("hyper/http1", |listener| alone(listener, http1)),
-        server("handover-hyper/http1_only", |listener| async move {
-            let served = handover_hyper::serve(listener, tower_fn(answer)).http1_only();
-            drop(served.with_graceful(Graceful::new()).await);
-        }),
-        server(
+    let mut rows = vec![server("hyper/http1", |listener| alone(listener, http1))];
+    rows.extend(ours(
+        Protocol::Http1,
+        [
+            "handover-hyper/http1_only",
             "handover-hyper/http1_only.without_extensions",
-            |listener| async move {
-                let served = handover_hyper::serve(listener, tower_fn(answer)).http1_only();
-                let served = served.without_extensions();
-                drop(served.with_graceful(Graceful::new()).await);
-            },
-        ),
-    ];
+        ],
+    ));
     rows.extend(frameworks(Protocol::Http1));
     #[cfg(feature = "peers")]
     rows.extend(peers());
@@ -47,7 +39,7 @@ fn http1(io: Io) -> impl Connection {
 #[cfg(feature = "peers")]
 fn peers() -> Vec<Server> {
     use hyper_util::service::TowerToHyperService;
-    use tower::Layer;
+    use tower::{Layer, util::service_fn as tower_fn};
     use tower_http::metrics::InFlightRequestsLayer;
 
     use super::bare::{guarded, tracked, watched};

@@ -1,33 +1,25 @@
-use handover::Graceful;
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::TokioExecutor;
-use tower::util::service_fn as tower_fn;
 
 use super::{
     Server,
     app::answer,
     bare::{Connection, Io, alone},
     frameworks::frameworks,
+    ours::ours,
 };
 use crate::memory_io::{MemoryListener, Protocol};
 
 /// Servers of HTTP/2, bare hyper first.
 pub fn http2_servers() -> Vec<Server> {
-    let mut rows = vec![
-        server("hyper/http2", |listener| alone(listener, http2)),
-        server("handover-hyper/http2_only", |listener| async move {
-            let served = handover_hyper::serve(listener, tower_fn(answer)).http2_only();
-            drop(served.with_graceful(Graceful::new()).await);
-        }),
-        server(
+    let mut rows = vec![server("hyper/http2", |listener| alone(listener, http2))];
+    rows.extend(ours(
+        Protocol::Http2,
+        [
+            "handover-hyper/http2_only",
             "handover-hyper/http2_only.without_extensions",
-            |listener| async move {
-                let served = handover_hyper::serve(listener, tower_fn(answer)).http2_only();
-                let served = served.without_extensions();
-                drop(served.with_graceful(Graceful::new()).await);
-            },
-        ),
-    ];
+        ],
+    ));
     rows.extend(frameworks(Protocol::Http2));
     #[cfg(feature = "peers")]
     rows.extend(peers());

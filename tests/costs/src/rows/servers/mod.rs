@@ -6,6 +6,7 @@ mod frameworks;
 mod grpc;
 mod http1;
 mod http2;
+mod ours;
 #[cfg(feature = "peers")]
 mod via_axum_server;
 
