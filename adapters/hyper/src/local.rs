@@ -236,7 +236,11 @@ where
             graceful,
             options,
         } = self;
-        connection::serve(accepted, mover, service, graceful, &options, enter).await;
+        // Boxed, since whoever spawns this moves it about.
+        Box::pin(connection::serve(
+            accepted, mover, service, graceful, &options, enter,
+        ))
+        .await;
     }
 }
 

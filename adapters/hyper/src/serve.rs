@@ -357,9 +357,11 @@ impl<A: Accept, S> Serve<A, S> {
             let graceful = self.graceful.clone();
             let options = options.clone();
             let mover = mover.clone();
-            tokio::spawn(async move {
+            // Boxed, since tokio moves what it is given from here to there eight times until it has
+            // ended, and this is large.
+            tokio::spawn(Box::pin(async move {
                 connection::serve(accepted, mover, service, graceful, &options, Ok).await;
-            });
+            }));
         }
         // Closes the socket: what comes from now on is refused, and can be tried elsewhere.
         drop(accepting);
