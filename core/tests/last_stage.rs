@@ -168,5 +168,7 @@ async fn a_cut_behind_the_report_is_meant_for_it() {
     graceful.drained().await;
     assert_eq!(began.elapsed(), GRACE);
     assert_eq!(flush.await.unwrap(), None);
+    // Somebody who holds it still is given up on, and who watches it learns of that.
+    assert_eq!(last.phase(), Phase::Drained);
     drop(guard);
 }

@@ -296,3 +296,28 @@ async fn a_long_path_is_cut_short_where_it_is_listed() {
         "{what}"
     );
 }
+
+/// The last answer says so in the version of who has asked: to one of 1.0 hyper would say that the
+/// connection stays. A 101 is none: what comes after it is no answer.
+#[test]
+fn the_last_answer_is_in_the_version_of_who_asked_and_an_upgrade_is_left_alone() {
+    use handover::layer::announce_to;
+
+    let told = |version, status| {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        announce_to(&mut response, version);
+        let connection = response.headers().get(header::CONNECTION).cloned();
+        (response.version(), connection)
+    };
+    let close = Some(http::HeaderValue::from_static("close"));
+    for (asked, answered) in [
+        (Version::HTTP_09, Version::HTTP_10),
+        (Version::HTTP_10, Version::HTTP_10),
+        (Version::HTTP_11, Version::HTTP_11),
+    ] {
+        assert_eq!(told(asked, StatusCode::OK), (answered, close.clone()));
+        let left = told(asked, StatusCode::SWITCHING_PROTOCOLS);
+        assert_eq!(left, (Version::HTTP_11, None), "{asked:?}");
+    }
+}

@@ -65,6 +65,12 @@ async fn a_drain_is_a_span_and_so_is_each_phase() {
     jobs.draining().await;
     let open = drain_with(deadline);
     assert!(open.closed.is_none());
+    // The span of a phase lasts as long as the phase, and is not just a mark of its beginning.
+    let lasts: Vec<_> = seen()
+        .children(&open)
+        .map(|it| it.closed.is_none())
+        .collect();
+    assert_eq!(lasts, [false, false, true]);
     drop(job);
     let report = graceful.drained().await;
     assert_eq!(report.at_start.tasks, 0, "{report}");

@@ -228,3 +228,6 @@ pub(super) fn probation_due(over: bool) -> Vec<Act> {
 pub(super) fn spares_successor(view: View) -> bool {
     view.phase == Phase::Running && matches!(view.attempt, Some(Stage::Started | Stage::Committed))
 }
+
+#[cfg(test)]
+mod tests;

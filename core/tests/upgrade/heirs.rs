@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::{
     server,
-    service::{Service, alive, ask, connect, send, state},
+    service::{Service, alive, ask, command, connect, connect_unix, directory, send, state},
 };
 
 fn pid_of(text: &str) -> u32 {
@@ -68,6 +68,34 @@ fn killed_while_it_drains() {
     assert_eq!(service.pid_file(), Some(second.pid));
     send(second.pid, Signal::TERM);
     service.gone(second.pid);
+    assert_eq!(service.pid_file(), None);
+}
+
+/// Fails if an heir takes the socket files for those of a process that may come back, and leaves them
+/// behind.
+#[test]
+fn the_files_of_a_dead_predecessor_go_with_its_heir() {
+    let dir = directory();
+    let path = dir.path().join("app.sock");
+    let mut command = command(dir.path());
+    command.env(server::LISTEN, format!("unix:{}", path.display()));
+    command.env(server::CONTROL, "1");
+    let (mut service, first) = Service::run(dir, command);
+    let mut held = connect_unix(&path);
+    assert_eq!(held.ask("pid"), first.pid.to_string());
+    send(first.pid, Signal::HUP);
+    let second = service.ready();
+    assert!(alive(first.pid));
+    send(first.pid, Signal::KILL);
+    assert!(!service.first_ended().success());
+    service.logged("predecessor gone");
+    assert_eq!(connect_unix(&path).ask("pid"), second.pid.to_string());
+    assert!(service.path("control").exists());
+    send(second.pid, Signal::TERM);
+    service.gone(second.pid);
+    for left in [&path, &service.path("control")] {
+        assert!(!left.exists(), "{} is left behind", left.display());
+    }
     assert_eq!(service.pid_file(), None);
 }
 

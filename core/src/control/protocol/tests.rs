@@ -249,3 +249,44 @@ fn what_is_no_request_is_refused_with_a_reason() {
     assert!(Request::from_line(deep.as_bytes()).is_err());
     assert!(Request::from_line(b"\xff\xfe\x00").is_err());
 }
+
+/// Whoever answers at a control socket of its own, as a supervisor does, is heard as a service is.
+#[test]
+fn what_others_answer_reads_as_what_a_service_says() {
+    let others = [
+        ("status", Event::status(status())),
+        ("begun", Event::begun(77, 3)),
+        ("starting", Event::starting(78, 4)),
+        (
+            "initialising",
+            Event::initialising(78, "warming the cache: 40 %"),
+        ),
+        ("ready", Event::ready(78)),
+        ("serving", Event::serving(78, 4)),
+        (
+            "draining",
+            Event::draining(held(), Some(Duration::from_secs(58))),
+        ),
+        ("cut", Event::cut(vec![75, 76])),
+        ("reexecuted", Event::reexecuted(77, "0.1.0")),
+        (
+            "failed",
+            Event::failed(Failure::Ended, "it ended\nbefore it was ready"),
+        ),
+        (
+            "refused",
+            Event::refused(Refusal::Stale, "generation 4 serves"),
+        ),
+    ];
+    let last = ["status", "cut", "reexecuted", "failed", "refused"];
+    for (name, event) in others {
+        assert_eq!(Event::from_line(&golden(name)).as_ref(), Ok(&event));
+        assert_eq!(event.is_last(), last.contains(&name), "{name}");
+    }
+    // Of processes that are not ours it is not known what moved.
+    let drained =
+        Event::processes_drained(Duration::from_millis(1_250), 1, "two ended, one killed");
+    let line = drained.to_line();
+    assert!(line.contains(r#""cut":1"#) && drained.is_last(), "{line}");
+    assert_eq!(Event::from_line(&line), Ok(drained));
+}
