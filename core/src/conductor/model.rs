@@ -38,6 +38,12 @@ pub(super) enum Fault {
     FileOfTheOlderStays,
     /// An attempt is not ended by the end of the runtime, but its successor is.
     SparesNobody,
+    /// A successor is trusted as soon as it serves.
+    ProbationEndsAtOnce,
+    /// An upgrade that was asked for during another is forgotten when that has failed.
+    ForgetsTheKept,
+    /// A candidate whose predecessor has died does not carry on.
+    HeirGivesUp,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -115,7 +121,11 @@ struct Process {
     /// The successor serves; true if its end is no concern.
     link: Option<bool>,
     probation: bool,
+    /// That time is over.
+    proven: bool,
     kept: bool,
+    /// An operator waits for what is kept.
+    owed: bool,
     superseded: bool,
     /// Its predecessor has told it to stop.
     signalled: bool,
@@ -148,7 +158,9 @@ impl Process {
             attempt: None,
             link: None,
             probation: false,
+            proven: false,
             kept: false,
+            owed: false,
             superseded: false,
             signalled: false,
             ends: false,
@@ -348,6 +360,11 @@ impl World {
             Todo::Resume => {
                 let resumed = process.phase == Phase::Draining && process.is_upgrade;
                 if resumed {
+                    // So nothing is to be forgotten of that.
+                    if process.stops > 0 {
+                        self.wrong = Some("it serves again though it was told to stop");
+                    }
+                    let process = &mut self.all[p];
                     (process.phase, process.is_upgrade) = (Phase::Running, false);
                 }
                 return self.decide(p, decide::resumed(resumed), fault);
@@ -382,7 +399,7 @@ impl World {
                     .attempt
                     .take()
                     .is_some_and(|a| a.stage != Stage::Starting);
-                process.kept = false;
+                (process.kept, process.owed) = (false, false);
                 if started {
                     self.dies(p + 1);
                 }
@@ -404,7 +421,10 @@ impl World {
             }
             Act::HandOver => process.handed_over = true,
             Act::ShutGates => process.gate = false,
-            Act::BeginProbation => process.probation = true,
+            Act::BeginProbation => {
+                process.probation = fault != Fault::ProbationEndsAtOnce;
+                process.proven = false;
+            }
             Act::EndProbation => process.probation = false,
             Act::TakeService => process.handed_over = false,
             Act::ReclaimPidFile => {
@@ -478,7 +498,7 @@ impl World {
         }
         if process.kept && process.attempt.is_none() {
             return self.to(next, |world| {
-                world.all[p].kept = false;
+                (world.all[p].kept, world.all[p].owed) = (false, false);
                 if decide::may_upgrade(world.all[p].view()).is_ok() {
                     world.begins(p);
                 }
@@ -515,6 +535,7 @@ impl World {
         }
         if process.probation {
             self.to(next, |world| {
+                world.all[p].proven = true;
                 world.decide(p, decide::probation_due(true), fault)
             });
         }
@@ -527,6 +548,11 @@ impl World {
         }
         if process.phase == Phase::Drained && process.attempt.is_none() {
             self.to(next, |world| {
+                let process = &world.all[p];
+                let trusts = process.proven || process.told || process.link != Some(false);
+                if process.is_upgrade && !trusts && world.lives(p + 1) {
+                    world.wrong = Some("it ends before its successor has proved itself");
+                }
                 world.all[p].ends = true;
                 world.all[p].todo.extend([Todo::Remove, Todo::Farewell]);
             });
@@ -626,6 +652,7 @@ impl World {
         let Some(attempt) = self.all[p].attempt.take() else {
             return;
         };
+        self.all[p].kept &= fault != Fault::ForgetsTheKept;
         if attempt.stage != Stage::Starting && fault != Fault::GivesUpTheLiving && self.lives(p + 1)
         {
             self.dies(p + 1);
@@ -682,6 +709,13 @@ impl World {
                 } else if front.is_some() {
                     self.to(next, |world| {
                         world.down[p - 1].pop_front();
+                    });
+                } else if ended && fault == Fault::HeirGivesUp {
+                    self.to(next, |world| {
+                        let forfeit = world.forfeit;
+                        world.exits(p, fault);
+                        // It could have gone on itself.
+                        world.forfeit = forfeit;
                     });
                 } else if ended {
                     self.to(next, |world| {
@@ -806,7 +840,7 @@ impl World {
                     match decide::may_upgrade(world.all[p].view()) {
                         Ok(()) => world.begins(p),
                         Err(decide::Refused::InProgress) => {
-                            world.all[p].kept = true;
+                            (world.all[p].kept, world.all[p].owed) = (true, true);
                         }
                         Err(_) => {}
                     }
@@ -836,6 +870,15 @@ impl World {
         self.wrong
     }
 
+    /// Whether the one that is left may serve without the pid file.
+    fn may_lack_pid_file(&self) -> bool {
+        // An heir that was told to stop, and ended before it could say that it serves, has taken it
+        // along: whoever takes the service back then is not told of that.
+        let is_taken_along = self.pid_file.is_none() && self.may_end && self.mishaps > 0;
+        // With two mishaps nobody may be left who knows that its owner is dead.
+        is_taken_along || self.mishaps > 1
+    }
+
     /// What is wrong when nothing goes on by itself.
     fn is_wrong_at_rest(&self) -> Option<&'static str> {
         let orderly = self.mishaps == 0;
@@ -850,12 +893,13 @@ impl World {
             [] => None,
             [p] => {
                 let process = &self.all[p];
-                if process.told || (orderly && self.must_end) {
+                if process.owed {
+                    Some("an upgrade that was asked for is forgotten")
+                } else if process.told || (orderly && self.must_end) {
                     Some("it cannot be stopped")
                 } else if !process.serves() {
                     Some("who lives does not serve")
-                } else if self.pid_file != Some(p) && self.mishaps < 2 {
-                    // With two, nobody may be left who knows that its owner is dead.
+                } else if self.pid_file != Some(p) && !self.may_lack_pid_file() {
                     Some("the pid file names somebody else")
                 } else if self.socket_file.is_none() && !self.may_end {
                     Some("there is no socket file")
@@ -916,7 +960,8 @@ pub(super) fn explore(events: Events, fault: Fault) -> Result<usize, String> {
             return Err(format!("there is no end: {world:?}"));
         }
         let steps = world.steps(fault);
-        if steps.is_empty()
+        // What changes nothing gets nobody further.
+        if steps.iter().all(|next| *next == world)
             && let Some(wrong) = world.is_wrong_at_rest()
         {
             return Err(format!("{wrong}: {world:?}"));
@@ -959,14 +1004,17 @@ fn one_generation_is_left_and_can_be_stopped() {
     }
 }
 
-/// One search is left out: two upgrades, a death and a stop. There the newest may be told to stop after
-/// the one before it has died, and end before it has said that it serves; the oldest then takes the
-/// service back, and serves on without the pid file, which the newest has removed as its own.
+/// A stop of any of three generations, and another one or a death.
+const STOPS: [Events; 2] = [events(2, 2, 0, 0), events(2, 1, 1, 0)];
+
 #[test]
 #[ignore = "takes a minute"]
-fn two_upgrades_and_two_stops_leave_nobody_that_cannot_be_stopped() {
-    let states = explore(events(2, 2, 0, 0), Fault::None).unwrap_or_else(|wrong| panic!("{wrong}"));
-    assert!(states > 100_000, "{states} states are not all");
+fn two_upgrades_with_stops_leave_nobody_that_cannot_be_stopped() {
+    for events in STOPS {
+        let states = explore(events, Fault::None).unwrap_or_else(|wrong| panic!("{wrong}"));
+        println!("{events:?}: {states} states");
+        assert!(states > 100_000, "{states} states are not all");
+    }
 }
 
 fn finds(fault: Fault) -> String {
@@ -994,9 +1042,8 @@ fn the_search_finds_each_way_to_get_it_wrong() {
     }
 }
 
-/// The rest of them. Not noticed, and so not here: a probation that does not begin or end, or ends
-/// too early; stops that are not forgotten; a kept signal that is; and an heir that gives up, which
-/// counts as a death.
+/// The rest of them, but one: that a drain is not forgotten when it is taken back. Nobody is taken back who
+/// was told to stop, which every search looks at, and a second successor of one generation is not tried.
 #[test]
 #[ignore = "takes minutes"]
 fn the_search_finds_the_other_ways_to_get_it_wrong() {
@@ -1007,6 +1054,8 @@ fn the_search_finds_the_other_ways_to_get_it_wrong() {
         Act::TakeService,
         Act::ReclaimPidFile,
         Act::OpenGates,
+        Act::BeginProbation,
+        Act::EndProbation,
     ];
     let others = [
         Fault::AcceptsUnasked,
@@ -1018,11 +1067,15 @@ fn the_search_finds_the_other_ways_to_get_it_wrong() {
         Fault::TellsNoOlder,
         Fault::FileOfTheOlderStays,
         Fault::SparesNobody,
+        Fault::ProbationEndsAtOnce,
+        Fault::ForgetsTheKept,
+        Fault::HeirGivesUp,
     ];
     let faults = acts.into_iter().map(Fault::Without).chain(others);
     let missed: Vec<_> = faults
         .filter(|fault| {
-            let found = ALL.iter().find_map(|events| explore(*events, *fault).err());
+            let mut searches = ALL.iter().chain(&STOPS);
+            let found = searches.find_map(|events| explore(*events, *fault).err());
             let wrong = found.as_deref().and_then(|wrong| wrong.split(':').next());
             println!("{fault:?}: {wrong:?}");
             wrong.is_none()
