@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::ensure;
 
 use crate::{
-    harness::{Process, Program, Signal},
+    harness::{Program, Signal},
     load::{Target, get},
     tls::Certificates,
 };
@@ -46,15 +46,13 @@ async fn restarts(
     let target = target(address);
     ensure!(get(&target, "/").await?.body == b"hello\n");
 
-    server.first().signal(Signal::HUP)?;
+    let second = server.replace(server.first(), 1, BOUND).await?;
     // The port was chosen by the first generation.
     let line = format!("listening addr={address} generation=1");
     server.stderr_line(&line, BOUND).await?;
-    let second = server.logged("serving generation=1", "pid", BOUND).await?;
     ensure!(server.first().exit(BOUND).await?.is_success());
     ensure!(get(&target, "/").await?.body == b"hello\n");
 
-    let second = Process::open(second)?;
     second.signal(Signal::TERM)?;
     ensure!(second.exit(BOUND).await?.is_success());
     server

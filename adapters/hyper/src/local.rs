@@ -158,6 +158,26 @@ impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
     /// # Errors
     ///
     /// If the listener does not tell its address.
+    ///
+    /// # Examples
+    ///
+    /// The other end, which serves them, is shown at [`serve`].
+    ///
+    /// ```
+    /// # use handover::Graceful;
+    /// # use tokio::net::TcpListener;
+    /// # async fn example(listener: TcpListener, graceful: Graceful) -> std::io::Result<()> {
+    /// use handover_hyper::local;
+    ///
+    /// let (take, _taken) = tokio::sync::mpsc::unbounded_channel();
+    /// let accepting = local::serve(listener).with_graceful(graceful);
+    /// let report = accepting.hand_out(move |connection| {
+    ///     let _ = take.send(connection);
+    /// });
+    /// println!("{}", report.await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn hand_out(self, mut take: impl FnMut(Connection<A::Io>)) -> io::Result<Report> {
         let graceful = self.graceful.clone();
         let mut accepting = Accepting::new(

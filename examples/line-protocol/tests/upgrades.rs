@@ -48,13 +48,6 @@ async fn start(directory: &Path) -> anyhow::Result<(Server, SocketAddr)> {
     Ok((server, address))
 }
 
-/// Replaces a process; returns the successor once it serves.
-async fn upgrade(server: &Server, process: &Process, number: u64) -> anyhow::Result<Process> {
-    process.signal(Signal::HUP)?;
-    let line = format!("serving generation={number}");
-    Ok(Process::open(server.logged(&line, "pid", BOUND).await?)?)
-}
-
 #[tokio::test]
 async fn a_session_lives_through_twenty_upgrades() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
@@ -78,7 +71,7 @@ async fn a_session_lives_through_twenty_upgrades() -> anyhow::Result<()> {
     });
     let mut process = Process::open(server.first().pid())?;
     for number in 1..=20 {
-        let next = upgrade(&server, &process, number).await?;
+        let next = server.replace(&process, number, BOUND).await?;
         // It does not wait for its clients to go.
         assert!(process.exit(BOUND).await?.is_success());
         process = next;

@@ -87,12 +87,6 @@ async fn start(directory: &Path) -> anyhow::Result<(Server, SocketAddr)> {
     Ok((server, address))
 }
 
-async fn upgrade(server: &Server, process: &Process, number: u64) -> anyhow::Result<Process> {
-    process.signal(Signal::HUP)?;
-    let line = format!("serving generation={number}");
-    Ok(Process::open(server.logged(&line, "pid", BOUND).await?)?)
-}
-
 /// Says something every few milliseconds, and hears what is said, until all have said their last.
 async fn talk(
     mut client: Client,
@@ -142,7 +136,7 @@ async fn everything_is_heard_once_and_in_order_over_ten_upgrades() -> anyhow::Re
     }
     let mut process = Process::open(server.first().pid())?;
     for number in 1..=UPGRADES {
-        let next = upgrade(&server, &process, number).await?;
+        let next = server.replace(&process, number, BOUND).await?;
         // The sessions have moved: it does not wait for its clients to go.
         assert!(process.exit(BOUND).await?.is_success());
         process = next;
@@ -214,7 +208,7 @@ async fn a_session_in_the_middle_of_a_message_moves_after_it() -> anyhow::Result
     slow.socket.send(Message::Ping("?".into())).await?;
     while !matches!(slow.socket.next().await, Some(Ok(Message::Pong(_)))) {}
     let first = server.first();
-    let second = upgrade(&server, first, 1).await?;
+    let second = server.replace(first, 1, BOUND).await?;
     server
         .stderr_line("a session begins peer=", BOUND)
         .await
@@ -259,7 +253,7 @@ async fn a_session_goes_on_when_the_successor_is_killed() -> anyhow::Result<()> 
     client.socket.send(Message::Ping("?".into())).await?;
     while !matches!(client.socket.next().await, Some(Ok(Message::Pong(_)))) {}
     let first = server.first();
-    let second = upgrade(&server, first, 1).await?;
+    let second = server.replace(first, 1, BOUND).await?;
     // From here on the first one drains.
     server.stderr_line("successor serves", BOUND).await?;
     second.signal(Signal::KILL)?;

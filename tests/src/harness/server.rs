@@ -176,6 +176,23 @@ impl Server {
             .with_context(|| format!("no usable field {key} in {line:?}"))
     }
 
+    /// Replaces a process by HUP, and returns generation `number` once that logs that it serves. For
+    /// programs that print no `ready` line.
+    ///
+    /// # Errors
+    ///
+    /// As [`ready`](Self::ready).
+    pub async fn replace(
+        &self,
+        process: &Process,
+        number: u64,
+        within: Duration,
+    ) -> anyhow::Result<Process> {
+        process.signal(Signal::HUP)?;
+        let line = format!("serving generation={number}");
+        Ok(Process::open(self.logged(&line, "pid", within).await?)?)
+    }
+
     async fn seen<T>(
         &self,
         what: &str,
