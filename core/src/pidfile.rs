@@ -324,6 +324,30 @@ mod tests {
         assert!(!path.exists());
     }
 
+    /// Neither in a file that is stale nor in one that somebody holds.
+    #[test]
+    fn what_is_no_number_in_a_file_does_no_harm() {
+        for text in [
+            "",
+            "\n",
+            "-1\n",
+            "1 2",
+            "no number",
+            "99999999999999999999",
+            "\0\0",
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("app.pid");
+            fs::write(&path, text).unwrap();
+            let first = publish(&path, None).unwrap();
+            fs::write(&path, text).unwrap();
+            let err = publish(&path, None).unwrap_err();
+            assert!(err.is_pid_file(), "{text:?}: {err}");
+            assert!(err.to_string().contains(path.to_str().unwrap()), "{err}");
+            drop(first);
+        }
+    }
+
     /// Fails if whoever may read a stale file can make it look like a living process's.
     #[cfg(target_os = "linux")]
     #[test]
