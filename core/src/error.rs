@@ -302,9 +302,9 @@ impl StdError for Error {
 mod tests {
     use super::*;
 
-    /// Each kind, and what says so. There is nothing to ask where nothing can be done.
     type Is = fn(&Error) -> bool;
 
+    /// Each kind, and what says so. There is nothing to ask where nothing can be done.
     const KINDS: [(Kind, Option<Is>); 19] = [
         (Kind::NoRuntime, None),
         (Kind::Address, Some(Error::is_address)),

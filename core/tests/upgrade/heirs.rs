@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::{
     server,
-    service::{Service, alive, ask, command, connect, connect_unix, directory, send, state},
+    service::{Ready, Service, alive, ask, command, connect, connect_unix, directory, send, state},
 };
 
 fn pid_of(text: &str) -> u32 {
@@ -53,17 +53,23 @@ fn killed_when_it_should_commit() {
     assert_eq!(service.pid_file(), Some(second));
 }
 
+/// Upgrades a process that somebody holds open, and kills it while it drains.
+fn replaced_by_its_heir(service: &mut Service, first: u32) -> Ready {
+    send(first, Signal::HUP);
+    let second = service.ready();
+    assert!(alive(first));
+    send(first, Signal::KILL);
+    assert!(!service.first_ended().success());
+    service.logged("predecessor gone");
+    second
+}
+
 #[test]
 fn killed_while_it_drains() {
     let (mut service, first) = Service::start(&[]);
     let mut held = connect(&first.addresses[0]);
     assert_eq!(held.ask("pid"), first.pid.to_string());
-    send(first.pid, Signal::HUP);
-    let second = service.ready();
-    assert!(alive(first.pid));
-    send(first.pid, Signal::KILL);
-    assert!(!service.first_ended().success());
-    service.logged("predecessor gone");
+    let second = replaced_by_its_heir(&mut service, first.pid);
     service.served_by(&first.addresses[0], second.pid);
     assert_eq!(service.pid_file(), Some(second.pid));
     send(second.pid, Signal::TERM);
@@ -83,12 +89,7 @@ fn the_files_of_a_dead_predecessor_go_with_its_heir() {
     let (mut service, first) = Service::run(dir, command);
     let mut held = connect_unix(&path);
     assert_eq!(held.ask("pid"), first.pid.to_string());
-    send(first.pid, Signal::HUP);
-    let second = service.ready();
-    assert!(alive(first.pid));
-    send(first.pid, Signal::KILL);
-    assert!(!service.first_ended().success());
-    service.logged("predecessor gone");
+    let second = replaced_by_its_heir(&mut service, first.pid);
     assert_eq!(connect_unix(&path).ask("pid"), second.pid.to_string());
     assert!(service.path("control").exists());
     send(second.pid, Signal::TERM);
