@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use handover::{
     Connection, Graceful, Phase,
-    layer::{self, Watch},
+    layer::{self, Asked, Watch},
 };
 use http::{Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -123,7 +123,7 @@ impl Body for RequestBody {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     link: Arc<Link>,
-    version: Version,
+    asked: Asked,
     stream: Option<Box<Stream>>,
 }
 
@@ -138,19 +138,20 @@ struct Stream {
 impl InFlight {
     pub(crate) fn begin(link: &Arc<Link>, request: &Request<RequestBody>) -> Self {
         link.begin(request.body().open.ordinal);
-        let (method, uri) = (request.method(), request.uri());
-        let stream = if request.version() >= Version::HTTP_2 {
+        let asked = Asked::of(request);
+        let stream = if asked.version() >= Version::HTTP_2 {
             let guard = link.graceful.guard();
-            let watch = guard.map(|guard| Watch::of_stream(guard, method, uri, &link.connection));
-            let tunnels = *method == Method::CONNECT;
+            let watch = guard.map(|guard| Watch::of_stream(guard, request, &link.connection));
+            let tunnels = *request.method() == Method::CONNECT;
             Some(Box::new(Stream { watch, tunnels }))
         } else {
-            link.connection.begin_request(method.as_str(), uri.path());
+            let (method, path) = (request.method().as_str(), request.uri().path());
+            link.connection.begin_request(method, path);
             None
         };
         Self {
             link: link.clone(),
-            version: request.version(),
+            asked,
             stream,
         }
     }
@@ -169,11 +170,15 @@ impl layer::InFlight for InFlight {
         }
     }
 
+    fn asked(&self) -> Asked {
+        self.asked
+    }
+
     fn answer<B>(&mut self, response: &mut Response<B>) {
         match &self.stream {
             Some(stream) if stream.tunnels && response.status().is_success() => self.link.tunnel(),
             Some(_) => {}
-            None => self.link.answer(response, self.version),
+            None => self.link.answer(response, self.asked.version()),
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use handover::layer::{self, ResponseFuture};
-use http::{Extensions, Request, Response, header::ACCEPT};
+use http::{Extensions, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -58,15 +58,11 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(|body| RequestBody::new(body, &self.link));
         let in_flight = InFlight::begin(&self.link, &request);
-        // Now or never: the service takes the request along.
-        let asks_for_events = layer::asks_for_events(request.headers().get(ACCEPT));
-        let version = request.version();
         if let Some(extensions) = &self.extensions {
             request.extensions_mut().extend(extensions.clone());
         }
         let calling = Calling::new(&mut *self.service.borrow_mut(), request);
-        let response = ResponseFuture::new(calling, in_flight);
-        response.for_events(asks_for_events).for_version(version)
+        ResponseFuture::new(calling, in_flight)
     }
 }
 

@@ -13,7 +13,7 @@ use http::{
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{InFlight, ResponseBody, Watch};
+use super::{Asked, InFlight, ResponseBody, Watch, asked::EVENTS};
 
 pin_project! {
     /// Response future of [`GracefulService`](super::GracefulService), and of serve loops, which see
@@ -29,7 +29,7 @@ pin_project! {
     /// use std::{convert::Infallible, task::{Context, Poll}};
     ///
     /// use handover::{Guard, Graceful, layer::{InFlight, ResponseFuture}};
-    /// use http::{HeaderValue, Response, Version, header::CONNECTION};
+    /// use http::{HeaderValue, Response, header::CONNECTION};
     ///
     /// /// A request of a loop whose connection is woken at the cut, and polls it then.
     /// struct Request(Guard);
@@ -47,18 +47,13 @@ pin_project! {
     ///             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     ///         }
     ///     }
-    ///
-    ///     fn end(&mut self) {}
     /// }
     ///
     /// let graceful = Graceful::new();
     /// let guard = graceful.guard().expect("the drain is not over");
     /// graceful.drain();
     /// let handler = async { Ok::<_, Infallible>(Response::new(String::from("hello"))) };
-    /// let request = ResponseFuture::new(handler, Request(guard));
-    /// // What the request said of itself.
-    /// let request = request.for_events(false).for_version(Version::HTTP_11);
-    /// let response = request.await.unwrap();
+    /// let response = ResponseFuture::new(handler, Request(guard)).await.unwrap();
     /// assert_eq!(response.headers()[CONNECTION], "close");
     /// assert!(graceful.report().is_none(), "the body is to come");
     /// drop(response);
@@ -72,10 +67,6 @@ pin_project! {
         // Until the head of the response is out; then the body carries it, so that a drain waits
         // for the last byte, and a disconnect ends the wait early.
         in_flight: Option<W>,
-        // From an `EventSource`, which no error may be told.
-        asks_for_events: bool,
-        // Of the request.
-        version: Version,
     }
 }
 
@@ -83,47 +74,36 @@ pin_project! {
     #[project = StateProj]
     enum State<F> {
         Called { #[pin] inner: F },
-        Refused { retry_after: Option<Duration> },
+        Refused { retry_after: Option<Duration>, asked: Asked },
     }
 }
 
 impl<F, W: InFlight> ResponseFuture<F, W> {
     /// A request in flight.
+    #[inline]
     pub fn new(inner: F, in_flight: W) -> Self {
         Self {
             state: State::Called { inner },
             in_flight: Some(in_flight),
-            asks_for_events: false,
-            version: Version::HTTP_11,
         }
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) fn refuse(retry_after: Option<Duration>) -> Self {
+    /// A request that somebody else sees through.
+    #[inline]
+    pub(super) fn elsewhere(inner: F) -> Self {
         Self {
-            state: State::Refused { retry_after },
+            state: State::Called { inner },
             in_flight: None,
-            asks_for_events: false,
-            version: Version::HTTP_11,
         }
     }
-}
 
-impl<F, W> ResponseFuture<F, W> {
-    /// Says whether the request [asks for events](super::asks_for_events). Where it has to be refused,
-    /// its client then gets an empty stream of them instead of the 503 after which it would never
-    /// come back.
-    pub fn for_events(mut self, asks: bool) -> Self {
-        self.asks_for_events = asks;
-        self
-    }
-
-    /// Says of which version the request is; HTTP/1.1 if nobody does. Where it has to be refused, a
-    /// client of HTTP/1.0 is then told to go [by one word](super::announce_to).
-    pub fn for_version(mut self, version: Version) -> Self {
-        self.version = version;
-        self
+    pub(super) fn refuse(retry_after: Option<Duration>, asked: Asked) -> Self {
+        Self {
+            state: State::Refused { retry_after, asked },
+            in_flight: None,
+        }
     }
 }
 
@@ -138,20 +118,20 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let response = match this.state.as_mut().project() {
-            StateProj::Refused { retry_after } => {
-                let response =
-                    unavailable(*retry_after, *this.asks_for_events, *this.version, None);
+            StateProj::Refused { retry_after, asked } => {
+                let response = unavailable(*retry_after, *asked, None);
                 return Poll::Ready(Ok(response));
             }
             StateProj::Called { inner } => match inner.poll(cx) {
                 Poll::Ready(response) => response,
                 Poll::Pending if is_cut(this.in_flight, cx) => {
+                    let in_flight = this.in_flight.take();
+                    let asked = in_flight.as_ref().map(W::asked).unwrap_or_default();
                     // The handler is dropped here, before the client is told: what it held is
                     // free by the time of a retry.
-                    this.state.set(State::Refused { retry_after: None });
-                    let in_flight = this.in_flight.take();
-                    let response =
-                        unavailable(None, *this.asks_for_events, *this.version, in_flight);
+                    let retry_after = None;
+                    this.state.set(State::Refused { retry_after, asked });
+                    let response = unavailable(retry_after, asked, in_flight);
                     return Poll::Ready(Ok(response));
                 }
                 Poll::Pending => return Poll::Pending,
@@ -177,37 +157,6 @@ impl<F, W: fmt::Debug> fmt::Debug for ResponseFuture<F, W> {
             .field("in_flight", &self.in_flight)
             .finish_non_exhaustive()
     }
-}
-
-/// The type of a stream of server-sent events.
-const EVENTS: &str = "text/event-stream";
-
-/// Whether a request that accepts this comes from an `EventSource`, or from who wants what one gets.
-///
-/// # Examples
-///
-/// ```
-/// use handover::layer::asks_for_events;
-/// use http::{HeaderValue, Request, header::ACCEPT};
-///
-/// let mut request = Request::new(());
-/// assert!(!asks_for_events(request.headers().get(ACCEPT)));
-/// request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-/// assert!(asks_for_events(request.headers().get(ACCEPT)));
-/// ```
-#[must_use]
-pub fn asks_for_events(accept: Option<&HeaderValue>) -> bool {
-    let Some(accepted) = accept.map(HeaderValue::as_bytes) else {
-        return false;
-    };
-    // Nearly always that alone, or something that is shorter.
-    let mut ranges = accepted.split(|byte| *byte == b',');
-    accepted.len() >= EVENTS.len()
-        && ranges.any(|range| {
-            let range = range.trim_ascii();
-            let name = range.get(..EVENTS.len());
-            name.is_some_and(|name| name.eq_ignore_ascii_case(EVENTS.as_bytes()))
-        })
 }
 
 /// Tells an HTTP/1 client, whose request was of this version, that this is the last answer on its
@@ -238,23 +187,21 @@ pub fn announce_to<B>(response: &mut Response<B>, version: Version) {
 
 fn unavailable<B: Body, W>(
     retry_after: Option<Duration>,
-    asks_for_events: bool,
-    version: Version,
+    asked: Asked,
     in_flight: Option<W>,
 ) -> Response<ResponseBody<B, W>> {
     let mut response = Response::new(ResponseBody::empty(in_flight));
-    if asks_for_events {
+    if asked.for_events() {
         // The end of a stream is what makes an `EventSource` come back.
         let events = HeaderValue::from_static(EVENTS);
         response.headers_mut().insert(CONTENT_TYPE, events);
-        announce_to(&mut response, version);
-        return response;
+    } else {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(time) = retry_after {
+            let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
     }
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    if let Some(time) = retry_after {
-        let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
-        response.headers_mut().insert(RETRY_AFTER, seconds.into());
-    }
-    announce_to(&mut response, version);
+    announce_to(&mut response, asked.version());
     response
 }

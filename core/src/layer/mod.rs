@@ -43,17 +43,20 @@
 //! # }
 //! ```
 
+mod asked;
 mod body;
 mod future;
 mod health;
+mod line;
 mod make;
 mod service;
 mod tokens;
 mod watch;
 
 pub use self::{
+    asked::{Asked, asks_for_events},
     body::{Cut, ResponseBody},
-    future::{ResponseFuture, announce_to, asks_for_events},
+    future::{ResponseFuture, announce_to},
     health::{HealthFuture, HealthLayer, HealthService},
     make::GracefulLayer,
     service::GracefulService,

@@ -1,10 +1,10 @@
 use std::task::{Context, Poll};
 
-use http::{Request, Response, header::ACCEPT};
+use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{ResponseBody, ResponseFuture, Watch, asks_for_events, make::Options, tokens::Tokens};
+use super::{Asked, ResponseBody, ResponseFuture, Watch, make::Options, tokens::Tokens};
 use crate::{Graceful, Phase};
 
 /// Makes a drain wait for the requests of the inner service. See the [module](super).
@@ -69,30 +69,23 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let outer = request.extensions().get::<Graceful>();
         if outer.is_some_and(|outer| outer.is_same_drain(self.tokens.shared())) {
-            return ResponseFuture::new(self.inner.call(request), Watch::elsewhere());
+            return ResponseFuture::elsewhere(self.inner.call(request));
         }
         // Now or never: the handler takes the request along, and may be cut off much later.
-        let asks_for_events = asks_for_events(request.headers().get(ACCEPT));
-        let version = request.version();
-        let refused = |retry_after| {
-            let refused = ResponseFuture::refuse(retry_after);
-            refused.for_events(asks_for_events).for_version(version)
-        };
+        let asked = Asked::of(&request);
         let Some(guard) = self.tokens.shared().guard() else {
-            return refused(None);
+            return ResponseFuture::refuse(None, asked);
         };
         if let Some(retry_after) = self.options.refuse
             && guard.phase() >= Phase::Draining
         {
-            return refused(Some(retry_after));
+            return ResponseFuture::refuse(Some(retry_after), asked);
         }
-        let watch = Watch::of(guard, request.method(), request.uri(), version);
+        let watch = Watch::of(guard, &request, asked);
         if self.options.token {
-            request
-                .extensions_mut()
-                .insert(self.tokens.of_this_thread());
+            let token = self.tokens.of_this_thread();
+            request.extensions_mut().insert(token);
         }
-        let response = ResponseFuture::new(self.inner.call(request), watch);
-        response.for_events(asks_for_events).for_version(version)
+        ResponseFuture::new(self.inner.call(request), watch)
     }
 }

@@ -6,10 +6,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Method, Response, Uri, Version};
+use http::{Request, Response, Version};
 use tokio::time::Instant;
 
-use super::announce_to;
+use super::{Asked, announce_to, line::Line};
 use crate::{
     Phase,
     guard::{Guard, Holder},
@@ -57,6 +57,12 @@ pub trait InFlight {
     /// task is polled.
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// What the request has said of how it can be refused, which it is at the cut. If this is not
+    /// implemented, it is taken for one of HTTP/1.1 that can be told an error.
+    fn asked(&self) -> Asked {
+        Asked::default()
+    }
+
     /// Adds to the head of the answer what its client is to be told.
     fn answer<B>(&mut self, response: &mut Response<B>);
 
@@ -72,13 +78,13 @@ pub trait InFlight {
 ///
 /// ```
 /// use handover::{Connection, Graceful, layer::{InFlight, Watch}};
-/// use http::{Method, Response, Uri};
+/// use http::{Request, Response};
 ///
 /// let graceful = Graceful::new();
 /// let connection = Connection::new("10.0.0.3:51234".parse()?);
 /// let guard = graceful.guard().expect("the drain is not over");
-/// let uri = Uri::from_static("/export");
-/// let mut stream = Watch::of_stream(guard, &Method::GET, &uri, &connection);
+/// let request = Request::get("/export").body(())?;
+/// let mut stream = Watch::of_stream(guard, &request, &connection);
 ///
 /// // The head is out, and the body is to come: the drain waits for this to be dropped.
 /// stream.answer(&mut Response::new(()));
@@ -86,50 +92,45 @@ pub trait InFlight {
 /// assert!(graceful.report().is_none());
 /// drop(stream);
 /// assert!(graceful.report().is_some());
-/// # Ok::<_, std::net::AddrParseError>(())
+/// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 pub struct Watch {
     state: State,
-    // The request's, if its client is told by a header.
-    announces: Option<Version>,
+    asked: Asked,
+    #[cfg(feature = "accept")]
+    connection: Option<Arc<crate::Connection>>,
 }
 
 #[derive(Debug)]
 enum State {
     Counted(Guard, Line),
     Listed(Holder),
-    /// Somebody else counts this request, or it has ended.
+    /// It has ended.
     Over,
 }
 
 impl Watch {
-    pub(super) fn of(guard: Guard, method: &Method, uri: &Uri, version: Version) -> Self {
+    #[inline]
+    pub(super) fn of<B>(guard: Guard, request: &Request<B>, asked: Asked) -> Self {
         Self {
-            state: State::Counted(guard, Line::new(method, uri)),
-            announces: Some(version).filter(|version| *version <= Version::HTTP_11),
+            state: State::Counted(guard, Line::of(request)),
+            asked,
+            #[cfg(feature = "accept")]
+            connection: None,
         }
     }
 
     /// For a serve loop whose request has a task of its own: a stream of HTTP/2. It is listed, with
     /// its connection's peer, once it is not answered at once.
     #[cfg(feature = "accept")]
-    pub fn of_stream(
+    pub fn of_stream<B>(
         guard: Guard,
-        method: &Method,
-        uri: &Uri,
+        request: &Request<B>,
         connection: &Arc<crate::Connection>,
     ) -> Self {
-        let mut watch = Self::of(guard, method, uri, Version::HTTP_2);
-        if let State::Counted(_, line) = &mut watch.state {
-            line.connection = Some(connection.clone());
-        }
-        watch
-    }
-
-    pub(super) fn elsewhere() -> Self {
         Self {
-            state: State::Over,
-            announces: None,
+            connection: Some(connection.clone()),
+            ..Self::of(guard, request, Asked::of(request))
         }
     }
 
@@ -149,6 +150,8 @@ impl InFlight for Watch {
             let listed = Arc::new(Listed {
                 line: line.clone(),
                 since: Instant::now(),
+                #[cfg(feature = "accept")]
+                connection: self.connection.take(),
             });
             self.state = State::Listed(Holder::new(guard.clone(), listed));
         }
@@ -162,10 +165,13 @@ impl InFlight for Watch {
         Poll::Pending
     }
 
+    fn asked(&self) -> Asked {
+        self.asked
+    }
+
     fn answer<B>(&mut self, response: &mut Response<B>) {
-        if let Some(version) = self.announces
-            && self.phase() != Phase::Running
-        {
+        let version = self.asked.version();
+        if version <= Version::HTTP_11 && self.phase() != Phase::Running {
             announce_to(response, version);
         }
     }
@@ -181,57 +187,11 @@ impl fmt::Debug for Watch {
     }
 }
 
-// Of a path: enough to tell which request it is.
-const PATH: usize = 61;
-
-/// What is known of a request that is not answered at once.
-///
-/// The path is copied, since who calls gives the request away: a clone of its `Uri` would be three
-/// counted references, and dearer than the guard.
-#[derive(Clone)]
-struct Line {
-    method: Method,
-    length: u8,
-    cut: bool,
-    path: [u8; PATH],
-    #[cfg(feature = "accept")]
-    connection: Option<Arc<crate::Connection>>,
-}
-
-impl Line {
-    fn new(method: &Method, uri: &Uri) -> Self {
-        let path = uri.path().as_bytes();
-        let length = path.len().min(PATH);
-        let mut copy = [0; PATH];
-        copy[..length].copy_from_slice(&path[..length]);
-        Self {
-            method: method.clone(),
-            length: length as u8,
-            cut: path.len() > PATH,
-            path: copy,
-            #[cfg(feature = "accept")]
-            connection: None,
-        }
-    }
-}
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = String::from_utf8_lossy(&self.path[..self.length.into()]);
-        let dots = if self.cut { "…" } else { "" };
-        write!(f, "{} {path}{dots}", self.method)
-    }
-}
-
-impl fmt::Debug for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 struct Listed {
     line: Line,
     since: Instant,
+    #[cfg(feature = "accept")]
+    connection: Option<Arc<crate::Connection>>,
 }
 
 impl Describe for Listed {
@@ -241,7 +201,7 @@ impl Describe for Listed {
             ..Holding::new(Kind::Stream, self.since.elapsed())
         };
         #[cfg(feature = "accept")]
-        if let Some(connection) = &self.line.connection {
+        if let Some(connection) = &self.connection {
             return Holding {
                 peer: Some(connection.peer().to_string()),
                 listener: connection.listener().map(str::to_owned),
@@ -265,8 +225,8 @@ mod tests {
         let connection = Connection::new(Address::Tcp(([127, 0, 0, 1], 4711).into()));
         connection.set_listener(&"web".into());
         let guard = graceful.guard().unwrap();
-        let uri = Uri::from_static("/slow");
-        let mut watch = Watch::of_stream(guard, &Method::GET, &uri, &connection);
+        let request = Request::get("/slow").body(()).unwrap();
+        let mut watch = Watch::of_stream(guard, &request, &connection);
         let cx = &mut Context::from_waker(Waker::noop());
         assert!(watch.poll_cut(cx).is_pending());
         let holding = graceful.holders().remove(0);
