@@ -190,6 +190,7 @@ impl Graceful {
 
     /// Where the drain of this stage stands. One load.
     #[must_use]
+    #[inline]
     pub fn phase(&self) -> Phase {
         self.handle.stage.phase()
     }

@@ -49,6 +49,7 @@ pub enum Kind {
 
 impl Kind {
     #[cfg(feature = "accept")]
+    #[inline]
     pub(crate) fn from_u8(value: u8) -> Self {
         match value {
             0 => Self::Fresh,

@@ -39,6 +39,7 @@ pub enum Phase {
 }
 
 impl Phase {
+    #[inline]
     pub(crate) fn from_u8(value: u8) -> Self {
         match value {
             0 => Self::Running,

@@ -11,6 +11,7 @@ use axum::{Router, body::Body, extract::ConnectInfo, routing::MethodRouter};
 use handover::{Address, Connection};
 use handover_hyper::RequestBody;
 use http::{Extensions, Request};
+use http_body::Body as _;
 use tower_service::Service;
 
 /// An axum service that can be served by Handover's loop. Made by [`serve`](crate::serve).
@@ -65,7 +66,12 @@ where
     }
 
     fn call(&mut self, request: Request<RequestBody>) -> S::Future {
-        self.inner.call(request.map(Body::new))
+        // A body that is empty needs no box, nor has anything to tell the connection.
+        let body = |body: RequestBody| match body.is_end_stream() {
+            true => Body::empty(),
+            false => Body::new(body),
+        };
+        self.inner.call(request.map(body))
     }
 }
 

@@ -136,14 +136,12 @@ struct Stream {
 }
 
 impl InFlight {
+    #[inline]
     pub(crate) fn begin(link: &Arc<Link>, request: &Request<RequestBody>) -> Self {
         link.begin(request.body().open.ordinal);
         let asked = Asked::of(request);
         let stream = if asked.version() >= Version::HTTP_2 {
-            let guard = link.graceful.guard();
-            let watch = guard.map(|guard| Watch::of_stream(guard, request, &link.connection));
-            let tunnels = *request.method() == Method::CONNECT;
-            Some(Box::new(Stream { watch, tunnels }))
+            Some(Stream::begin(link, request))
         } else {
             let (method, path) = (request.method().as_str(), request.uri().path());
             link.connection.begin_request(method, path);
@@ -154,6 +152,15 @@ impl InFlight {
             asked,
             stream,
         }
+    }
+}
+
+impl Stream {
+    fn begin(link: &Arc<Link>, request: &Request<RequestBody>) -> Box<Self> {
+        let guard = link.graceful.guard();
+        let watch = guard.map(|guard| Watch::of_stream(guard, request, &link.connection));
+        let tunnels = *request.method() == Method::CONNECT;
+        Box::new(Self { watch, tunnels })
     }
 }
 

@@ -109,6 +109,7 @@ impl Link {
     // ===== asked by the IO =====
 
     /// Nothing is to be asked before a read but what was replayed: the common case, by one load.
+    #[inline]
     pub(crate) fn reads_freely(&self) -> bool {
         self.detours.load(Acquire) == 0
     }
@@ -120,6 +121,7 @@ impl Link {
 
     // ===== told by the IO =====
 
+    #[inline]
     pub(crate) fn has_read(&self) {
         self.reads
             .store(self.reads.load(Relaxed).wrapping_add(1), Relaxed);
@@ -130,6 +132,7 @@ impl Link {
         }
     }
 
+    #[inline]
     pub(crate) fn has_written(&self) {
         if !self.unflushed.load(Relaxed) {
             self.unflushed.store(true, Relaxed);
@@ -140,6 +143,7 @@ impl Link {
         }
     }
 
+    #[inline]
     pub(crate) fn has_flushed(&self) {
         if self.unflushed.load(Relaxed) && self.in_flight.load(Relaxed) == 0 {
             self.set_idle();
@@ -149,6 +153,7 @@ impl Link {
 
     // ===== told by the driver =====
 
+    #[inline]
     pub(crate) fn is_movable(&self) -> bool {
         self.movable.load(Relaxed)
     }
@@ -214,6 +219,7 @@ impl Link {
     }
 
     /// A request begins, with the body of this number.
+    #[inline]
     pub(crate) fn begin(&self, body: u32) {
         self.head_begun.store(false, Relaxed);
         self.body_open.store(body, Relaxed);
@@ -235,12 +241,14 @@ impl Link {
     /// Whether the answer that begins now is to say that it is the last.
     ///
     /// The phase is looked at here as well, because the driver may not have seen it yet.
+    #[inline]
     pub(crate) fn announces(&self) -> bool {
         self.closing.load(Relaxed)
             || self.graceful.phase() != Phase::Running
                 && (!self.is_movable() || self.graceful.is_stopping())
     }
 
+    #[inline]
     pub(crate) fn end(&self) {
         let shared = self.shared.load(Relaxed);
         let before = if shared {
@@ -261,6 +269,7 @@ impl Link {
         }
     }
 
+    #[inline]
     fn set_idle(&self) {
         if self.connection.kind() == Kind::Request {
             self.connection.set_kind(Kind::Idle);
@@ -303,6 +312,7 @@ impl Link {
     // ===== asked by the driver =====
 
     /// The body that has been dropped last, unread. Asked before hyper is polled.
+    #[inline]
     pub(crate) fn abandoned_body(&self) -> Option<u32> {
         Some(self.body_abandoned.load(Acquire)).filter(|ordinal| *ordinal != NO_BODY)
     }
@@ -360,6 +370,7 @@ impl Link {
     }
 
     /// It has left HTTP: its holder is, or was, here to be taken.
+    #[inline]
     pub(crate) fn has_left(&self) -> bool {
         self.detours.load(Acquire) & HAS_LEFT != 0
     }

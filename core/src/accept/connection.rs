@@ -206,11 +206,13 @@ impl Connection {
 
     /// What it is doing.
     #[must_use]
+    #[inline]
     pub fn kind(&self) -> Kind {
         Kind::from_u8(self.kind.load(Ordering::Relaxed))
     }
 
     /// Says what it is doing. For serve loops.
+    #[inline]
     pub fn set_kind(&self, kind: Kind) {
         self.kind.store(kind as u8, Ordering::Relaxed);
     }

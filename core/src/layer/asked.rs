@@ -1,4 +1,4 @@
-use http::{HeaderMap, HeaderValue, Request, Version, header::ACCEPT};
+use http::{HeaderValue, Request, Version, header::ACCEPT};
 
 /// The type of a stream of server-sent events.
 pub(super) const EVENTS: &str = "text/event-stream";
@@ -30,7 +30,7 @@ impl Asked {
     pub fn of<B>(request: &Request<B>) -> Self {
         Self {
             version: request.version(),
-            for_events: asks_for_events(accept(request.headers())),
+            for_events: asks_for_events(request.headers().get(ACCEPT)),
         }
     }
 
@@ -57,14 +57,6 @@ impl Default for Asked {
             for_events: false,
         }
     }
-}
-
-// `HeaderMap::get` hashes the name, which costs as much as to look at a dozen of names; and there are
-// seldom more before this one.
-fn accept(headers: &HeaderMap) -> Option<&HeaderValue> {
-    headers
-        .iter()
-        .find_map(|(name, value)| (name == ACCEPT).then_some(value))
 }
 
 /// Whether a request that accepts this comes from an `EventSource`, or from who wants what one gets.
