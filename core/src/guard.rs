@@ -166,9 +166,14 @@ impl Holder {
     ///
     /// A phase that was not returned is returned by the next poll.
     pub fn poll_phase(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
-        let word = self.guard.stage().signal.watch(&mut self.place, cx);
+        let signal = &self.guard.stage().signal;
+        let mut word = signal.word();
         if self.told == Some(word) {
-            return Poll::Pending;
+            // Who is told something is not woken for it as well, and so need not register.
+            word = signal.watch(&mut self.place, cx);
+            if self.told == Some(word) {
+                return Poll::Pending;
+            }
         }
         self.told = Some(word);
         Poll::Ready(word.phase())

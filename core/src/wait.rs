@@ -217,9 +217,13 @@ impl Phases {
 
     /// What [`next`](Self::next) awaits.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
-        let word = self.stage.signal.watch(&mut self.place, cx);
+        let signal = &self.stage.signal;
+        let mut word = signal.word();
         if self.told == Some(word) {
-            return Poll::Pending;
+            word = signal.watch(&mut self.place, cx);
+            if self.told == Some(word) {
+                return Poll::Pending;
+            }
         }
         self.told = Some(word);
         Poll::Ready(word.phase())
