@@ -206,6 +206,16 @@ async fn ended(member: &Member) {
     assert_eq!(in_time(member.ended()).await, Outcome::Success);
 }
 
+/// A service that has answered one line of a client, "a".
+async fn with_a_client(script: Script) -> (Arc<Mutex<Script>>, Service, Member, Client) {
+    let script = shared(script);
+    let service = start(&script).await;
+    let first = service.current();
+    let mut client = Client::connect(&first).await;
+    assert_eq!(client.ask("a").await, "0:1:a");
+    (script, service, first, client)
+}
+
 #[tokio::test]
 async fn sessions_live_through_many_upgrades() {
     let script = shared(Script::new());
@@ -317,11 +327,7 @@ async fn a_successor_that_does_not_know_the_version_gives_back() {
 async fn what_is_too_large_stays_and_is_served_on() {
     let mut large = Script::new();
     large.ballast = MAX_STATE - 7;
-    let script = shared(large);
-    let service = start(&script).await;
-    let first = service.current();
-    let mut client = Client::connect(&first).await;
-    assert_eq!(client.ask("a").await, "0:1:a");
+    let (script, service, first, mut client) = with_a_client(large).await;
     service.upgrade().await.unwrap();
     let state = script.lock().unwrap().clone();
     state.said("0: back").await;
@@ -332,11 +338,7 @@ async fn what_is_too_large_stays_and_is_served_on() {
 
 #[tokio::test]
 async fn a_successor_that_is_killed_before_its_claim_gives_back() {
-    let script = shared(Script::new());
-    let service = start(&script).await;
-    let first = service.current();
-    let mut client = Client::connect(&first).await;
-    assert_eq!(client.ask("a").await, "0:1:a");
+    let (script, service, first, mut client) = with_a_client(Script::new()).await;
     script.lock().unwrap().adopts_nothing = true;
     let second = service.upgrade().await.unwrap();
     let state = script.lock().unwrap().clone();
@@ -381,11 +383,7 @@ async fn what_has_moved_lives_on_without_its_predecessor() {
 
 #[tokio::test]
 async fn a_stop_wishes_that_sessions_close() {
-    let script = shared(Script::new());
-    let service = start(&script).await;
-    let first = service.current();
-    let mut client = Client::connect(&first).await;
-    assert_eq!(client.ask("a").await, "0:1:a");
+    let (script, _service, first, mut client) = with_a_client(Script::new()).await;
     first.graceful().drain();
     let state = script.lock().unwrap().clone();
     state.said("0: Close").await;
@@ -400,11 +398,7 @@ async fn a_stop_wishes_that_sessions_close() {
 async fn a_successor_that_never_answers_is_killed_and_its_connections_come_back() {
     let mut behaviour = Script::new();
     behaviour.move_timeout = Duration::from_millis(300);
-    let script = shared(behaviour);
-    let service = start(&script).await;
-    let first = service.current();
-    let mut client = Client::connect(&first).await;
-    assert_eq!(client.ask("a").await, "0:1:a");
+    let (script, service, first, mut client) = with_a_client(behaviour).await;
     script.lock().unwrap().adopts_nothing = true;
     let second = service.upgrade().await.unwrap();
     assert_eq!(in_time(second.ended()).await, Outcome::Killed);

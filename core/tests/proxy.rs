@@ -179,10 +179,11 @@ async fn what_is_missing_broken_or_late_is_the_end_of_that_connection() {
     let mut proxy = proxy
         .time_limit(Duration::from_millis(300))
         .longest_header(100);
+    // There is nothing else wrong with it.
     let long = [
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11".as_slice(),
-        &[0, 85],
-        &[0; 85],
+        &[0, 87],
+        &[0; 87],
     ]
     .concat();
     for wrong in [

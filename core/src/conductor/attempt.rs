@@ -168,8 +168,12 @@ impl Conductor {
             Err(err) => {
                 within.record("outcome", "failed");
                 tracing::error!(err = err.chain(), "upgrade failed, serving on");
-                let acts = decide::failed(attempt.course.stage());
-                self.perform(&acts, Reason::default());
+                let stage = attempt.course.stage();
+                if decide::has_committed(stage) {
+                    // It may have served, and started a successor itself.
+                    self.leash = attempt.leash;
+                }
+                self.perform(&decide::failed(stage), Reason::default());
                 self.shared.manager.serves(Some(&err.chain()));
                 self.shared.journal.failed(&err);
                 Err(err)

@@ -164,11 +164,16 @@ pub(super) fn succeeded(stop: bool) -> Vec<Act> {
 
 /// The attempt has ended, and its successor with it.
 pub(super) fn failed(stage: Stage) -> Vec<Act> {
-    match stage {
+    match has_committed(stage) {
         // It may have written its own.
-        Stage::Committed | Stage::Undone => vec![ReclaimPidFile],
-        Stage::Starting | Stage::Started => Vec::new(),
+        true => vec![ReclaimPidFile],
+        false => Vec::new(),
     }
+}
+
+/// The successor of an attempt may have served, whatever has become of it.
+pub(super) fn has_committed(stage: Stage) -> bool {
+    matches!(stage, Stage::Committed | Stage::Undone)
 }
 
 /// The successor has ended as it should have: it was told to, or has a successor itself.
@@ -212,6 +217,15 @@ pub(super) fn superseded(view: View) -> Vec<Act> {
         // It stops; but the files belong to who serves.
         vec![HandOver, ShutGates]
     }
+}
+
+/// No later generation is left that could say something. The last may have taken the pid file along.
+pub(super) fn unleashed(view: View) -> Vec<Act> {
+    // Behind a commit the file may be the successor's; and who drains looks when it is resumed.
+    if view.phase != Phase::Running || view.attempt.is_some_and(has_committed) {
+        return Vec::new();
+    }
+    vec![ReclaimPidFile]
 }
 
 /// The successor is to claim what it holds, and the probation may be `over`.

@@ -36,6 +36,10 @@ pub(super) enum Fault {
     TellsNoOlder,
     /// And have a pid file that is nobody's but theirs.
     FileOfTheOlderStays,
+    /// That nobody is left behind who serves again is not noticed.
+    MissesTheLast,
+    /// Later generations cannot reach one whose attempt has failed behind its commit.
+    LosesTouchWithAFailure,
     /// An attempt is not ended by the end of the runtime, but its successor is.
     SparesNobody,
     /// A successor is trusted as soon as it serves.
@@ -127,6 +131,8 @@ struct Process {
     /// An operator waits for what is kept.
     owed: bool,
     superseded: bool,
+    /// A later generation may still say something.
+    leashed: bool,
     /// Its predecessor has told it to stop.
     signalled: bool,
     ends: bool,
@@ -162,6 +168,7 @@ impl Process {
             kept: false,
             owed: false,
             superseded: false,
+            leashed: false,
             signalled: false,
             ends: false,
             todo: VecDeque::new(),
@@ -539,11 +546,21 @@ impl World {
                 world.decide(p, decide::probation_due(true), fault)
             });
         }
-        if process.superseded {
+        if process.superseded && process.leashed {
             self.to(next, |world| {
                 world.all[p].superseded = false;
                 let acts = decide::superseded(world.all[p].view());
                 world.decide(p, acts, fault);
+            });
+        }
+        let is_last = !self.all[p + 1..].iter().any(|later| later.lives);
+        if process.leashed && !process.superseded && is_last {
+            self.to(next, |world| {
+                world.all[p].leashed = false;
+                if fault != Fault::MissesTheLast {
+                    let acts = decide::unleashed(world.all[p].view());
+                    world.decide(p, acts, fault);
+                }
             });
         }
         if process.phase == Phase::Drained && process.attempt.is_none() {
@@ -636,6 +653,7 @@ impl World {
                         let stop = attempt.stop;
                         world.all[p].attempt = None;
                         world.all[p].link = Some(said == Said::Bye);
+                        world.all[p].leashed = true;
                         world.decide(p, decide::succeeded(stop), fault);
                     }
                     (_, Said::Failed) => world.fails(p, fault),
@@ -661,6 +679,8 @@ impl World {
             Stage::Committed => Stage::Undone,
             _ => Stage::Starting,
         };
+        self.all[p].leashed |=
+            decide::has_committed(stage) && fault != Fault::LosesTouchWithAFailure;
         self.decide(p, decide::failed(stage), fault);
     }
 
@@ -870,15 +890,6 @@ impl World {
         self.wrong
     }
 
-    /// Whether the one that is left may serve without the pid file.
-    fn may_lack_pid_file(&self) -> bool {
-        // An heir that was told to stop, and ended before it could say that it serves, has taken it
-        // along: whoever takes the service back then is not told of that.
-        let is_taken_along = self.pid_file.is_none() && self.may_end && self.mishaps > 0;
-        // With two mishaps nobody may be left who knows that its owner is dead.
-        is_taken_along || self.mishaps > 1
-    }
-
     /// What is wrong when nothing goes on by itself.
     fn is_wrong_at_rest(&self) -> Option<&'static str> {
         let orderly = self.mishaps == 0;
@@ -899,7 +910,7 @@ impl World {
                     Some("it cannot be stopped")
                 } else if !process.serves() {
                     Some("who lives does not serve")
-                } else if self.pid_file != Some(p) && !self.may_lack_pid_file() {
+                } else if self.pid_file != Some(p) {
                     Some("the pid file names somebody else")
                 } else if self.socket_file.is_none() && !self.may_end {
                     Some("there is no socket file")
@@ -1066,6 +1077,8 @@ fn the_search_finds_the_other_ways_to_get_it_wrong() {
         Fault::FarewellOfACandidate,
         Fault::TellsNoOlder,
         Fault::FileOfTheOlderStays,
+        Fault::MissesTheLast,
+        Fault::LosesTouchWithAFailure,
         Fault::SparesNobody,
         Fault::ProbationEndsAtOnce,
         Fault::ForgetsTheKept,

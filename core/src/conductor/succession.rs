@@ -152,7 +152,10 @@ impl Conductor {
 
     pub(super) fn leashed(&mut self, said: &Leashed) {
         match said {
-            Leashed::Gone => self.leash = None,
+            Leashed::Gone => {
+                self.leash = None;
+                self.perform(&decide::unleashed(self.view()), Reason::default());
+            }
             Leashed::Cut => {
                 tracing::warn!("cutting: a later generation asks for it");
                 self.shared.graceful.cut();

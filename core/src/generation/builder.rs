@@ -245,6 +245,10 @@ impl GenerationBuilder {
     /// this process serves them again. Meanwhile each costs a descriptor in both processes, and its
     /// idle time limit starts anew when it is taken over.
     ///
+    /// It is for connections of HTTP/1.1 that wait for a request. A WebSocket, or another
+    /// [`Movable`](crate::accept::Movable), is taken over at once: there the server has something to
+    /// say, too, and nobody could while it is held.
+    ///
     /// If false, or without a probation, the successor takes over at once whatever it is given.
     pub fn lazy_adoption(mut self, lazy: bool) -> Self {
         self.lazy_adoption = lazy;

@@ -120,6 +120,27 @@ fn the_store_follows_an_upgrade() {
     }
 }
 
+/// Fails if an heir is not known to be alone: the store would keep what its predecessor had, which is
+/// not what the next process after a crash is to have.
+#[test]
+fn the_store_follows_an_heir() {
+    let manager = manager("a=127.0.0.1:0 b=127.0.0.1:0");
+    let (mut service, first) = manager.start();
+    manager.hears(&["READY=1"]);
+    let a = &first.addresses[0];
+    fs::write(service.path("listen"), format!("a={a} c=127.0.0.1:0")).unwrap();
+    let mut held = super::service::connect(a);
+    assert_eq!(held.ask("pid"), first.pid.to_string());
+    send(first.pid, Signal::HUP);
+    let second = service.ready();
+    manager.hears(&[&format!("MAINPID={}", second.pid)]);
+    assert_eq!(manager.stored(), ["handover.a", "handover.b"]);
+    kill(&mut service, first.pid);
+    let expected = ["handover.a", "handover.c"];
+    service.wait_until("the store", || manager.stored() == expected);
+    service.served_by(a, second.pid);
+}
+
 #[test]
 fn what_is_not_used_any_more_leaves_the_store() {
     let manager = manager("a=127.0.0.1:0 b=127.0.0.1:0");

@@ -1,10 +1,14 @@
 //! Predecessors that die: the successor carries on alone.
 
+use std::{os::unix::net::UnixStream, path::PathBuf};
+
 use rustix::process::Signal;
 
 use super::{
     server,
-    service::{Ready, Service, alive, ask, command, connect, connect_unix, directory, send, state},
+    service::{
+        Ready, Service, Talk, alive, ask, command, connect, connect_unix, directory, send, state,
+    },
 };
 
 fn pid_of(text: &str) -> u32 {
@@ -77,27 +81,52 @@ fn killed_while_it_drains() {
     assert_eq!(service.pid_file(), None);
 }
 
-/// Fails if an heir takes the socket files for those of a process that may come back, and leaves them
-/// behind.
-#[test]
-fn the_files_of_a_dead_predecessor_go_with_its_heir() {
+/// A service with files beside its pid file, and one who holds it open.
+fn with_files() -> (Service, Ready, Talk<UnixStream>, [PathBuf; 2]) {
     let dir = directory();
     let path = dir.path().join("app.sock");
     let mut command = command(dir.path());
     command.env(server::LISTEN, format!("unix:{}", path.display()));
     command.env(server::CONTROL, "1");
-    let (mut service, first) = Service::run(dir, command);
+    let (service, first) = Service::run(dir, command);
     let mut held = connect_unix(&path);
     assert_eq!(held.ask("pid"), first.pid.to_string());
-    let second = replaced_by_its_heir(&mut service, first.pid);
-    assert_eq!(connect_unix(&path).ask("pid"), second.pid.to_string());
-    assert!(service.path("control").exists());
-    send(second.pid, Signal::TERM);
-    service.gone(second.pid);
-    for left in [&path, &service.path("control")] {
+    let files = [path, service.path("control")];
+    (service, first, held, files)
+}
+
+fn nothing_is_left(service: &Service, files: &[PathBuf]) {
+    for left in files {
         assert!(!left.exists(), "{} is left behind", left.display());
     }
     assert_eq!(service.pid_file(), None);
+}
+
+/// Fails if an heir takes the socket files for those of a process that may come back, and leaves them
+/// behind.
+#[test]
+fn the_files_of_a_dead_predecessor_go_with_its_heir() {
+    let (mut service, first, _held, files) = with_files();
+    let second = replaced_by_its_heir(&mut service, first.pid);
+    assert_eq!(connect_unix(&files[0]).ask("pid"), second.pid.to_string());
+    assert!(files[1].exists());
+    send(second.pid, Signal::TERM);
+    service.gone(second.pid);
+    nothing_is_left(&service, &files);
+}
+
+/// Fails if a successor that is told to stop leaves the files to a predecessor, which does not come
+/// back to them.
+#[test]
+fn the_files_go_with_a_successor_that_is_told_to_stop() {
+    let (mut service, first, held, files) = with_files();
+    send(first.pid, Signal::HUP);
+    let second = service.ready();
+    send(second.pid, Signal::TERM);
+    service.gone(second.pid);
+    nothing_is_left(&service, &files);
+    drop(held);
+    assert!(service.first_ended().success());
 }
 
 /// Fails if a predecessor takes over again from a successor that was told to stop.
@@ -166,4 +195,29 @@ fn of_those_around_a_dead_generation_the_newer_serves() {
     send(third, Signal::TERM);
     service.gone(third);
     assert_eq!(service.pid_file(), None);
+}
+
+/// Fails if an heir is alone only once it is told to stop: then a path that nobody listens on any
+/// more stays for as long as it serves.
+#[test]
+fn an_heir_removes_what_nobody_uses_any_more_while_it_serves() {
+    let dir = directory();
+    let path = dir.path().join("old.sock");
+    let both = format!("unix:{} 127.0.0.1:0", path.display());
+    std::fs::write(dir.path().join("listen"), both).unwrap();
+    let mut command = command(dir.path());
+    command.env(server::CONTROL, "1");
+    let (mut service, first) = Service::run(dir, command);
+    let mut held = connect_unix(&path);
+    assert_eq!(held.ask("pid"), first.pid.to_string());
+    std::fs::write(service.path("listen"), "127.0.0.1:0").unwrap();
+    let old_control = service.path("control");
+    std::fs::write(service.path("control-name"), "other-control").unwrap();
+    let second = replaced_by_its_heir(&mut service, first.pid);
+    assert_eq!(second.addresses, first.addresses[1..]);
+    for left in [&path, &old_control] {
+        assert!(!left.exists(), "{} is left behind", left.display());
+    }
+    service.served_by(&second.addresses[0], second.pid);
+    assert!(service.path("other-control").exists());
 }

@@ -20,11 +20,15 @@
 mod support;
 
 mod cell;
+mod heir;
 
 use std::time::Instant;
 
 use futures_util::{StreamExt, future, stream};
-use handover_tests::faults::{Action, POINTS, Role};
+use handover_tests::{
+    faults::{Action, POINTS, Role},
+    harness::Signal,
+};
 
 use self::cell::Cell;
 
@@ -89,6 +93,19 @@ faults! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_predecessor_that_is_stopped_for_longer_than_its_successor_waits() {
     Cell::stopped_for_long().await.unwrap();
+}
+
+/// Fails if who serves again looks after the pid file at that moment only: its `main` panics, and
+/// takes the file along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_heir_that_panics_before_it_serves_leaves_the_pid_file_to_who_does() {
+    heir::gives_the_pid_file_back(Signal::USR1).await.unwrap();
+}
+
+/// Likewise, with a file that names a dead process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_heir_that_is_killed_before_it_serves_leaves_the_pid_file_to_who_does() {
+    heir::gives_the_pid_file_back(Signal::KILL).await.unwrap();
 }
 
 /// Fails if a step of the protocol is skipped, for either process.

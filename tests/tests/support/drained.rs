@@ -121,6 +121,7 @@ pub(crate) async fn in_time(bound: Duration, trial: impl AsyncFn() -> Duration) 
         let by = trial().await;
         let noise = noise.worst();
         if by <= bound + 2 * noise {
+            println!("{by:.1?} late of {bound:?}, beside a noise of {noise:.1?}");
             return;
         }
         late.push((by, noise));

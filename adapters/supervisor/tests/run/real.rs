@@ -13,18 +13,22 @@ use crate::{
 /// How often each is replaced.
 const TIMES: usize = 20;
 
-/// Replaces it under load: nothing may be lost.
-fn replaced_under_load(run: Run) {
-    replaced(run).nothing_lost();
+fn by_the_supervisor(run: &Run, round: usize) {
+    run.signal(Signal::HUP);
+    run.logged(&format!("generation {} serves", round + 1), 1);
 }
 
-fn replaced(mut run: Run) -> Arc<Counts> {
+/// Replaces it under load: nothing may be lost.
+fn replaced_under_load(run: Run) {
+    replaced(run, by_the_supervisor).nothing_lost();
+}
+
+fn replaced(mut run: Run, replace: impl Fn(&Run, usize)) -> Arc<Counts> {
     run.logged(" serves\n", 1);
     let load = Load::start(run.address(), 4);
     run.until("answers", || (load.answered() > 20).then_some(()));
     for round in 0..TIMES {
-        run.signal(Signal::HUP);
-        run.logged(&format!("generation {} serves", round + 1), 1);
+        replace(&run, round);
         let before = load.answered();
         run.until("more answers", || {
             (load.answered() > before + 20).then_some(())
@@ -55,18 +59,46 @@ fn dir_with(name: &str, text: &str) -> TempDir {
     dir
 }
 
+const WSGI: &str =
+    "def app(env, start):\n    start('200 OK', [('Content-Length', '2')])\n    return [b'ok']\n";
+const GUNICORN: [&str; 4] = ["gunicorn", "--workers", "2", "app:app"];
+
 #[test]
 #[ignore = "needs gunicorn"]
 fn gunicorn() {
-    let dir = dir_with(
-        "app.py",
-        "def app(env, start):\n    start('200 OK', [('Content-Length', '2')])\n    return [b'ok']\n",
-    );
-    replaced_under_load(handover(
-        dir,
-        &[],
-        &["gunicorn", "--workers", "2", "app:app"],
-    ));
+    replaced_under_load(handover(dir_with("app.py", WSGI), &[], &GUNICORN));
+}
+
+/// By its own USR2: the new one names itself as the main process, and ends the old one.
+#[test]
+#[ignore = "needs gunicorn"]
+fn gunicorn_that_replaces_itself() {
+    let dir = dir_with("app.py", WSGI);
+    let hook = r#"
+import os, signal, socket
+def pre_exec(server):
+    # It says that its sockets are where a manager passes them, and they are not any more.
+    for at, listener in enumerate(server.LISTENERS, 3):
+        os.dup2(listener.fileno(), at)
+def when_ready(server):
+    # Of one that was not started by another there is nobody to replace.
+    if server.master_pid == 0:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = os.environ["NOTIFY_SOCKET"]
+        manager.connect("\0" + address[1:] if address[0] == "@" else address)
+        manager.send(b"MAINPID=%d\nREADY=1" % os.getpid())
+    os.kill(server.master_pid, signal.SIGTERM)
+"#;
+    fs::write(dir.path().join("gunicorn.conf.py"), hook).unwrap();
+    let run = handover(dir, &[], &GUNICORN);
+    let replace = |run: &Run, round| {
+        // Before, it waits for the end of the one that has started it.
+        run.logged("Master has been promoted", round);
+        run.signal(Signal::USR2);
+        run.logged(" serves\n", round + 2);
+    };
+    replaced(run, replace).nothing_lost();
 }
 
 #[test]
@@ -203,7 +235,7 @@ fn starman_under_start_server() {
         "--signal-on-term=QUIT",
     ];
     let program = ["starman", "--workers=3", "app.psgi"];
-    let counts = replaced(start_server(&flags, &program));
+    let counts = replaced(start_server(&flags, &program), by_the_supervisor);
     // A worker of it that is told to end breaks off what it has just accepted, whoever tells it:
     // under its own start_server it does so about once in a replacement, too.
     assert!(counts.refused.lock().unwrap().is_empty());

@@ -84,3 +84,22 @@ fn a_successor_outlives_a_process_that_just_returns() {
         }
     }
 }
+
+/// Or who serves again, while the next successor of it starts, would be without one for good; and
+/// behind a commit the file may be that successor's.
+#[test]
+fn who_serves_again_sees_to_the_pid_file_when_nobody_is_left_behind_it() {
+    for (attempt, acts) in [
+        (None, [ReclaimPidFile].as_slice()),
+        (Some(Stage::Starting), &[ReclaimPidFile]),
+        (Some(Stage::Started), &[ReclaimPidFile]),
+        (Some(Stage::Committed), &[]),
+        (Some(Stage::Undone), &[]),
+    ] {
+        let view = View { attempt, ..SERVING };
+        assert_eq!(unleashed(view), acts, "{attempt:?}");
+    }
+    for phase in [Phase::Draining, Phase::Cutting, Phase::Drained] {
+        assert_eq!(unleashed(draining(phase, 0)), []);
+    }
+}
