@@ -25,11 +25,12 @@ for_each_acceptor! {
     ab_loses_nothing_when_its_server_stops,
 }
 
-// Not a stop: what actix-web's own loop accepts in the moment in which it ends is lost.
 for_server! {
     ref_actix_web_foreign ActixForeign
     #[ignore = "needs ab; run by tests/all"]
     ab_loses_nothing_over_upgrades
+    #[ignore = "needs ab; run by tests/all"]
+    ab_loses_nothing_when_its_server_stops
 }
 
 for_either_loop! {

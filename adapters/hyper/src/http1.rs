@@ -12,7 +12,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use handover::{Stays, accept::Parcel};
+use handover::{
+    Stays,
+    accept::{Parcel, reset_when_dropped},
+};
 use hyper::server::conn::http1::{Builder, UpgradeableConnection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -65,6 +68,15 @@ where
         let mut hyper = builder.serve_connection(conn_io, service).with_upgrades();
         let end = poll_fn(|cx| poll_turn(&mut hyper, &mut pace, &link, &mut wants, cx)).await;
         if matches!(end, End::GivenUp | End::Broken) {
+            let broken = matches!(end, End::Broken) || !link.is_answered();
+            if broken
+                && link.ends_answers()
+                && let Some(parts) = hyper.into_parts()
+            {
+                let (io, _) = parts.io.into_inner().into_parts();
+                // One that is closed already has said so.
+                let _ = reset_when_dropped(&io);
+            }
             return;
         }
         let Some(parts) = hyper.into_parts() else {

@@ -66,6 +66,8 @@ pub(crate) struct Link {
     // Counts reads, so that quiet can be told from slow.
     reads: AtomicU32,
     tunnels: AtomicBool,
+    // The end of an answer may be that of the connection: its client speaks HTTP/1.0.
+    ends_answers: AtomicBool,
     // Of `HOLDS_READS` and `HAS_LEFT`; nearly always 0, which the IO asks first.
     detours: AtomicU8,
     // HTTP/2: heads and answers are the streams' affair, which list themselves.
@@ -98,6 +100,7 @@ impl Link {
             head_begun: AtomicBool::new(false),
             reads: AtomicU32::new(0),
             tunnels: AtomicBool::new(false),
+            ends_answers: AtomicBool::new(false),
             detours: AtomicU8::new(0),
             shared: AtomicBool::new(false),
             upgraded: Mutex::new(None),
@@ -233,6 +236,9 @@ impl Link {
 
     /// Tells the client, over HTTP/1, whether this answer is the last one.
     pub(crate) fn answer<B>(&self, response: &mut Response<B>, version: Version) {
+        if version < Version::HTTP_11 {
+            self.ends_answers.store(true, Relaxed);
+        }
         if self.announces() {
             layer::announce_to(response, version);
         }
@@ -351,6 +357,11 @@ impl Link {
     /// The last answer is out, although its request may not have been read to its end.
     pub(crate) fn is_answered(&self) -> bool {
         self.is_quiet() && !self.unflushed.load(Relaxed)
+    }
+
+    /// An answer that is broken off now would look like a whole one if the connection just ended.
+    pub(crate) fn ends_answers(&self) -> bool {
+        self.ends_answers.load(Relaxed)
     }
 
     // ===== after an upgrade =====

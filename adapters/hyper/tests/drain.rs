@@ -4,6 +4,7 @@ mod support;
 
 use std::{
     convert::Infallible,
+    io::ErrorKind,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,10 @@ use handover::{Graceful, Kind, Policy};
 use handover_hyper::RequestBody;
 use http::{Request, Response};
 use http_body_util::Full;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 use self::support::{Client, DEADLINE, Server, assert_on_time};
 
@@ -239,6 +243,47 @@ async fn a_body_that_never_ends_is_broken_off() {
         !rest.contains("0\r\n\r\n"),
         "it must not look complete: {rest}"
     );
+}
+
+/// To a client of HTTP/1.0 the end of the connection is that of the body.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_ends_with_its_connection_is_broken_off_by_a_reset() {
+    let mut server = Server::start().await;
+    let mut client = TcpStream::connect(server.addr).await.unwrap();
+    client
+        .write_all(b"GET /stream HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
+    server.called.recv().await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"first") {
+        assert!(client.read_buf(&mut answer).await.unwrap() > 0);
+    }
+    let (report, took) = server.drained().await;
+    assert_on_time(took);
+    assert_eq!(report.cut.len(), 1, "{report}");
+    let end = client.read_buf(&mut answer).await;
+    let error = end.expect_err("it must not look complete");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(!answer.contains("content-length"), "{answer}");
+}
+
+/// What it has not taken is given up: it is as much a half.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_client_that_never_reads_is_cut_by_a_reset() {
+    let mut server = Server::start().await;
+    let mut client = TcpStream::connect(server.addr).await.unwrap();
+    client
+        .write_all(b"GET /big HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
+    server.called.recv().await.unwrap();
+    let (report, took) = server.drained().await;
+    assert_on_time(took);
+    assert_eq!(report.cut.len(), 1, "{report}");
+    let error = client.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ mod proxied;
 pub(crate) mod proxy;
 mod reactor;
 mod replay;
+mod reset;
 mod tracked;
 mod tracked_incoming;
 mod wish;
@@ -55,6 +56,7 @@ pub use self::{
     protocol::Protocol,
     proxied::Proxied,
     reactor::reactor_has_looked,
+    reset::reset_when_dropped,
     tracked::Tracked,
     tracked_incoming::{Taken, TrackedIncoming},
     wish::{Wish, Wishes},

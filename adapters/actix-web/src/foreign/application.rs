@@ -83,14 +83,19 @@ where
         Box::pin(async move {
             let starting = shared.starting.get();
             match made.await {
-                Ok(inner) => match starting {
-                    Some(starting) if !starting.made().await => Err(NotStarted),
-                    _ => Ok(Service {
+                Ok(inner) => {
+                    if let Some(starting) = starting {
+                        shared.workers.join();
+                        if !starting.made().await {
+                            return Err(NotStarted);
+                        }
+                    }
+                    Ok(Service {
                         inner,
                         shared,
                         body: PhantomData,
-                    }),
-                },
+                    })
+                }
                 Err(error) => {
                     if let Some(starting) = starting {
                         starting.failed(format!("{error:?}"));

@@ -6,7 +6,9 @@
 //!    is after the drain was made final.
 //! 2. In an upgrade nothing is accepted once the drain has begun: the successor does. Otherwise
 //!    nobody else does, and so it is gone on with until the stop.
-//! 3. actix is told to stop once. What is left at the cut ends because its server is dropped.
+//! 3. actix is told to stop once, and what it has accepted by then is tracked: its accept thread has
+//!    paused, and its workers have looked since. [`SETTLE`] bounds that.
+//! 4. What is left at the cut ends because its server is dropped.
 
 use std::{io, os::fd::OwnedFd, pin::pin, sync::Arc, time::Duration};
 
@@ -18,10 +20,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{connection::Open, cut::last_words};
+use super::{acceptor::Acceptor, cut::last_words, server::Shared};
 
-/// For how long a connection that was accepted just before a pause may take to reach its worker.
-const SETTLE: Duration = Duration::from_millis(2);
+/// For how long a thread of actix's may take to come to what it was asked: one that is held by a handler
+/// is not waited for any longer.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// For how long after it was accepted a client is given to say what it wants, where the window ends
 /// meanwhile: half of a head would not keep actix from closing its connection.
@@ -38,7 +41,8 @@ pub(super) struct Conductor {
     pub(super) listeners: Vec<Listener>,
     /// From then on.
     pub(super) sockets: Vec<OwnedFd>,
-    pub(super) open: Arc<Open>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) acceptor: Acceptor,
     pub(super) handle: ServerHandle,
     pub(super) made: oneshot::Receiver<()>,
     pub(super) release: watch::Sender<bool>,
@@ -72,7 +76,7 @@ impl Conductor {
             if self.told(upgrades, &mut phases).await {
                 break;
             }
-            self.handle.resume().await;
+            self.resume().await;
         }
         // The port is closed by actix, and here.
         self.sockets.clear();
@@ -100,6 +104,8 @@ impl Conductor {
             self.sockets.push(listener.into_fd()?);
         }
         self.release.send_replace(true);
+        // While there are few descriptors to look through.
+        let _ = timeout(SETTLE, self.acceptor.found()).await;
         Ok(true)
     }
 
@@ -130,13 +136,13 @@ impl Conductor {
                 () = self.graceful.cutting() => return self.graceful.make_final(),
                 // Before it was waited for, it may be.
                 () = taken_back(phases) => return false,
-                () = self.open.none() => {
+                () = self.shared.open.none() => {
                     self.settle(upgrades).await;
-                    if self.open.is_none() && (upgrades || !self.has_queued()) {
+                    if self.shared.open.is_none() && (upgrades || !self.has_queued()) {
                         return self.graceful.make_final();
                     }
                     if !upgrades {
-                        self.handle.resume().await;
+                        self.resume().await;
                     }
                 }
             }
@@ -149,14 +155,36 @@ impl Conductor {
         if !upgrades {
             self.handle.pause().await;
         }
-        sleep(SETTLE).await;
+        let patience = self.patience();
+        let settled = async {
+            // An error: it is late, and the others have to be told.
+            let _ = timeout(patience, self.acceptor.paused()).await;
+            let Shared { workers, open, .. } = &*self.shared;
+            workers.have_looked(open, patience).await;
+        };
+        tokio::select! {
+            () = settled => {}
+            () = self.graceful.cutting() => {}
+        }
+    }
+
+    /// Accepts again.
+    async fn resume(&self) {
+        self.handle.resume().await;
+        let _ = timeout(self.patience(), self.acceptor.resumed()).await;
+    }
+
+    /// For how long to wait for a thread of actix's: for half of the time that is left at most.
+    fn patience(&self) -> Duration {
+        let left = self.graceful.remaining();
+        left.map_or(SETTLE, |left| SETTLE.min(left / 2))
     }
 
     /// Waits for the first requests of those who came last, for half of the time that is left at most.
     async fn newcomers(&self) {
         let left = self.graceful.remaining().unwrap_or_default() / 2;
         // An error: the others have to be answered, too.
-        let _ = timeout(left, self.open.no_newcomers(FIRST_WORDS)).await;
+        let _ = timeout(left, self.shared.open.no_newcomers(FIRST_WORDS)).await;
     }
 
     /// Whether the kernel has a connection that nobody has accepted.
@@ -171,7 +199,7 @@ impl Conductor {
         self.guard = None;
         let cut = async {
             self.graceful.cutting().await;
-            match self.open.has_goodbyes() {
+            match self.shared.open.has_goodbyes() {
                 true => last_words(&self.graceful).await,
                 // Time for a 503 to be written, and more of it for the workers to end in.
                 false => sleep(self.graceful.policy().cut_grace() / 3).await,
@@ -180,7 +208,7 @@ impl Conductor {
         let stuck = async {
             loop {
                 sleep(STUCK).await;
-                self.open.none_is_idle();
+                self.shared.open.none_is_idle();
             }
         };
         tokio::select! {

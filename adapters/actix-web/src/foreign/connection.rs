@@ -9,7 +9,10 @@
 
 use std::{
     any::Any,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,7 @@ use tokio::{
 #[derive(Debug, Default)]
 pub(super) struct Open {
     connections: Mutex<Slab<Arc<Connection>>>,
+    begun: AtomicUsize,
     last: Notify,
     // One has asked for something for the first time, or has gone.
     heard: Notify,
@@ -34,6 +38,11 @@ pub(super) struct Open {
 impl Open {
     pub(super) fn is_none(&self) -> bool {
         self.lock().is_empty()
+    }
+
+    /// How many there have ever been.
+    pub(super) fn begun(&self) -> usize {
+        self.begun.load(SeqCst)
     }
 
     /// Waits until there is none. For one task; cancel safe.
@@ -78,7 +87,9 @@ impl Open {
     }
 
     fn add(&self, connection: &Arc<Connection>) -> usize {
-        self.lock().insert(connection.clone())
+        let key = self.lock().insert(connection.clone());
+        self.begun.fetch_add(1, SeqCst);
+        key
     }
 
     fn remove(&self, key: usize) {

@@ -25,7 +25,7 @@
 //! | a request that arrives in the moment in which the window ends | is seen by a last look, and answered | gets no answer, but the end of the connection |
 //! | half a request's head | is waited for, and named in the report | looks idle: is closed at the end of the window |
 //! | HTTP/2 | GOAWAY | not offered: without GOAWAY each stop would lose its requests |
-//! | a plain stop | serves what the kernel has queued, and accepts no more | accepts on until the window is over, or nobody is left: actix can close a listener only by stopping, and drops what a worker has not taken from its queue by then |
+//! | a plain stop | serves what the kernel has queued, and accepts no more | accepts on until the window is over, or nobody is left: actix can close a listener only by stopping, and drops what a worker has not taken from its queue by then. That is waited for, but for three seconds at most where a handler holds the thread of its worker |
 //! | an address that the new release no longer has | is accepted from to the end | what comes to it after the upgrade waits in vain |
 //! | limits on idle and old connections | spread, so that not all come back at once | actix's own |
 //!
@@ -52,6 +52,7 @@
 //! # }
 //! ```
 
+mod acceptor;
 mod application;
 mod body;
 mod conduct;
@@ -59,6 +60,7 @@ mod connection;
 mod cut;
 mod server;
 mod starting;
+mod workers;
 
 pub use self::{
     application::{Application, NotStarted, Responding, Service},

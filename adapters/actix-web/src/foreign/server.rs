@@ -4,7 +4,10 @@ use std::{
     any::Any,
     fmt, io,
     net::TcpListener,
-    os::{fd::AsFd, unix::net::UnixListener},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::net::UnixListener,
+    },
     sync::{Arc, OnceLock},
     thread,
 };
@@ -17,11 +20,13 @@ use handover::{Address, Graceful, Guard, Listener};
 use tokio::sync::oneshot;
 
 use super::{
+    acceptor::Acceptor,
     application::Application,
     body::ResponseBody,
     conduct::Conductor,
     connection::{Open, Tracking},
     starting::Starting,
+    workers::Workers,
 };
 use crate::Running;
 
@@ -39,6 +44,7 @@ pub(super) struct Shared {
     graceful: OnceLock<Graceful>,
     pub(super) starting: OnceLock<Starting>,
     pub(super) open: Arc<Open>,
+    pub(super) workers: Workers,
 }
 
 impl Shared {
@@ -279,8 +285,10 @@ where
                     on_connect(io, extensions);
                 }
             });
+        let mut numbers = Vec::new();
         for listener in &listeners {
             let fd = listener.as_fd().try_clone_to_owned()?;
+            numbers.push(fd.as_raw_fd());
             http = match listener.local_addr()? {
                 Address::Unix(_) => http.listen_uds(UnixListener::from(fd))?,
                 _ => http.listen(TcpListener::from(fd))?,
@@ -315,7 +323,8 @@ where
             guard,
             listeners,
             sockets: Vec::new(),
-            open: shared.open.clone(),
+            shared: shared.clone(),
+            acceptor: Acceptor::of(numbers),
             handle,
             made,
             release,
