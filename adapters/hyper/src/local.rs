@@ -143,7 +143,7 @@ pub fn serve<A: Accept>(listener: A) -> Serve<A, Elsewhere, LocalExecutor> {
     Serve {
         listener,
         service: Elsewhere,
-        graceful: Graceful::new(),
+        graceful: None,
         guard: None,
         handlers: Handlers::default(),
         options: Options::new(LocalExecutor),
@@ -179,7 +179,7 @@ impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
     /// # }
     /// ```
     pub async fn hand_out(self, mut take: impl FnMut(Connection<A::Io>)) -> io::Result<Report> {
-        let graceful = self.graceful.clone();
+        let graceful = self.graceful.unwrap_or_default();
         let mut accepting = Accepting::new(
             self.listener,
             &graceful,
