@@ -146,7 +146,7 @@ pub fn serve<A: Accept>(listener: A) -> Serve<A, Elsewhere, LocalExecutor> {
         graceful: None,
         guard: None,
         handlers: Handlers::default(),
-        options: Options::new(LocalExecutor),
+        options: Box::new(Options::new(LocalExecutor)),
     }
 }
 
@@ -187,7 +187,7 @@ impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
             &self.options,
             &self.handlers.protocols(),
         )?;
-        let options = Arc::new(self.options);
+        let options = Arc::<Options<_>>::from(self.options);
         let mover = accepting.mover(options.moves);
         while let Some(accepted) = accepting.next().await {
             let dispatched = self.handlers.dispatch(accepted, &graceful, &mover);

@@ -57,7 +57,7 @@ pub fn serve<A: Accept, S>(listener: A, service: S) -> Serve<A, S> {
         graceful: None,
         guard: None,
         handlers: Handlers::default(),
-        options: Options::new(TokioExecutor::new()),
+        options: Box::new(Options::new(TokioExecutor::new())),
     }
 }
 
@@ -120,7 +120,9 @@ pub struct Serve<A: Accept, S, E = TokioExecutor> {
     // the kernel has queued.
     pub(crate) guard: Option<Guard>,
     pub(crate) handlers: Handlers<A::Io>,
-    pub(crate) options: Options<E>,
+    // Boxed, since a server is moved from builder to builder, and its future has room for it all its
+    // life.
+    pub(crate) options: Box<Options<E>>,
 }
 
 impl<A: Accept, S, E> Serve<A, S, E> {
@@ -350,7 +352,7 @@ impl<A: Accept, S> Serve<A, S> {
             &self.options,
             &self.handlers.protocols(),
         )?;
-        let options = Arc::new(self.options);
+        let options = Arc::<Options>::from(self.options);
         let mover = accepting.mover(options.moves);
         while let Some(accepted) = accepting.next().await {
             let dispatched = self.handlers.dispatch(accepted, &graceful, &mover);

@@ -160,8 +160,10 @@ impl<A: Accept> Incoming<A> {
             } else if self.phase == Phase::Draining && !room {
                 Event::Turned(self.phases.next().await)
             } else {
+                // Boxed, as what follows from an error: thousands of listeners wait here, and need no
+                // room for what most never come to.
                 let last = match self.phase {
-                    Phase::Draining => self.last().await,
+                    Phase::Draining => Box::pin(self.last()).await,
                     _ => None,
                 };
                 if last.is_none() {
@@ -176,7 +178,7 @@ impl<A: Accept> Incoming<A> {
                     return Some(Next::Given(arrival));
                 }
                 Event::Accepted(Ok((io, peer))) => return Some(self.accepted(io, peer)),
-                Event::Accepted(Err(error)) => self.failed(&error).await,
+                Event::Accepted(Err(error)) => Box::pin(self.failed(&error)).await,
                 Event::NothingLeft => self.took_leftovers = true,
             }
         }
