@@ -38,13 +38,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn of(holders: &[Holding]) -> Self {
-        let count = |test: fn(Kind) -> bool| holders.iter().filter(|h| test(h.kind)).count();
-        Self {
-            connections: count(Kind::is_connection),
-            requests: count(Kind::is_request),
-            tasks: count(|kind| kind == Kind::Task),
+    pub(crate) fn of(kinds: impl Iterator<Item = Kind>) -> Self {
+        let mut all = Self::default();
+        for kind in kinds {
+            all.connections += usize::from(kind.is_connection());
+            all.requests += usize::from(kind.is_request());
+            all.tasks += usize::from(kind == Kind::Task);
         }
+        all
     }
 }
 

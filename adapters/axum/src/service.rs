@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     mem,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -35,21 +35,45 @@ use tower_service::Service;
 ///         .max_connections(10_000)
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct App<S> {
     inner: S,
+    // Where that has still to be made ready for requests, for all connections at once. With the first
+    // of them: a router that many listeners share is copied for that, and many may never have one.
+    ready: Option<Box<OnceLock<S>>>,
 }
 
 impl<S: 'static> App<S> {
-    pub(crate) fn new(mut inner: S) -> Self {
-        // Until it has its state, a router makes a service of the handler with each request.
-        let any: &mut dyn Any = &mut inner;
-        if let Some(router) = any.downcast_mut::<Router>() {
-            *router = mem::take(router).with_state(());
-        } else if let Some(router) = any.downcast_mut::<MethodRouter>() {
-            *router = mem::take(router).with_state(());
+    pub(crate) fn new(inner: S) -> Self {
+        let any: &dyn Any = &inner;
+        let is_unready = any.is::<Router>() || any.is::<MethodRouter>();
+        Self {
+            inner,
+            ready: is_unready.then(Box::default),
         }
-        Self { inner }
+    }
+}
+
+/// Until it has its state, a router makes a service of the handler with each request.
+fn make_ready<S: 'static>(mut inner: S) -> S {
+    let any: &mut dyn Any = &mut inner;
+    if let Some(router) = any.downcast_mut::<Router>() {
+        *router = mem::take(router).with_state(());
+    } else if let Some(router) = any.downcast_mut::<MethodRouter>() {
+        *router = mem::take(router).with_state(());
+    }
+    inner
+}
+
+// The serve loop makes a clone for each connection.
+impl<S: Clone + 'static> Clone for App<S> {
+    fn clone(&self) -> Self {
+        let ready = self.ready.as_ref();
+        let ready = ready.map(|ready| ready.get_or_init(|| make_ready(self.inner.clone())));
+        Self {
+            inner: ready.unwrap_or(&self.inner).clone(),
+            ready: None,
+        }
     }
 }
 
@@ -82,4 +106,42 @@ pub(crate) fn connect_info(connection: &Arc<Connection>, extensions: &mut Extens
         extensions.insert(ConnectInfo(addr));
     }
     extensions.insert(ConnectInfo(peer));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use axum::routing::get;
+
+    use super::*;
+
+    /// Counts its copies.
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Clone for Counted {
+        fn clone(&self) -> Self {
+            self.0.fetch_add(1, Relaxed);
+            Self(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn routes_are_copied_with_the_first_connection_of_a_listener_and_not_again() {
+        let copies = Arc::new(AtomicUsize::new(0));
+        let counted = Counted(copies.clone());
+        let handler = move || {
+            let _ = &counted;
+            async {}
+        };
+        let router: Router = Router::new().route("/", get(handler));
+        copies.store(0, Relaxed);
+        let listeners: Vec<_> = (0..10).map(|_| App::new(router.clone())).collect();
+        assert_eq!(copies.load(Relaxed), 0, "nobody has connected yet");
+        let first = listeners[0].clone();
+        let for_one = copies.load(Relaxed);
+        assert!(for_one > 0, "it has been made ready");
+        drop((first.clone(), listeners[0].clone()));
+        assert_eq!(copies.load(Relaxed), for_one, "it was made ready once");
+    }
 }

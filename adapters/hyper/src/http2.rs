@@ -87,6 +87,8 @@ where
     } = conn;
     let (told, mut announcer) = link.graceful.connection();
     link.share(told);
+    // GOAWAY and PING, and the last GOAWAY.
+    pace.one_by_one();
     let service = ConnService::new(service, link.clone(), facts.as_ref());
     let (io, hold) = Http2Io::new(ConnIo::new(io, read, link.clone(), None));
     let mut hyper = builder.serve_connection(TokioIo::new(io), service);

@@ -4,7 +4,7 @@
 //! was sent before it. So the write side is closed first, and what the peer still sends is read
 //! and thrown away until it closes too (RFC 9112, section 9.6).
 
-use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+use std::{future::poll_fn, mem::MaybeUninit, pin::Pin, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use handover::accept::reactor_has_looked;
@@ -36,9 +36,9 @@ where
         if io.shutdown().await.is_err() {
             return;
         }
-        // Most have sent nothing: a look for that needs no large buffer, as ten thousand would that
-        // are closed at once.
-        if let Some(1..) = read_now(&mut io, &mut [0; 64]).await {
+        // Most have sent nothing: a look for that needs no buffer of its own, as ten thousand would
+        // that are closed at once.
+        if let Last::Bytes(_) = look(&mut io).await {
             let mut scratch = vec![0; SCRATCH];
             while let Ok(1..) = io.read(&mut scratch).await {}
         }
@@ -91,18 +91,12 @@ where
     Io: AsyncRead + Unpin,
 {
     until_looked(pace, link).await;
-    let mut scratch = vec![0; 4096];
-    match read_now(io, &mut scratch).await {
-        Some(0) => Last::End,
-        Some(n) => Last::Bytes(Bytes::copy_from_slice(&scratch[..n])),
-        None => Last::Nothing,
-    }
+    look(io).await
 }
 
 /// Ends when whatever the kernel has by now can be read, or when no time is left.
 pub(crate) async fn until_looked(pace: &mut Pace, link: &Link) {
-    // Boxed: the connection's future need not have room for this all its life.
-    Box::pin(or_given_up(pace, link, reactor_has_looked())).await;
+    or_given_up(pace, link, reactor_has_looked()).await;
 }
 
 /// What the last look has found.
@@ -115,17 +109,20 @@ pub(crate) enum Last {
     Nothing,
 }
 
-/// What can be read without waiting: `None` if nothing has come, 0 at the end.
-async fn read_now<Io: AsyncRead + Unpin>(io: &mut Io, into: &mut [u8]) -> Option<usize> {
-    let mut buf = ReadBuf::new(into);
+/// What can be read without waiting.
+async fn look<Io: AsyncRead + Unpin>(io: &mut Io) -> Last {
     // Unconstrained: a task that has used up its turn is told "pending" although input is there.
-    let polled = tokio::task::unconstrained(poll_fn(|cx| {
-        Poll::Ready(Pin::new(&mut *io).poll_read(cx, &mut buf))
+    tokio::task::unconstrained(poll_fn(|cx| {
+        // On the stack, and as it is found there: that costs nothing.
+        let mut scratch = [MaybeUninit::uninit(); 4096];
+        let mut buf = ReadBuf::uninit(&mut scratch);
+        Poll::Ready(match Pin::new(&mut *io).poll_read(cx, &mut buf) {
+            Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                Last::Bytes(Bytes::copy_from_slice(buf.filled()))
+            }
+            Poll::Ready(_) => Last::End,
+            Poll::Pending => Last::Nothing,
+        })
     }))
-    .await;
-    match polled {
-        Poll::Ready(Ok(())) => Some(buf.filled().len()),
-        Poll::Ready(Err(_)) => Some(0),
-        Poll::Pending => None,
-    }
+    .await
 }

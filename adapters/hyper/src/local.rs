@@ -143,10 +143,10 @@ pub fn serve<A: Accept>(listener: A) -> Serve<A, Elsewhere, LocalExecutor> {
     Serve {
         listener,
         service: Elsewhere,
-        graceful: Graceful::new(),
+        graceful: None,
         guard: None,
         handlers: Handlers::default(),
-        options: Options::new(LocalExecutor),
+        options: Box::new(Options::new(LocalExecutor)),
     }
 }
 
@@ -179,7 +179,7 @@ impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
     /// # }
     /// ```
     pub async fn hand_out(self, mut take: impl FnMut(Connection<A::Io>)) -> io::Result<Report> {
-        let graceful = self.graceful.clone();
+        let graceful = self.graceful.unwrap_or_default();
         let mut accepting = Accepting::new(
             self.listener,
             &graceful,
@@ -187,7 +187,7 @@ impl<A: Accept> Serve<A, Elsewhere, LocalExecutor> {
             &self.options,
             &self.handlers.protocols(),
         )?;
-        let options = Arc::new(self.options);
+        let options = Arc::<Options<_>>::from(self.options);
         let mover = accepting.mover(options.moves);
         while let Some(accepted) = accepting.next().await {
             let dispatched = self.handlers.dispatch(accepted, &graceful, &mover);

@@ -1,11 +1,12 @@
 //! When a connection is to be announced, closed, given up: the drain, its age, its limits.
 //!
 //! One timer serves all limits. It is set to the next thing that may be due, and is not touched by
-//! requests: what happened meanwhile is read off the link when it fires.
+//! requests: what happened meanwhile is read off the link when it fires. Nor is it touched for what is
+//! due at once, as ten thousand connections are that a drain closes.
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::atomic::Ordering::Relaxed,
     task::{Context, Poll},
     time::Duration,
@@ -21,6 +22,9 @@ use crate::{link::Link, options::Options};
 
 /// How soon to look again at a handshake that is to be waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What a timer takes at least.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What the driver of a connection is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +44,12 @@ pub(crate) enum Wish {
 pub(crate) struct Pace {
     holder: Holder,
     timer: Pin<Box<Sleep>>,
-    // Polled once since it was set; then it wakes this task by itself.
+    // When to look what is due.
+    next: Instant,
+    // The timer has been set to that and polled once; then it wakes this task by itself.
     timer_armed: bool,
+    // Between a thing that is done and the next: for what is said to go out.
+    pause: Duration,
     tick: Duration,
     header_read: Duration,
     idle: Duration,
@@ -87,7 +95,9 @@ impl Pace {
         Self {
             holder,
             timer: Box::pin(sleep_until(first)),
+            next: first,
             timer_armed: false,
+            pause: Duration::ZERO,
             tick: options.tick(),
             header_read: options.header_read,
             idle: options.idle,
@@ -104,6 +114,12 @@ impl Pace {
             departures,
             leaving: Leaving::No,
         }
+    }
+
+    /// Does nothing in the same turn in which it does something else: its peer is told by more than one
+    /// message, and each is to go out.
+    pub(crate) fn one_by_one(&mut self) {
+        self.pause = PAUSE;
     }
 
     pub(crate) fn into_holder(self) -> Holder {
@@ -156,14 +172,15 @@ impl Pace {
             return Poll::Ready(Wish::Move);
         }
         loop {
-            if !self.timer_armed {
-                self.timer_armed = self.timer.as_mut().poll(cx).is_pending();
-            }
             // One load while it has not fired.
             if self.timer_armed && !self.timer.is_elapsed() {
                 return Poll::Pending;
             }
             let now = Instant::now();
+            if self.next > now {
+                self.arm_timer(cx);
+                continue;
+            }
             let wish = self.due(now, link);
             self.set_timer(now);
             if let Some(wish) = wish {
@@ -201,12 +218,12 @@ impl Pace {
         let wish = match phase {
             Phase::Running => {
                 // At first, or because an upgrade was taken back: an announced close that nobody
-                // has been told of yet is off.
+                // has been told of yet is off. The timer may fire for it all the same.
                 if self.age_at.is_none_or(|at| now < at) {
                     link.closing.store(false, Relaxed);
                     self.close_at = None;
                 }
-                Some(Wish::Stay)
+                return Some(Wish::Stay);
             }
             // Aged connections are on their way out already.
             Phase::Draining
@@ -225,7 +242,7 @@ impl Pace {
             Phase::LameDuck => Some(self.announce(link)),
             Phase::Draining => {
                 link.stays_for(link.why_it_stays());
-                self.close_within_the_window(link);
+                self.begin_window(now, link);
                 Some(self.announce(link))
             }
             _ => {
@@ -245,22 +262,27 @@ impl Pace {
 
     pub(crate) fn close_within_the_window(&mut self, link: &Link) {
         let now = Instant::now();
-        let remaining = link.graceful.remaining().unwrap_or_default();
-        let window = link.graceful.policy().announce(remaining);
-        // Spread, so that the clients do not come back all at once; late in the window, because
-        // each closes an idle connection that it may be about to use.
-        self.window = jitter(window, 0.8, 1.0);
-        self.close_at = Some(now + self.window);
+        self.begin_window(now, link);
         self.set_timer(now);
     }
 
     /// The same where there is no drain.
     pub(crate) fn close_after_a_window(&mut self, link: &Link) {
         let now = Instant::now();
-        let window = link.graceful.policy().announce(Duration::MAX / 8);
+        self.begin_window_of(now, link.graceful.policy().announce(Duration::MAX / 8));
+        self.set_timer(now);
+    }
+
+    fn begin_window(&mut self, now: Instant, link: &Link) {
+        let remaining = link.graceful.remaining().unwrap_or_default();
+        self.begin_window_of(now, link.graceful.policy().announce(remaining));
+    }
+
+    fn begin_window_of(&mut self, now: Instant, window: Duration) {
+        // Spread, so that the clients do not come back all at once; late in the window, because
+        // each closes an idle connection that it may be about to use.
         self.window = jitter(window, 0.8, 1.0);
         self.close_at = Some(now + self.window);
-        self.set_timer(now);
     }
 
     fn announce(&self, link: &Link) -> Wish {
@@ -331,12 +353,100 @@ impl Pace {
             .into_iter()
             .flatten()
             .fold(now + self.tick, Instant::min);
-        self.timer.as_mut().reset(next);
+        self.next = next.max(now + self.pause);
         self.timer_armed = false;
+    }
+
+    fn arm_timer(&mut self, cx: &mut Context<'_>) {
+        if self.timer.deadline() != self.next || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(self.next);
+        }
+        // Unconstrained: a task that has used up its turn is told "pending" by a timer that does not
+        // know of it.
+        let timer = tokio::task::unconstrained(self.timer.as_mut());
+        self.timer_armed = pin!(timer).poll(cx).is_pending();
     }
 }
 
 /// A random time between two parts of `time`.
 fn jitter(time: Duration, from: f64, to: f64) -> Duration {
     time.mul_f64(from + (to - from) * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, sync::Arc};
+
+    use handover::{Address, Graceful, Policy};
+    use tokio::{task::coop, time::timeout};
+
+    use super::*;
+
+    fn begun(graceful: &Graceful) -> (Pace, Arc<Link>) {
+        let connection = Connection::new(Address::Unix(None));
+        let holder = connection.hold(graceful).unwrap();
+        let link = Link::new(connection, graceful.clone(), Some(Stays::Listener));
+        let options = Options::new(hyper_util::rt::TokioExecutor::new());
+        let departures = Departures::default();
+        let pace = Pace::new(holder, &link.connection, departures, &options);
+        (pace, link)
+    }
+
+    /// What is wished in one turn of the task.
+    fn turn(pace: &mut Pace, link: &Link, cx: &mut Context<'_>) -> Vec<Wish> {
+        let mut all = Vec::new();
+        while let Poll::Ready(wish) = pace.poll(cx, link) {
+            all.push(wish);
+        }
+        all
+    }
+
+    async fn one_turn(pace: &mut Pace, link: &Link) -> Vec<Wish> {
+        poll_fn(|cx| Poll::Ready(turn(pace, link, cx))).await
+    }
+
+    fn without_a_window() -> Graceful {
+        Graceful::with_policy(Policy::default().with_announce(Duration::ZERO))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_at_once_waits_for_no_timer() {
+        let graceful = without_a_window();
+        let (mut pace, link) = begun(&graceful);
+        assert_eq!(one_turn(&mut pace, &link).await, [Wish::Stay]);
+        graceful.drain();
+        let wishes = one_turn(&mut pace, &link).await;
+        assert_eq!(wishes, [Wish::Announce, Wish::Close]);
+        assert_eq!(one_turn(&mut pace, &link).await, []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_more_is_said_one_thing_is_done_in_a_turn() {
+        let graceful = without_a_window();
+        let (mut pace, link) = begun(&graceful);
+        pace.one_by_one();
+        assert_eq!(one_turn(&mut pace, &link).await, [Wish::Stay]);
+        graceful.drain();
+        assert_eq!(one_turn(&mut pace, &link).await, [Wish::Announce]);
+        let close = timeout(PAUSE * 2, poll_fn(|cx| pace.poll(cx, &link)));
+        assert_eq!(close.await, Ok(Wish::Close));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_timer_wakes_a_task_that_had_used_up_its_turn() {
+        let (mut pace, link) = begun(&Graceful::new());
+        let mut uses_up = true;
+        let given_up = poll_fn(|cx| {
+            while uses_up && coop::has_budget_remaining() {
+                let _ = coop::poll_proceed(cx).map(|used| used.made_progress());
+            }
+            uses_up = false;
+            match turn(&mut pace, &link, cx).pop() {
+                Some(Wish::GiveUp) => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        });
+        let limit = Duration::from_secs(60);
+        timeout(limit, given_up).await.expect("it has sent no head");
+    }
 }

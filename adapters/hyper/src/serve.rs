@@ -54,10 +54,10 @@ pub fn serve<A: Accept, S>(listener: A, service: S) -> Serve<A, S> {
     Serve {
         listener,
         service,
-        graceful: Graceful::new(),
+        graceful: None,
         guard: None,
         handlers: Handlers::default(),
-        options: Options::new(TokioExecutor::new()),
+        options: Box::new(Options::new(TokioExecutor::new())),
     }
 }
 
@@ -114,12 +114,15 @@ pub fn serve<A: Accept, S>(listener: A, service: S) -> Serve<A, S> {
 pub struct Serve<A: Accept, S, E = TokioExecutor> {
     pub(crate) listener: A,
     pub(crate) service: S,
-    pub(crate) graceful: Graceful,
+    // Made at the start where nobody has given one.
+    pub(crate) graceful: Option<Graceful>,
     // Taken before it accepts, so that a drain that begins before the first poll waits for what
     // the kernel has queued.
     pub(crate) guard: Option<Guard>,
     pub(crate) handlers: Handlers<A::Io>,
-    pub(crate) options: Options<E>,
+    // Boxed, since a server is moved from builder to builder, and its future has room for it all its
+    // life.
+    pub(crate) options: Box<Options<E>>,
 }
 
 impl<A: Accept, S, E> Serve<A, S, E> {
@@ -129,7 +132,7 @@ impl<A: Accept, S, E> Serve<A, S, E> {
     /// dropped.
     pub fn with_graceful(mut self, graceful: Graceful) -> Self {
         self.guard = graceful.guard();
-        self.graceful = graceful;
+        self.graceful = Some(graceful);
         self
     }
 
@@ -341,20 +344,21 @@ impl<A: Accept, S> Serve<A, S> {
         B: HttpBody + Send,
         B::Data: Send,
     {
+        let graceful = self.graceful.unwrap_or_default();
         let mut accepting = Accepting::new(
             self.listener,
-            &self.graceful,
+            &graceful,
             self.guard,
             &self.options,
             &self.handlers.protocols(),
         )?;
-        let options = Arc::new(self.options);
+        let options = Arc::<Options>::from(self.options);
         let mover = accepting.mover(options.moves);
         while let Some(accepted) = accepting.next().await {
-            let dispatched = self.handlers.dispatch(accepted, &self.graceful, &mover);
+            let dispatched = self.handlers.dispatch(accepted, &graceful, &mover);
             let Some(accepted) = dispatched else { continue };
             let service = self.service.clone();
-            let graceful = self.graceful.clone();
+            let graceful = graceful.clone();
             let options = options.clone();
             let mover = mover.clone();
             // Boxed, since tokio moves what it is given from here to there eight times until it has
@@ -365,7 +369,7 @@ impl<A: Accept, S> Serve<A, S> {
         }
         // Closes the socket: what comes from now on is refused, and can be tried elsewhere.
         drop(accepting);
-        Ok(self.graceful.drained().await)
+        Ok(graceful.drained().await)
     }
 }
 

@@ -395,6 +395,10 @@ impl Describe for Connection {
             ..Holding::new(kind, self.since.elapsed())
         }
     }
+
+    fn kind(&self) -> Kind {
+        self.kind()
+    }
 }
 
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use std::{
     fmt,
     future::poll_fn,
     io,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -63,8 +63,9 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// ```
 pub struct Incoming<A> {
     listener: A,
-    // Where that listens, for those who ask what is open.
-    at: Option<Arc<str>>,
+    // Where that listens, for those who ask what is open. Looked up with its first connection: of
+    // thousands of listeners most may have none.
+    at: OnceLock<Option<Arc<str>>>,
     graceful: Graceful,
     phases: Phases,
     phase: Phase,
@@ -121,10 +122,9 @@ impl<A: Accept> Incoming<A> {
         if !adopts.is_empty() {
             listener.adopts(adopts);
         }
-        let at = listener.local_addr().ok();
         Self {
             listener,
-            at: at.map(|at| at.to_string().into()),
+            at: OnceLock::new(),
             phases: graceful.phases(),
             phase: graceful.phase(),
             guard: graceful.guard(),
@@ -160,8 +160,10 @@ impl<A: Accept> Incoming<A> {
             } else if self.phase == Phase::Draining && !room {
                 Event::Turned(self.phases.next().await)
             } else {
+                // Boxed, as what follows from an error: thousands of listeners wait here, and need no
+                // room for what most never come to.
                 let last = match self.phase {
-                    Phase::Draining => self.last().await,
+                    Phase::Draining => Box::pin(self.last()).await,
                     _ => None,
                 };
                 if last.is_none() {
@@ -176,7 +178,7 @@ impl<A: Accept> Incoming<A> {
                     return Some(Next::Given(arrival));
                 }
                 Event::Accepted(Ok((io, peer))) => return Some(self.accepted(io, peer)),
-                Event::Accepted(Err(error)) => self.failed(&error).await,
+                Event::Accepted(Err(error)) => Box::pin(self.failed(&error)).await,
                 Event::NothingLeft => self.took_leftovers = true,
             }
         }
@@ -227,9 +229,14 @@ impl<A: Accept> Incoming<A> {
     }
 
     fn introduce(&self, connection: &Connection) {
-        if let Some(at) = &self.at {
+        if let Some(at) = self.at() {
             connection.set_listener(at);
         }
+    }
+
+    fn at(&self) -> Option<&Arc<str>> {
+        let look = || Some(self.listener.local_addr().ok()?.to_string().into());
+        self.at.get_or_init(look).as_ref()
     }
 
     /// Where the service ends: what waits in the kernel's queue, and then what the listener has taken
@@ -293,7 +300,7 @@ impl<A: Accept> Incoming<A> {
     }
 
     fn name(&self) -> String {
-        self.at.as_deref().unwrap_or("unknown").to_owned()
+        self.at().map_or("unknown", |at| at).to_owned()
     }
 }
 

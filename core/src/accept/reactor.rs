@@ -11,13 +11,15 @@
 //! 2. Many may wait for one event, if each of them came before it was made: a round is joined, under its
 //!    lock, only while it has not begun.
 //! 3. A round ends with its task: where the runtime drops that, nobody waits for it any more.
+//! 4. Wakers are called and dropped with no lock held.
 
 use std::{
     cell::RefCell,
+    future::Future,
+    pin::Pin,
     sync::{Arc, Weak},
+    task::{Context, Poll, Waker},
 };
-
-use tokio::sync::watch;
 
 use crate::sync::{Mutex, lock};
 
@@ -58,9 +60,7 @@ const YIELDS: usize = 3;
 /// # }
 /// ```
 pub async fn reactor_has_looked() {
-    let mut round = join();
-    // An error: its task was dropped, with the runtime.
-    let _ = round.changed().await;
+    Looked(None).await;
 }
 
 thread_local! {
@@ -68,37 +68,99 @@ thread_local! {
     static NEXT: RefCell<Weak<Round>> = const { RefCell::new(Weak::new()) };
 }
 
-/// An event that is still to be made, and who has made it.
+/// An event that is made once, for all that have come before it.
 #[derive(Debug)]
 struct Round {
-    begun: Mutex<bool>,
-    over: watch::Receiver<()>,
+    state: Mutex<State>,
     runtime: tokio::runtime::Id,
 }
 
-fn join() -> watch::Receiver<()> {
+#[derive(Debug, Default)]
+struct State {
+    begun: bool,
+    over: bool,
+    // Each waits at a place of its own. Who has gone is woken for nothing.
+    waiting: Vec<Waker>,
+}
+
+/// Waits for the round that begins next when this is first polled, at this place.
+struct Looked(Option<(Arc<Round>, usize)>);
+
+impl Future for Looked {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((round, place)) = &self.0 else {
+            self.0 = Some(join(cx.waker()));
+            return Poll::Pending;
+        };
+        let mut state = lock(&round.state);
+        if state.over {
+            return Poll::Ready(());
+        }
+        let mut old = None;
+        if let Some(waker) = state.waiting.get_mut(*place)
+            && !waker.will_wake(cx.waker())
+        {
+            old = Some(std::mem::replace(waker, cx.waker().clone()));
+        }
+        drop(state);
+        // With no lock held: it may be the last of a task.
+        drop(old);
+        Poll::Pending
+    }
+}
+
+impl Round {
+    /// A place in it, unless it has begun.
+    fn join(&self, waker: &Waker) -> Option<usize> {
+        let mut state = lock(&self.state);
+        if state.begun {
+            return None;
+        }
+        state.waiting.push(waker.clone());
+        Some(state.waiting.len() - 1)
+    }
+}
+
+/// Ends a round, wherever its task ends.
+struct Ends(Arc<Round>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.over = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+fn join(waker: &Waker) -> (Arc<Round>, usize) {
     NEXT.with_borrow_mut(|next| {
         let runtime = tokio::runtime::Handle::current().id();
         if let Some(round) = next.upgrade().filter(|round| round.runtime == runtime)
-            && !*lock(&round.begun)
+            && let Some(place) = round.join(waker)
         {
-            return round.over.clone();
+            return (round, place);
         }
-        let (end, over) = watch::channel(());
         let round = Arc::new(Round {
-            begun: Mutex::new(false),
-            over: over.clone(),
+            state: Mutex::new(State {
+                waiting: vec![waker.clone()],
+                ..State::default()
+            }),
             runtime,
         });
         *next = Arc::downgrade(&round);
+        let ends = Ends(round.clone());
         tokio::spawn(async move {
             // Others that are to run in this turn may join.
             tokio::task::yield_now().await;
-            *lock(&round.begun) = true;
+            lock(&ends.0.state).begun = true;
             look().await;
-            drop(end);
+            drop(ends);
         });
-        over
+        (round, 0)
     })
 }
 
@@ -127,14 +189,39 @@ async fn event_of_our_own() -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    /// Joins, as who is woken by nobody.
+    fn joined() -> Arc<Round> {
+        join(Waker::noop()).0
+    }
+
+    fn is_over(round: &Round) -> bool {
+        lock(&round.state).over
+    }
+
     #[tokio::test]
     async fn who_asks_before_it_is_made_waits_for_the_same_event() {
-        let one = join();
-        let other = join();
-        assert!(one.same_channel(&other), "two events for one turn");
+        let one = joined();
+        let other = joined();
+        assert!(Arc::ptr_eq(&one, &other), "two events for one turn");
         reactor_has_looked().await;
-        assert!(one.has_changed().is_err(), "they waited for it too");
-        assert!(!join().same_channel(&one), "it was made before this came");
+        assert!(is_over(&one), "they waited for it too");
+        assert!(
+            !Arc::ptr_eq(&joined(), &one),
+            "it was made before this came"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_waits_now_is_woken_and_not_who_did() {
+        let mut looked = Looked(None);
+        let mut before = tokio_test::task::spawn(());
+        let mut poll = |cx: &mut Context<'_>| Pin::new(&mut looked).poll(cx);
+        assert!(before.enter(|cx, _| poll(cx)).is_pending());
+        let mut now = tokio_test::task::spawn(());
+        assert!(now.enter(|cx, _| poll(cx)).is_pending());
+        reactor_has_looked().await;
+        assert!(now.is_woken() && !before.is_woken());
+        assert!(now.enter(|cx, _| poll(cx)).is_ready());
     }
 
     #[test]
@@ -144,13 +231,14 @@ mod tests {
             builder.enable_all().build().unwrap()
         };
         let first = runtime();
-        let round = first.block_on(async { join() });
+        let round = first.block_on(async { joined() });
         let second = runtime();
         second.block_on(async {
-            assert!(!join().same_channel(&round));
+            assert!(!Arc::ptr_eq(&joined(), &round));
             reactor_has_looked().await;
         });
+        assert!(!is_over(&round));
         drop(first);
-        second.block_on(async { assert!(round.clone().changed().await.is_err()) });
+        assert!(is_over(&round), "its task was dropped");
     }
 }

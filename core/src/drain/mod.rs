@@ -125,7 +125,10 @@ impl Drain {
             return false;
         }
         // Listing locks each lot in turn, so it is done before the state is locked.
-        let holders = self.work();
+        let work = self.work();
+        let at_start = Tally::of(work.iter().map(|holder| holder.kind()));
+        let holders = work.len();
+        drop(work);
         let deadline = self.policy.deadline(reason.is_upgrade());
         let spans = Arc::new(Spans::new(reason, self.generation.get(), deadline));
         let (after, ordinal) = {
@@ -151,7 +154,7 @@ impl Drain {
                 sayings: Sayings::new(lame_duck_until, self.policy.log_after()),
                 is_final: false,
                 cut_at: None,
-                at_start: Tally::of(&holders),
+                at_start,
                 moved: 0,
                 stayed: Stayed::default(),
                 cut: Vec::new(),
@@ -168,7 +171,7 @@ impl Drain {
             };
             (after, state.ordinal)
         };
-        spans.within(|| tracing::info!(%reason, holders = holders.len(), "draining"));
+        spans.within(|| tracing::info!(%reason, holders, "draining"));
         self.finish(after);
         clock::start(self, ordinal);
         true
@@ -187,7 +190,11 @@ impl Drain {
 
     /// Cuts the drain under way, or that of this ordinal only; false if there is none.
     fn cut_what_is_under_way(&self, ordinal: Option<u64>) -> bool {
-        let holders = self.work();
+        let mut cut = self.work();
+        cut.retain(|holder| !holder.kind().is_idle());
+        // One may have ended its request in between.
+        let cut = cut.iter().map(|holder| holder.describe());
+        let cut = cut.filter(|holding| !holding.kind.is_idle()).collect();
         let after = {
             let mut state = self.state();
             if self.is_over() {
@@ -207,7 +214,7 @@ impl Drain {
                 return false;
             };
             under_way.cut_at = Some(Instant::now());
-            under_way.cut = holders.into_iter().filter(|h| !h.kind.is_idle()).collect();
+            under_way.cut = cut;
             // A lame duck has not closed its gate yet.
             let mut after = match state.stages[0].phase() {
                 Phase::LameDuck => state.start_next_stage(),

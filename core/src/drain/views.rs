@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Drain, Stage};
-use crate::{Phase, Reason, Report, holder::Holding};
+use crate::{
+    Phase, Reason, Report,
+    holder::{Describe, Holding},
+};
 
 impl Drain {
     pub(crate) fn reason(&self) -> Option<Reason> {
@@ -52,13 +55,13 @@ impl Drain {
 
     /// What holds any stage open.
     pub(crate) fn holders(&self) -> Vec<Holding> {
-        describe(&self.state().all_stages())
+        let subjects = subjects(&self.state().all_stages());
+        subjects.iter().map(|subject| subject.describe()).collect()
     }
 
     /// What holds the stages open that the report is of.
-    pub(super) fn work(&self) -> Vec<Holding> {
-        let stages = self.state().stages.clone();
-        describe(&stages)
+    pub(super) fn work(&self) -> Vec<Arc<dyn Describe>> {
+        subjects(&self.state().stages.clone())
     }
 
     /// Guards of all stages, those that cannot say what they are included.
@@ -68,7 +71,7 @@ impl Drain {
     }
 }
 
-fn describe(stages: &[Arc<Stage>]) -> Vec<Holding> {
-    let subjects = stages.iter().flat_map(|stage| stage.signal.subjects());
-    subjects.map(|subject| subject.describe()).collect()
+fn subjects(stages: &[Arc<Stage>]) -> Vec<Arc<dyn Describe>> {
+    let all = stages.iter().map(|stage| stage.signal.subjects());
+    all.flatten().collect()
 }

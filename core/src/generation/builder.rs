@@ -408,9 +408,28 @@ impl GenerationBuilder {
         if check {
             registry.only_prove();
         }
+        let main = heritage.is_none();
+        let number = heritage.as_ref().map_or(0, |left| left.generation);
+        let manager = Arc::new(match &self.seat {
+            // It is told of the process, and so of the test.
+            Some(_) => Manager::absent(number),
+            // A check says nothing of the service, which runs.
+            None if check => Manager::absent(number),
+            None => {
+                let manager = Manager::new(number, main, self.fd_store);
+                match program.supervised {
+                    true => manager.of_supervisor(upgrade_signal),
+                    false => manager,
+                }
+            }
+        });
         let mut unused_control = None;
         let heritage = heritage.map(|mut heritage| {
             unused_control = ControlSocket::claim(&mut heritage.sockets);
+            // A system call for each: only where there is somebody who might.
+            if manager.keeps() {
+                registry.note_stored(&heritage.sockets);
+            }
             registry.inherit(std::mem::take(&mut heritage.sockets));
             heritage
         });
@@ -425,7 +444,7 @@ impl GenerationBuilder {
         };
         let inherited = registry.inherited();
         let mut older = OlderGenerations::default();
-        let (number, mut left, left_streams, predecessor) = match heritage {
+        let (mut left, left_streams, predecessor) = match heritage {
             Some(heritage) => {
                 let failed = |err| {
                     Error::io(
@@ -445,26 +464,11 @@ impl GenerationBuilder {
                     .collect::<Result<_, _>>()
                     .map_err(failed)?;
                 older = OlderGenerations::new(heritage.older).map_err(failed)?;
-                let (number, states) = (heritage.generation, heritage.states);
-                (number, states, streams, Some(predecessor))
+                (heritage.states, streams, Some(predecessor))
             }
-            None => (0, Default::default(), Default::default(), None),
+            None => (Default::default(), Default::default(), None),
         };
         let journal = Arc::new(Journal::after(&mut left));
-        let main = predecessor.is_none();
-        let manager = Arc::new(match &self.seat {
-            // It is told of the process, and so of the test.
-            Some(_) => Manager::absent(number),
-            // A check says nothing of the service, which runs.
-            None if check => Manager::absent(number),
-            None => {
-                let manager = Manager::new(number, main, self.fd_store);
-                match program.supervised {
-                    true => manager.of_supervisor(upgrade_signal),
-                    false => manager,
-                }
-            }
-        });
         if manager.watches() {
             // It names us. Whoever is left without it is meant, and who is heard is the main process.
             program.without = Some(systemd::WATCHDOG_PID);
@@ -589,6 +593,7 @@ fn inherit(registry: &mut Registry) -> Result<Option<Heritage>, Error> {
             let found = foreign::parse(|name| env::var_os(name), std::process::id(), parent)?;
             let adopted = foreign::adopt(found)?;
             registry.ledger.extend(adopted.useless);
+            registry.note_stored(&adopted.sockets);
             registry.inherit(adopted.sockets);
             Ok(None)
         }

@@ -19,17 +19,17 @@ use std::{
     collections::HashMap,
     future::Future as _,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, watch},
-    time::timeout,
-};
+use tokio::{sync::Notify, time::timeout};
 
-use super::answers::{Answer, Answers};
+use super::{
+    answers::{Answer, Answers},
+    arrivals::{Arrivals, Taker},
+};
 use crate::{
     Address, Connection, Stays, Stream,
     accept::{Arrival, Parcel, Protocol},
@@ -43,19 +43,15 @@ const UNSERVED: Duration = Duration::from_secs(1);
 /// The listeners of a generation that may adopt, by name.
 #[derive(Default)]
 pub(crate) struct Adopters {
-    by_name: Mutex<HashMap<String, Adopter>>,
-}
-
-struct Adopter {
-    queue: mpsc::UnboundedSender<Arrived>,
-    adopts: watch::Receiver<Vec<Protocol>>,
+    by_name: Mutex<HashMap<String, Arc<Arrivals<Arrived>>>>,
+    changed: Arc<Notify>,
 }
 
 /// A listener's end.
 pub(crate) struct Adopting {
-    queue: mpsc::UnboundedReceiver<Arrived>,
-    // None until somebody serves the listener.
-    adopts: watch::Sender<Vec<Protocol>>,
+    arrivals: Arc<Arrivals<Arrived>>,
+    // Told when it is served, and when it is not any more.
+    changed: Arc<Notify>,
 }
 
 /// A connection that has arrived and is still the predecessor's.
@@ -72,16 +68,11 @@ struct Arrived {
 impl Adopters {
     /// A place for the connections of the listener of this name.
     pub(crate) fn register(&self, name: &str) -> Adopting {
-        let (queue, arrivals) = mpsc::unbounded_channel();
-        let (adopts, seen) = watch::channel(Vec::new());
-        let adopter = Adopter {
-            queue,
-            adopts: seen,
-        };
-        self.lock().insert(name.to_owned(), adopter);
+        let arrivals: Arc<Arrivals<_>> = Arc::default();
+        self.lock().insert(name.to_owned(), arrivals.clone());
         Adopting {
-            queue: arrivals,
-            adopts,
+            arrivals,
+            changed: self.changed.clone(),
         }
     }
 
@@ -136,50 +127,53 @@ impl Adopters {
     }
 
     fn deliver(&self, arrived: Arrived) {
-        let adopters = self.lock();
-        let Some(adopter) = adopters.get(&arrived.record.listener) else {
+        let Some(arrivals) = self.lock().get(&arrived.record.listener).cloned() else {
             arrived.answer.refuse(Stays::RefusedListener);
             return;
         };
-        let queue = adopter.queue.clone();
-        if !adopter.adopts.borrow().is_empty() {
+        if arrivals.taker() != Taker::Nobody {
             // An error is a listener that has been dropped.
-            let _ = queue.send(arrived);
+            let _ = arrivals.push(arrived);
             return;
         }
-        let mut adopts = adopter.adopts.clone();
-        drop(adopters);
+        let changed = self.changed.clone();
         tokio::spawn(async move {
-            let served = timeout(UNSERVED, adopts.wait_for(|adopts| !adopts.is_empty())).await;
-            match served {
-                Ok(Ok(_)) => drop(queue.send(arrived)),
+            match timeout(UNSERVED, is_served(&arrivals, &changed)).await {
+                Ok(true) => drop(arrivals.push(arrived)),
                 _ => arrived.answer.refuse(Stays::RefusedUnserved),
             }
         });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Adopter>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Arrivals<Arrived>>>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends when somebody serves the listener, or when it has been dropped, and then with false.
+async fn is_served<T>(arrivals: &Arrivals<T>, changed: &Notify) -> bool {
+    loop {
+        // Before it is looked at, so that no change is missed.
+        let changes = changed.notified();
+        match arrivals.taker() {
+            Taker::Nobody => changes.await,
+            Taker::Served => return true,
+            Taker::Gone => return false,
+        }
     }
 }
 
 impl Adopting {
     pub(crate) fn adopts(&self, protocols: &[Protocol]) {
-        self.adopts.send_replace(protocols.to_vec());
+        self.arrivals.adopt(protocols);
+        self.changed.notify_waiters();
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Arrival<Stream>> {
         loop {
-            let arrived = match self.queue.poll_recv(cx) {
-                Poll::Ready(Some(arrived)) => arrived,
-                // Without a generation nothing comes any more.
-                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
-            };
+            let arrived = ready!(self.arrivals.poll(cx));
             let (name, version) = (&arrived.record.protocol, arrived.record.version);
-            let adopts = self.adopts.borrow();
-            let declared = adopts.iter().find(|one| one.adopts(name, version)).copied();
-            drop(adopts);
-            let Some(protocol) = declared else {
+            let Some(protocol) = self.arrivals.adopts(name, version) else {
                 let peer = &arrived.record.peer;
                 tracing::debug!(%peer, name, version, "refused: nobody here adopts this protocol");
                 arrived.answer.refuse(Stays::RefusedProtocol);
@@ -191,6 +185,13 @@ impl Adopting {
                 Err(err) => tracing::warn!(%err, "a connection cannot be adopted"),
             }
         }
+    }
+}
+
+impl Drop for Adopting {
+    fn drop(&mut self) {
+        self.arrivals.close();
+        self.changed.notify_waiters();
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! [`outbound`] is the predecessor's half, [`inbound`] the successor's; the protocol is told where
 //! its types are, in [`accept`](crate::accept). What a successor says of a connection goes through
-//! [`answers`].
+//! [`answers`], and waits for its listener in [`arrivals`].
 
 pub(crate) mod answers;
+mod arrivals;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 

@@ -19,6 +19,7 @@
 //! is shut down, for good.
 
 use std::{
+    collections::HashSet,
     io,
     net::Shutdown,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -200,8 +201,9 @@ impl Passing {
 
     /// The successor says that it will not use these.
     pub(crate) fn unused(&self, names: &[String]) {
+        let names: HashSet<&str> = names.iter().map(String::as_str).collect();
         for held in &self.sockets {
-            if names.contains(&held.record.name) {
+            if names.contains(&*held.record.name) {
                 held.unused.store(true, Ordering::Relaxed);
             }
         }

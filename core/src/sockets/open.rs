@@ -67,6 +67,14 @@ impl Target {
         }
     }
 
+    /// All of them.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        match self {
+            Self::Ip(addrs) => addrs.iter().copied().map(Address::Tcp).collect(),
+            _ => self.address().into_iter().collect(),
+        }
+    }
+
     /// Returns true if a socket bound to `bound` is what was asked for. Port 0 asks for any port.
     /// `0.0.0.0` and `[::]` are different wishes, although the kernel lets one cover the other.
     pub(crate) fn accepts(&self, bound: &Address) -> bool {

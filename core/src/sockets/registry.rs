@@ -87,11 +87,18 @@ impl Registry {
             if record.kind.is_kept() {
                 self.kept.inherit(record, fd);
             } else {
-                // It may also keep those that a predecessor opened: a name too many does no harm.
-                if let Some(name) = name_in_store(&record) {
-                    self.ledger.note(name, store::identity(&fd));
-                }
                 self.inherited.push(record, fd);
+            }
+        }
+    }
+
+    /// Notes which of the sockets that were left the service manager may keep. It may also keep those
+    /// that a predecessor opened: a name too many does no harm.
+    pub(crate) fn note_stored(&mut self, sockets: &[(Record, OwnedFd)]) {
+        let sockets = sockets.iter().filter(|(record, _)| !record.kind.is_kept());
+        for (record, fd) in sockets {
+            if let Some(name) = name_in_store(record) {
+                self.ledger.note(name, store::identity(fd));
             }
         }
     }

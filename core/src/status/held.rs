@@ -92,7 +92,7 @@ impl Held {
             connections,
             requests,
             tasks,
-        } = Tally::of(&holders);
+        } = Tally::of(holders.iter().map(|holder| holder.kind));
         let mut kinds: Vec<HeldKind> = Vec::new();
         for holder in &holders {
             let index = match kinds.iter().position(|known| known.kind == holder.kind) {

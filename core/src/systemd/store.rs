@@ -7,7 +7,10 @@
 //!    name, so a socket that gets another name has to leave first; and a removal takes all that goes
 //!    by a name, so a name that gets another socket is emptied first.
 
-use std::os::fd::OwnedFd;
+use std::{
+    collections::{HashMap, HashSet},
+    os::fd::OwnedFd,
+};
 
 use rustix::fd::AsFd;
 
@@ -55,8 +58,9 @@ impl Ledger {
 
     /// Adds names of another ledger.
     pub(crate) fn extend(&mut self, names: Vec<String>) {
+        let mut known: HashSet<String> = self.0.iter().map(|(name, _)| name.clone()).collect();
         for name in names {
-            if !self.0.iter().any(|(known, _)| *known == name) {
+            if known.insert(name.clone()) {
                 self.0.push((name, None));
             }
         }
@@ -65,31 +69,40 @@ impl Ledger {
     /// Says what is to be done, and takes it for done.
     pub(crate) fn plan(&mut self, wanted: Vec<Kept>) -> Plan {
         let mut plan = Plan::default();
-        let kept = |name: &str, known: Option<Identity>| {
-            known.is_some()
-                && wanted
-                    .iter()
-                    .any(|kept| kept.name == name && identity(&kept.fd) == known)
+        let mut fds: HashMap<&str, Vec<&OwnedFd>> = HashMap::new();
+        for kept in &wanted {
+            fds.entry(&kept.name).or_default().push(&kept.fd);
+        }
+        let is_wanted = |name: &str, known: Option<Identity>| {
+            let mut fds = fds.get(name).into_iter().flatten();
+            known.is_some() && fds.any(|fd| identity(fd) == known)
         };
-        let mut stay: Vec<(String, Option<Identity>)> = Vec::new();
-        for (name, identity) in std::mem::take(&mut self.0) {
-            // Of two sockets by one name neither can be removed alone.
-            if !kept(&name, identity) || stay.iter().any(|(other, _)| *other == name) {
-                stay.retain(|(other, _)| *other != name);
-                if !plan.remove.contains(&name) {
-                    plan.remove.push(name);
-                }
-            } else if !plan.remove.contains(&name) {
-                stay.push((name, identity));
+        let known = std::mem::take(&mut self.0);
+        let mut times: HashMap<&str, usize> = HashMap::new();
+        for (name, _) in &known {
+            *times.entry(name).or_default() += 1;
+        }
+        // Of two sockets by one name neither can be removed alone.
+        let stays = |(name, identity): &(String, Option<Identity>)| {
+            times[&**name] == 1 && is_wanted(name, *identity)
+        };
+        let stay: Vec<bool> = known.iter().map(stays).collect();
+        // Those that the manager has in the end, and those that leave it before.
+        let (mut has, mut leave) = (HashSet::new(), HashSet::new());
+        for ((name, identity), stays) in known.into_iter().zip(stay) {
+            if stays {
+                has.insert(name.clone());
+                self.0.push((name, identity));
+            } else if leave.insert(name.clone()) {
+                plan.remove.push(name);
             }
         }
         for kept in wanted {
-            if !stay.iter().any(|(name, _)| *name == kept.name) {
-                stay.push((kept.name.clone(), identity(&kept.fd)));
+            if has.insert(kept.name.clone()) {
+                self.0.push((kept.name.clone(), identity(&kept.fd)));
                 plan.add.push(kept);
             }
         }
-        self.0 = stay;
         plan
     }
 }

@@ -106,10 +106,14 @@ impl Channel {
     }
 }
 
-/// As [`Channel::recv`], without a runtime, until `deadline`.
-pub(crate) fn recv_until(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<Option<Received>> {
+/// As [`Channel::recv`], without a runtime, until `deadline`, by a buffer of [`FRAME`] bytes.
+pub(crate) fn recv_until(
+    fd: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    deadline: Instant,
+) -> io::Result<Option<Received>> {
     wait_until(fd, deadline)?;
-    recv(fd, &mut vec![0; FRAME], false)
+    recv(fd, bytes, false)
 }
 
 /// As [`recv_until`], but leaves the message where it is.
@@ -280,7 +284,7 @@ mod tests {
     fn waiting_has_an_end() {
         let (_left, right) = pair().unwrap();
         let deadline = Instant::now() + Duration::from_millis(20);
-        let err = recv_until(right.as_fd(), deadline).unwrap_err();
+        let err = recv_until(right.as_fd(), &mut vec![0; FRAME], deadline).unwrap_err();
         assert_eq!(err.kind(), io::ErrorKind::TimedOut);
     }
 
@@ -289,7 +293,7 @@ mod tests {
         let (left, right) = pair().unwrap();
         send(left.as_fd(), b"\xff\xff\xff\xffgarbage", &[]).unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
-        let err = recv_until(right.as_fd(), deadline).unwrap_err();
+        let err = recv_until(right.as_fd(), &mut vec![0; FRAME], deadline).unwrap_err();
         assert_eq!(err.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -7,9 +7,12 @@
 //! and each has a default; fields and messages that are not known are left alone, the latter with
 //! an answer ([`Message::Unknown`]); and each frame under `tests/golden` must decode for ever.
 
-use std::time::Duration;
+use std::{borrow::Cow, fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::checked::Checked;
 use crate::{accept::Proxied, seconds, sockets::record::Record, status::Held};
@@ -253,19 +256,79 @@ pub(crate) fn decode(frame: &[u8]) -> Result<(Decoded, &[u8]), String> {
         .ok()
         .and_then(|length| rest.split_at_checked(length))
         .ok_or_else(|| format!("a header of {length} bytes in a frame of {}", frame.len()))?;
-    let value: serde_json::Value = serde_json::from_slice(header)
-        .map_err(|err| format!("a header that is not JSON: {err}"))?;
-    let kind = value
-        .get("type")
-        .and_then(|kind| kind.as_str())
-        .ok_or("a header without a type")?
-        .to_owned();
-    if !KNOWN.contains(&kind.as_str()) {
-        return Ok((Decoded::Unknown(kind), payload));
+    let Kind(kind) = serde_json::from_slice(header).map_err(|err| match err.is_data() {
+        true => "a header without a type".to_owned(),
+        false => format!("a header that is not JSON: {err}"),
+    })?;
+    if !KNOWN.contains(&&*kind) {
+        return Ok((Decoded::Unknown(kind.into_owned()), payload));
     }
-    let message =
-        serde_json::from_value(value).map_err(|err| format!("a bad message {kind:?}: {err}"))?;
+    let message = match &*kind {
+        "sockets" => serde_json::from_slice(header).map(Sockets::into),
+        "connections" => serde_json::from_slice(header).map(Connections::into),
+        _ => serde_json::from_slice(header),
+    };
+    let message = message.map_err(|err| format!("a bad message {kind:?}: {err}"))?;
     Ok((Decoded::Known(message), payload))
+}
+
+/// The type of a message: what a header is asked first, for the rest may be of a later release.
+struct Kind<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Kind<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Fields<'a> {
+            #[serde(rename = "type", borrow)]
+            kind: Cow<'a, str>,
+        }
+
+        struct Map;
+
+        impl<'de> Visitor<'de> for Map {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with a type")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fields<'de>, A::Error> {
+                Fields::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        // Of an array the first element would be taken for the type.
+        Ok(Self(from.deserialize_map(Map)?.kind))
+    }
+}
+
+// Where there are thousands of something its messages are read without a detour: which of its variants
+// an enum has to be is known to serde only once it has read, and kept, all of it.
+
+/// The fields of [`Message::Sockets`].
+#[derive(Deserialize)]
+struct Sockets {
+    sockets: Vec<Record>,
+}
+
+/// The fields of [`Message::Connections`].
+#[derive(Deserialize)]
+struct Connections {
+    connections: Vec<Moved>,
+    #[serde(default)]
+    lazy: bool,
+}
+
+impl From<Sockets> for Message {
+    fn from(Sockets { sockets }: Sockets) -> Self {
+        Self::Sockets { sockets }
+    }
+}
+
+impl From<Connections> for Message {
+    fn from(Connections { connections, lazy }: Connections) -> Self {
+        Self::Connections { connections, lazy }
+    }
 }
 
 const KNOWN: [&str; 26] = [
@@ -643,6 +706,48 @@ mod tests {
             decode(&less),
             Ok((Decoded::Known(Message::Hello(_)), _))
         ));
+    }
+
+    /// Those that are read by their fields may be of any release as well.
+    #[test]
+    fn what_a_later_release_adds_to_many_is_left_alone() {
+        let decoded = |header: &str| {
+            let length = (header.len() as u32).to_le_bytes();
+            let frame = [&length, header.as_bytes()].concat();
+            decode(&frame).map(|(message, _)| message)
+        };
+        let (sockets, connections) = (Vec::new(), Vec::new());
+        assert_eq!(
+            decoded(r#"{"new":{},"sockets":[],"type":"sockets","x":1}"#),
+            Ok(Decoded::Known(Message::Sockets { sockets }))
+        );
+        let lazy = false;
+        assert_eq!(
+            decoded(r#"{"new":{},"connections":[],"type":"connections","x":1}"#),
+            Ok(Decoded::Known(Message::Connections { connections, lazy }))
+        );
+        for kind in ["sockets", "connections"] {
+            let err = decoded(&format!(r#"{{"type":"{kind}"}}"#)).unwrap_err();
+            assert!(err.contains(kind) && err.contains("missing field"), "{err}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_type_is_no_message() {
+        for header in [
+            "{}",
+            "[]",
+            r#"["ready"]"#,
+            r#""ready""#,
+            "null",
+            r#"{"type":5}"#,
+            r#"{"type":null}"#,
+        ] {
+            let length = (header.len() as u32).to_le_bytes();
+            let frame = [&length, header.as_bytes()].concat();
+            let err = decode(&frame).unwrap_err();
+            assert_eq!(err, "a header without a type", "{header}");
+        }
     }
 
     #[test]

@@ -183,8 +183,9 @@ fn collect(channel: OwnedFd, deadline: Instant) -> Result<Heritage, Error> {
     };
     // Invariant: a blob is complete, and only then takes the place of what was there.
     let mut pieces: HashMap<String, Vec<u8>> = HashMap::new();
+    let mut bytes = vec![0; frame::FRAME];
     let result = loop {
-        let received = match channel::recv_until(heritage.channel.as_fd(), deadline) {
+        let received = match channel::recv_until(heritage.channel.as_fd(), &mut bytes, deadline) {
             Ok(Some(received)) => received,
             Ok(None) => {
                 // The heir takes what has arrived, and can bind the rest: nobody holds it any more.
@@ -341,7 +342,7 @@ mod tests {
             "nothing was inherited"
         );
         let deadline = Instant::now() + LIMIT;
-        let left_there = channel::recv_until(right.as_fd(), deadline)
+        let left_there = channel::recv_until(right.as_fd(), &mut vec![0; frame::FRAME], deadline)
             .unwrap()
             .unwrap();
         assert!(matches!(

@@ -20,7 +20,7 @@ const COUNTED: &str = "--counted";
 
 /// How often a row runs before it is counted, and while it is.
 const WARM_UP: u64 = 200;
-const TIMES: u64 = 1000;
+pub(crate) const TIMES: u64 = 1000;
 
 /// What a row costs.
 #[derive(Clone, Copy, Debug)]

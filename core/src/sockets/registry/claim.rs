@@ -24,9 +24,12 @@ impl Registry {
             let mut named = self.inherited.named(name);
             named.find_map(|(place, socket)| test(socket).then_some(place))
         };
+        // The first of them, by whichever of its addresses it is asked for.
         let any = |test: &dyn Fn(&(Record, OwnedFd)) -> bool| {
-            let mut all = self.inherited.all();
-            all.find_map(|(place, socket)| test(socket).then_some(place))
+            let addresses = target.addresses();
+            let bound = addresses.iter().flat_map(|at| self.inherited.bound(at));
+            let fitting = bound.filter(|(_, socket)| test(socket));
+            fitting.map(|(place, _)| place).min()
         };
         // The administrator's before what the service manager kept of ours.
         named(&|socket| socket.0.foreign && fits(socket))
@@ -44,6 +47,6 @@ impl Registry {
                 })
             })
             .or_else(|| named(&fits))
-            .or_else(|| any(&|socket| !target.any_port() && fits(socket)))
+            .or_else(|| (!target.any_port()).then(|| any(&fits)).flatten())
     }
 }

@@ -110,6 +110,29 @@ async fn an_administrators_name_goes_before_the_address() {
 }
 
 #[tokio::test]
+async fn of_several_addresses_the_socket_that_came_first_is_found_and_each_once() {
+    use SocketKind::{Tcp, Udp};
+    let mut registry = Registry::default();
+    let two = [
+        opened("second=127.0.0.1:0", Tcp, false).await,
+        opened("first=127.0.0.1:0", Tcp, false).await,
+    ];
+    let bound = two.each_ref().map(|(_, fd)| record::address(fd).unwrap());
+    let bound = bound.map(|address| address.as_socket_addr().unwrap());
+    let target = Target::Ip(vec![bound[1], bound[0]]);
+    // Searched before, for another kind, and something comes after.
+    let [one, other] = two;
+    registry.inherit(vec![one]);
+    assert_eq!(registry.find("host", Udp, &target), None);
+    registry.inherit(vec![other]);
+    for place in [0, 1] {
+        assert_eq!(registry.find("host", Tcp, &target), Some(place));
+        assert!(registry.inherited.take(place).is_some());
+    }
+    assert_eq!(registry.find("host", Tcp, &target), None);
+}
+
+#[tokio::test]
 async fn names_are_numbered_or_refused() {
     let mut registry = Registry::default();
     let (spec, _) = target("127.0.0.1:0").await;

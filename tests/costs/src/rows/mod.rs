@@ -1,6 +1,7 @@
 //! What is measured, one file to a question. The first row of each is what the others stand beside.
 
 mod connection;
+pub mod drain;
 mod draining;
 mod guard;
 mod layer;
@@ -11,6 +12,7 @@ mod tokio_graceful;
 
 pub use self::{
     connection::connection,
+    drain::drain,
     draining::draining,
     guard::guard,
     layer::layer,
@@ -39,6 +41,7 @@ pub fn questions() -> Vec<Question> {
             "a connection is tracked, waits once, and ends",
             connection(),
         ),
+        ("drain a server, for each idle connection", drain()),
         ("call a service that answers at once", layer()),
         ("an HTTP/1 request on an open connection", request()),
         ("an HTTP/1 connection with one request", new_connection()),
