@@ -11,7 +11,7 @@ use tokio::{
     task::yield_now,
     time::{Instant, sleep},
 };
-use tracing::{Event, Level, Subscriber};
+use tracing::{Dispatch, Event, Level, Subscriber};
 use tracing_subscriber::{
     Layer, Registry,
     layer::{Context, SubscriberExt},
@@ -84,6 +84,9 @@ async fn it_drains_when_the_report_has_been_logged() {
         last: last.clone(),
         phases: Arc::clone(&phases),
     };
+    // While there is one subscriber alone, whoever comes first to a place that logs decides for all
+    // whether anybody listens there, and that may be the thread of another test, which has none.
+    let _other = Dispatch::new(Registry::default());
     let _logs = tracing::subscriber::set_default(Registry::default().with(logged));
     graceful.drain();
     assert_eq!(last.phase(), Phase::Draining);
