@@ -274,6 +274,8 @@ fn a_socket_that_was_made_deaf_does_not_come_back() {
     let second = service.ready();
     service.wait_until("deaf ears", || TcpStream::connect(b).is_err());
     assert_eq!(manager.stored(), ["handover.a", "handover.b"]);
+    // Both die at once: it would serve again, and hear.
+    send(first.pid, Signal::STOP);
     kill(&mut service, second.pid);
     kill(&mut service, first.pid);
     fs::write(service.path("listen"), format!("a={a} b=127.0.0.1:0")).unwrap();
