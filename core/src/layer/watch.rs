@@ -28,26 +28,34 @@ use crate::{
 /// ```
 /// use std::task::{Context, Poll};
 ///
-/// use handover::{Graceful, Guard, layer::{InFlight, ResponseFuture}};
-/// use http::Response;
+/// use handover::{Guard, Graceful, layer::{Asked, InFlight, ResponseFuture}};
+/// use http::{Request, Response};
 ///
-/// struct Counted(Guard);
+/// struct Counted {
+///     guard: Guard,
+///     asked: Asked,
+/// }
 ///
 /// impl InFlight for Counted {
 ///     fn poll_cut(&mut self, _: &mut Context<'_>) -> Poll<()> {
 ///         Poll::Pending
 ///     }
 ///
+///     fn asked(&self) -> Asked {
+///         self.asked
+///     }
+///
 ///     fn answer<B>(&mut self, _: &mut Response<B>) {}
 ///
 ///     fn end(&mut self) {
-///         println!("{} left", self.0.phase());
+///         println!("{} left", self.guard.phase());
 ///     }
 /// }
 ///
 /// let graceful = Graceful::new();
 /// let guard = graceful.guard().expect("the drain is not over");
-/// let request = ResponseFuture::new(std::future::pending::<()>(), Counted(guard));
+/// let asked = Asked::of(&Request::new(()));
+/// let request = ResponseFuture::new(std::future::pending::<()>(), Counted { guard, asked });
 /// assert_eq!(graceful.guards(), 1);
 /// drop(request);
 /// assert_eq!(graceful.guards(), 0);
