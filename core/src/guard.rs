@@ -167,16 +167,8 @@ impl Holder {
     /// A phase that was not returned is returned by the next poll.
     pub fn poll_phase(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
         let signal = &self.guard.stage().signal;
-        let mut word = signal.word();
-        if self.told == Some(word) {
-            // Who is told something is not woken for it as well, and so need not register.
-            word = signal.watch(&mut self.place, cx);
-            if self.told == Some(word) {
-                return Poll::Pending;
-            }
-        }
-        self.told = Some(word);
-        Poll::Ready(word.phase())
+        let changed = signal.poll_change(&mut self.place, &mut self.told, cx);
+        changed.map(Word::phase)
     }
 }
 

@@ -18,7 +18,7 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use slab::Slab;
@@ -145,6 +145,26 @@ impl Signal {
             }
             word = now;
         }
+    }
+
+    /// Ready with the word whenever it is another one than was `told` last.
+    ///
+    /// Who is told something is not woken for it as well, and so is not registered then.
+    pub(crate) fn poll_change(
+        &self,
+        place: &mut Place,
+        told: &mut Option<Word>,
+        cx: &Context<'_>,
+    ) -> Poll<Word> {
+        let mut word = self.word();
+        if *told == Some(word) {
+            word = self.watch(place, cx);
+            if *told == Some(word) {
+                return Poll::Pending;
+            }
+        }
+        *told = Some(word);
+        Poll::Ready(word)
     }
 
     /// Sets the phase. Follow it with [`wake`](Self::wake) once no lock is held.

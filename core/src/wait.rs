@@ -218,15 +218,8 @@ impl Phases {
     /// What [`next`](Self::next) awaits.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
         let signal = &self.stage.signal;
-        let mut word = signal.word();
-        if self.told == Some(word) {
-            word = signal.watch(&mut self.place, cx);
-            if self.told == Some(word) {
-                return Poll::Pending;
-            }
-        }
-        self.told = Some(word);
-        Poll::Ready(word.phase())
+        let changed = signal.poll_change(&mut self.place, &mut self.told, cx);
+        changed.map(Word::phase)
     }
 }
 
